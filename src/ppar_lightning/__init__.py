@@ -1,0 +1,5 @@
+"""PPAR in PyTorch Lightning: segmentation that generalises to domains it never saw."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations would ask the network for its newest version

@@ -1,0 +1,5 @@
+"""``python -m ppar_lightning`` is ``ppar``."""
+
+from ppar_lightning.cli import main
+
+main()

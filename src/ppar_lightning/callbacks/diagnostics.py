@@ -1,0 +1,51 @@
+"""Prototype diagnostics: how far VTP is from OTP, how close the classes' texts lie, whether the margins spread."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.method.objective import PPAR
+from ppar_lightning.method.reweighting import MIN_SIGMA
+
+
+class PrototypeDiagnostics(L.Callback):
+    """Log the state of the prototypes as often as the trainer logs.
+
+    Failure signs: ``prototypes/vtp_otp/mean`` near 1 (VTP collapsed onto OTP), ``prototypes/sigma_floor`` near 1 (the
+    margins of most classes no longer spread).
+    """
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log after every ``log_every_n_steps`` batches."""
+        objective = getattr(pl_module, "objective", None)
+        if objective is not None and (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            pl_module.log_dict(prototype_state(objective), batch_size=1)
+
+
+@torch.no_grad()
+def prototype_state(objective: PPAR) -> dict[str, Tensor]:
+    """Measure the prototypes.
+
+    Returns:
+        cos(Pv, T0) by class and its mean; mean and largest cosine between two classes of T0; mean cosine of the visual
+        bank's visited classes with T0; share of the visited classes whose margin deviation is at its floor.
+    """
+    otp, bank, visual = objective.prototypes.otp, objective.prototypes.bank, objective.visual_bank.bank
+    own = (bank * otp).sum(dim=1)
+    pairs = (otp @ otp.T)[~torch.eye(len(otp), dtype=torch.bool, device=otp.device)]
+    visited = objective.statistics.sums[:, 2] > 0
+    floor = (objective.statistics.sigma <= MIN_SIGMA) & visited
+    state = {
+        "prototypes/vtp_otp/mean": own.mean(),
+        "prototypes/visual_otp/mean": (visual * otp).sum(dim=1)[visited].sum() / visited.sum().clamp_min(1),
+        "prototypes/otp_pairs/mean": pairs.mean(),
+        "prototypes/otp_pairs/max": pairs.max(),
+        "prototypes/sigma_floor": floor.sum() / visited.sum().clamp_min(1),
+    }
+    names = CLASSES if len(CLASSES) == len(otp) else [str(k) for k in range(len(otp))]
+    return state | {f"prototypes/vtp_otp/{name}": value for name, value in zip(names, own, strict=True)}

@@ -1,0 +1,1 @@
+"""Data: classes, data sets, transforms and the data module."""

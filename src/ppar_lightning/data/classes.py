@@ -1,0 +1,95 @@
+"""The 19 Cityscapes classes, their palette, and the label ids they are written with."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+IGNORE = 255
+"""Train id of a pixel that is neither trained on nor scored."""
+
+CLASSES: tuple[str, ...] = (
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "motorcycle",
+    "bicycle",
+)
+"""Class names; the position is the train id."""
+
+PALETTE: npt.NDArray[np.uint8] = np.array(
+    [
+        (128, 64, 128),
+        (244, 35, 232),
+        (70, 70, 70),
+        (102, 102, 156),
+        (190, 153, 153),
+        (153, 153, 153),
+        (250, 170, 30),
+        (220, 220, 0),
+        (107, 142, 35),
+        (152, 251, 152),
+        (70, 130, 180),
+        (220, 20, 60),
+        (255, 0, 0),
+        (0, 0, 142),
+        (0, 0, 70),
+        (0, 60, 100),
+        (0, 80, 100),
+        (0, 0, 230),
+        (119, 11, 32),
+    ],
+    dtype=np.uint8,
+)
+"""Cityscapes' RGB colour of each train id, (19, 3); IGNORE is drawn black."""
+
+CITYSCAPES_LABEL_IDS: Mapping[int, int] = {
+    7: 0,
+    8: 1,
+    11: 2,
+    12: 3,
+    13: 4,
+    17: 5,
+    19: 6,
+    20: 7,
+    21: 8,
+    22: 9,
+    23: 10,
+    24: 11,
+    25: 12,
+    26: 13,
+    27: 14,
+    28: 15,
+    31: 16,
+    32: 17,
+    33: 18,
+}
+"""Cityscapes label id -> train id; the other ids from 0 to 33, and license plate (-1, stored as 255), are IGNORE."""
+
+
+def colourise(label: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """Colour a map of train ids.
+
+    Args:
+        label: (H, W), train ids 0-18 or IGNORE.
+
+    Returns:
+        (H, W, 3) uint8 RGB; IGNORE and ids outside the table are black.
+    """
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(PALETTE)] = PALETTE
+    return table[label.astype(np.uint8)]

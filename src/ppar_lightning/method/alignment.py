@@ -1,0 +1,104 @@
+"""Progressive alignment: features are drawn to the easy anchor (VTP) first and to the difficult one (OTP) last."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ppar_lightning.method.options import Order
+
+MIN_POSITIONS = 8
+UNKNOWN = -1e4
+
+
+class AnchorShares(NamedTuple):
+    """Share of each prototype set in the anchors; the three add up to 1."""
+
+    vtp: float
+    otp: float
+    naive: float
+
+
+def anchor_shares(order: Order, rho: float) -> AnchorShares:
+    """Say which anchors an order uses at rho in [0, 1].
+
+    ``vtp_to_otp`` is the progressive order; ``otp_to_vtp`` its reverse; ``joint`` both at once; ``otp`` and ``vtp``
+    one alone (direct alignment); ``naive`` the class means of source features.
+    """
+    return {
+        "vtp_to_otp": AnchorShares(1.0 - rho, rho, 0.0),
+        "otp_to_vtp": AnchorShares(rho, 1.0 - rho, 0.0),
+        "joint": AnchorShares(0.5, 0.5, 0.0),
+        "otp": AnchorShares(0.0, 1.0, 0.0),
+        "vtp": AnchorShares(1.0, 0.0, 0.0),
+        "naive": AnchorShares(0.0, 0.0, 1.0),
+    }[order]
+
+
+class EmbeddingHead(nn.Sequential):
+    """P: feature map (B, C, h, w) -> joint space of CLIP (B, D, h, w)."""
+
+    def __init__(self, channels: int, dim: int) -> None:
+        """Build the head.
+
+        Args:
+            channels: C of the feature map.
+            dim: D of the prototypes.
+        """
+        super().__init__(
+            nn.Conv2d(channels, channels, 1), nn.GroupNorm(1, channels), nn.GELU(), nn.Conv2d(channels, dim, 1)
+        )
+
+
+def cosines(features: Tensor, anchors: Tensor) -> Tensor:
+    """Cosine of each feature with each anchor, in fp32.
+
+    Args:
+        features: (..., D) unit vectors.
+        anchors: (K, D) unit vectors; a zero row is a class that was never visited and scores UNKNOWN.
+
+    Returns:
+        (..., K) in [-1, 1], or UNKNOWN.
+    """
+    return (features @ anchors.T).masked_fill(~known(anchors), UNKNOWN)
+
+
+def known(anchors: Tensor) -> Tensor:
+    """Return (K,) bool: the classes that have an anchor."""
+    return anchors.abs().amax(dim=-1) > 0
+
+
+def alignment_nll(cosine: Tensor, label: Tensor, tau: float) -> Tensor:
+    """l_A(n) = -log softmax_k(<z_n, A_k> / tau)[y_n]; 0 where the class has no anchor yet.
+
+    Args:
+        cosine: (B, n, K) from :func:`cosines`.
+        label: (B, n) int64.
+        tau: Temperature.
+
+    Returns:
+        (B, n), in nats.
+    """
+    loss = F.cross_entropy((cosine / tau).flatten(0, 1), label.flatten(), reduction="none").view_as(label)
+    own = cosine.detach().gather(-1, label.unsqueeze(-1)).squeeze(-1)
+    return torch.where(own > UNKNOWN, loss, torch.zeros_like(loss))
+
+
+def class_balanced_mean(loss: Tensor, weight: Tensor, one_hot: Tensor, total: Tensor, count: Tensor) -> Tensor:
+    """<l>_w: mean over classes of the weighted mean of each class.
+
+    Args:
+        loss: (B, n).
+        weight: (B, n), w_n m_n.
+        one_hot: (B, n, K), a zero row for a position that does not count.
+        total: (K,), sum of w_n m_n of each class over all ranks.
+        count: (K,), number of positions of each class over all ranks; a class with fewer than 8 takes no part.
+
+    Returns:
+        This rank's part of the mean, a scalar; the parts of all ranks add up to it.
+    """
+    part = torch.einsum("bn,bnk->k", loss * weight, one_hot)
+    balanced = count >= MIN_POSITIONS
+    means = torch.where(balanced, part / total.clamp_min(1e-12), torch.zeros_like(part))
+    return means.sum() / balanced.sum().clamp_min(1)

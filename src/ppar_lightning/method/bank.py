@@ -1,0 +1,51 @@
+"""The visual class bank M: class means of source features, the naive prototypes of earlier work."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FULL_COUNT = 64
+
+
+class VisualBank(nn.Module):
+    """Running unit mean of each class's features; a baseline for CLIP's prototypes, and a diagnostic beside them."""
+
+    bank: Tensor
+
+    def __init__(self, num_classes: int, dim: int, momentum: float) -> None:
+        """Start with no class visited.
+
+        Args:
+            num_classes: K.
+            dim: D.
+            momentum: Of a class whose weight in the batch is 64 or more; less weight moves the bank less.
+        """
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("bank", torch.zeros(num_classes, dim))
+
+    def update(self, sums: Tensor) -> None:
+        """M_k <- norm(mu_k M_k + (1 - mu_k) S_k / C_k), mu_k = mu^min(1, C_k / 64); a first visit assigns.
+
+        Args:
+            sums: (K, D + 1): S_k and C_k over all ranks.
+        """
+        total, weight = sums[:, :-1], sums[:, -1:]
+        mean = total / weight.clamp_min(1e-12)
+        momentum = self.momentum ** (weight / FULL_COUNT).clamp_max(1)
+        first = self.bank.abs().amax(dim=1, keepdim=True) == 0
+        moved = torch.where(first, mean, momentum * self.bank + (1 - momentum) * mean)
+        self.bank.copy_(torch.where(weight > 0, F.normalize(moved, dim=-1), self.bank))
+
+
+def feature_sums(features: Tensor, weight: Tensor, one_hot: Tensor) -> Tensor:
+    """Return (K, D + 1): S_k = sum w_n m_n z_n and C_k = sum w_n m_n of each class in this rank's batch.
+
+    Args:
+        features: (B, n, D) unit vectors.
+        weight: (B, n), w_n m_n.
+        one_hot: (B, n, K).
+    """
+    share = (one_hot * weight.unsqueeze(-1)).detach()
+    total = torch.einsum("bnk,bnd->kd", share, features.detach())
+    return torch.cat([total, share.sum(dim=(0, 1)).unsqueeze(1)], dim=1)

@@ -1,0 +1,135 @@
+"""CLIP's two towers: sentences become text embeddings once, images become visual context at every step."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation
+
+TEXT_BATCH = 256
+
+
+class VisualContext(NamedTuple):
+    """What CLIP sees in a batch of images, in its joint space."""
+
+    image: Tensor
+    """(B, D): the image's embedding."""
+    dense: Tensor
+    """(B, N, D): an embedding of each patch, row by row."""
+    grid: tuple[int, int]
+    """(h, w) with h * w = N."""
+
+    @property
+    def memory(self) -> Tensor:
+        """V = [v_global; v_1..v_N], (B, 1 + N, D)."""
+        return torch.cat([self.image.unsqueeze(1), self.dense], dim=1)
+
+
+@torch.no_grad()
+def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
+    """Embed sentences with CLIP's text tower, which is dropped afterwards.
+
+    Args:
+        clip: ``tinyclip``, a hub id or a folder.
+        texts: T sentences.
+
+    Returns:
+        (T, D) unit vectors.
+    """
+    tokenizer = load_pretrained(AutoTokenizer, clip)
+    tower = _load_tower(CLIPTextModelWithProjection, clip, "text_config")
+    embeddings = []
+    for start in range(0, len(texts), TEXT_BATCH):
+        tokens = tokenizer(list(texts[start : start + TEXT_BATCH]), padding=True, return_tensors="pt")
+        embeddings.append(tower(**tokens).text_embeds)
+    return F.normalize(torch.cat(embeddings), dim=-1)
+
+
+class FrozenImageTower(nn.Module):
+    """CLIP's image tower, frozen and without gradient.
+
+    The tower is kept out of the module tree, so that its weights enter neither a checkpoint nor an optimizer nor
+    distributed broadcasts, and it stays in eval mode.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, clip: str, size: int | None) -> None:
+        """Load the tower.
+
+        Args:
+            clip: ``tinyclip``, a hub id or a folder.
+            size: Side of the square whose area the input is resized to, in pixels; None keeps the images' size.
+        """
+        super().__init__()
+        tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
+        self._hidden = (tower,)
+        self.size = size
+        self.patch = int(tower.config.patch_size)
+        self.dim = int(tower.config.projection_dim)
+        mean, std = normalisation(clip)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    @property
+    def tower(self) -> CLIPVisionModelWithProjection:
+        """The model itself."""
+        return self._hidden[0]
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "FrozenImageTower":
+        self.tower._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) images are resized to: their shape, the wanted area, multiples of the patch."""
+        scale = 1.0 if self.size is None else self.size / (height * width) ** 0.5
+        rows, columns = (max(1, round(side * scale / self.patch)) for side in (height, width))
+        return rows * self.patch, columns * self.patch
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> VisualContext:
+        """See a batch of images.
+
+        Args:
+            image: (B, 3, H, W) float RGB in [0, 1].
+        """
+        size = self.input_size(image.shape[-2], image.shape[-1])
+        pixels = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+        pixels = (pixels - self.mean) / self.std
+        output = self.tower(pixel_values=pixels, interpolate_pos_encoding=True, output_hidden_states=True)
+        dense = self._value_path(output.hidden_states[-2][:, 1:])
+        return VisualContext(output.image_embeds, dense, (size[0] // self.patch, size[1] // self.patch))
+
+    def _value_path(self, hidden: Tensor) -> Tensor:
+        """Run the last block with every position attending to itself alone, so that a patch keeps its own content.
+
+        This is the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071): value and output projection in
+        place of the attention, then the block's MLP, norm and projection as usual.
+
+        Args:
+            hidden: (B, N, C), input of the last block.
+
+        Returns:
+            (B, N, D).
+        """
+        model = self.tower.vision_model
+        block = model.encoder.layers[-1]
+        attention = block.self_attn
+        hidden = hidden + attention.out_proj(attention.v_proj(block.layer_norm1(hidden)))
+        hidden = hidden + block.mlp(block.layer_norm2(hidden))
+        return self.tower.visual_projection(model.post_layernorm(hidden))
+
+
+def _load_tower(loader: Any, clip: str, part: str) -> Any:
+    """Load one tower of a CLIP in fp32, frozen; its width in the joint space is the whole model's."""
+    config = load_pretrained(AutoConfig, clip)
+    if config.model_type != "clip":
+        raise ValueError(f"model {clip!r} is a {config.model_type!r}, not a CLIP: name a CLIP as ppar.clip")
+    tower_config = getattr(config, part)
+    tower_config.projection_dim = config.projection_dim
+    return load_pretrained(loader, clip, config=tower_config).float().eval().requires_grad_(False)

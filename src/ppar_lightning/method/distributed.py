@@ -1,0 +1,20 @@
+"""Sums over all ranks, so that N ranks with batch b compute what one rank computes with batch N b."""
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of ranks, 1 outside a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum a tensor without gradient over all ranks; outside a process group return it as it is.
+
+    Args:
+        tensor: Any shape, the same on every rank; it is overwritten.
+    """
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor

@@ -1,0 +1,264 @@
+"""PPAR as one training objective: supervised loss, progressive alignment, reweighting and the banks they read.
+
+Order of a step: weights and anchors from the banks of the step before; losses; then, once per optimiser step,
+:meth:`PPAR.update` moves banks and statistics by sums over all ranks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ppar_lightning.method import alignment, bank, prototypes, reweighting, schedule
+from ppar_lightning.method.clip import FrozenImageTower, VisualContext
+from ppar_lightning.method.distributed import all_reduce_sum, world_size
+from ppar_lightning.method.grid import GridLabels, grid_labels
+from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.supervised import supervised_terms
+from ppar_lightning.method.text import text_prototypes
+from ppar_lightning.segmenter.segmenter import SegmenterOutput
+
+
+class Stage(NamedTuple):
+    """Where training stands: every scheduled quantity at u."""
+
+    rho: float
+    eta: float
+    lambda_align: float
+    lambda_anchor: float
+    shares: alignment.AnchorShares
+
+
+class Losses(NamedTuple):
+    """What a step returns; every value is a scalar whose mean over ranks is that of the global batch."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    """Addends of the total, by name."""
+    diagnostics: dict[str, Tensor]
+    """What is logged beside them, without gradient."""
+
+
+class Embedded(NamedTuple):
+    """Features in the joint space, with the labels of their grid."""
+
+    z: Tensor
+    """(B, n, D) unit vectors, fp32."""
+    grid: tuple[int, int]
+    labels: GridLabels
+    one_hot: Tensor
+    """(B, n, K)."""
+
+
+class Weights(NamedTuple):
+    """Position weights, and the class sums over all ranks that normalise the losses."""
+
+    w: Tensor
+    """(B, n); 1 where a position does not count."""
+    total: Tensor
+    """(K,): sum of w_n m_n."""
+    number: Tensor
+    """(K,): number of positions."""
+
+
+class PPAR(nn.Module):
+    """Prototype memory, alignment and reweighting around a segmenter; nothing of it is needed at test time."""
+
+    pending: Tensor
+
+    def __init__(self, options: PPAROptions, channels: int, num_classes: int) -> None:
+        """Load the prototypes and build the heads.
+
+        Args:
+            options: Named options of the method.
+            channels: C of the feature map that is aligned.
+            num_classes: K.
+
+        Raises:
+            ValueError: If the text prototypes are for other classes or another width than CLIP's image tower.
+            OSError: If the CLIP model is not to be had.
+        """
+        super().__init__()
+        self.options = options
+        self.num_classes = num_classes
+        text = text_prototypes(options, num_classes)
+        dim = text.shape[1]
+        self.clip = FrozenImageTower(options.clip, options.visual_size) if options.context == "clip" else None
+        if self.clip is not None and self.clip.dim != dim:
+            raise ValueError(
+                f"text prototypes have width {dim}, the image tower of {options.clip!r} has {self.clip.dim}: "
+                "name the CLIP they come from as ppar.clip, or set ppar.context: features"
+            )
+        self.embed = alignment.EmbeddingHead(channels, dim)
+        self.prototypes = prototypes.Prototypes(text, options.momentum)
+        self.visual_bank = bank.VisualBank(num_classes, dim, options.momentum)
+        self.statistics = reweighting.MarginStatistics(num_classes, options.momentum)
+        self.register_buffer("pending", torch.zeros(num_classes, 2 * (dim + 1) + 3), persistent=False)
+
+    def stage(self, u: float) -> Stage:
+        """Evaluate the schedules at u = step / total steps."""
+        options = self.options
+        rho = schedule.cosine_ramp(u, *options.rho_ramp)
+        shares = alignment.anchor_shares(options.order, rho)
+        eta = 0.0 if options.reweighting == "off" else options.eta * schedule.ramp(u, *options.eta_ramp)
+        return Stage(
+            rho=rho,
+            eta=eta,
+            lambda_align=options.lambda_align * schedule.ramp(u, *options.align_ramp),
+            lambda_anchor=options.lambda_anchor * schedule.anchor_pull(shares.otp),
+            shares=shares,
+        )
+
+    def forward(self, output: SegmenterOutput, image: Tensor, label: Tensor, u: float) -> Losses:
+        """Compute the losses of a step and note what the banks will be moved by.
+
+        Args:
+            output: Of the segmenter in training mode.
+            image: (B, 3, H, W) float RGB in [0, 1].
+            label: (B, H, W) int64 train ids, IGNORE included.
+            u: Share of training done, in [0, 1].
+        """
+        embedding = self.embed(self._features(output))
+        context = self.clip(image) if self.clip is not None else _own_context(embedding)
+        with torch.autocast(image.device.type, enabled=False):
+            stage = self.stage(u)
+            grid = (embedding.shape[-2], embedding.shape[-1])
+            labels = grid_labels(label, grid, self.num_classes)
+            z = F.normalize(embedding.float().flatten(2).transpose(1, 2), dim=-1)
+            embedded = Embedded(z, grid, labels, labels.one_hot(self.num_classes))
+            return self._losses(output, label, embedded, context, stage)
+
+    def _features(self, output: SegmenterOutput) -> Tensor:
+        """Take the feature map to align, (B, C, h, w), no finer than ``min_stride``."""
+        features = output.decoder if self.options.level == "decoder" else output.backbone
+        stride = output.logits.shape[-1] / features.shape[-1]
+        factor = round(self.options.min_stride / stride)
+        if factor > 1:
+            features = F.avg_pool2d(features, factor, ceil_mode=True)
+        return features if self.options.align_segmenter else features.detach()
+
+    def _losses(
+        self, output: SegmenterOutput, label: Tensor, embedded: Embedded, context: VisualContext, stage: Stage
+    ) -> Losses:
+        options, labels, memory = self.options, embedded.labels, self.prototypes
+        margin = self._margins(embedded, stage)
+        weights = self._weights(margin, embedded, stage)
+        pixel = None
+        if stage.eta > 0:
+            pixel = reweighting.pixel_weights(weights.w, embedded.grid, (label.shape[-2], label.shape[-1]), stage.eta)
+        terms = supervised_terms(output, label, pixel)
+        terms["align"] = stage.lambda_align * self._alignment(embedded, weights, stage.shares)
+
+        vtp = memory(context.memory.float())
+        seen = grid_labels(label, context.grid, self.num_classes)
+        positions, pairs = all_reduce_sum(torch.stack([seen.counted.sum(), labels.present.sum()]).float()).clamp_min(1)
+        vtp_nll = prototypes.vtp_nll(vtp, context.dense, seen, options.tau)
+        distance = prototypes.anchor_distance(vtp, memory.otp, labels.present)
+        terms["vtp"] = options.lambda_vtp * vtp_nll * world_size() / positions
+        terms["anchor"] = stage.lambda_anchor * distance * world_size() / pairs
+
+        self._note(vtp, margin, weights, embedded)
+        return Losses(torch.stack(list(terms.values())).sum(), terms, self._diagnose(embedded, weights, stage))
+
+    @torch.no_grad()
+    def _margins(self, embedded: Embedded, stage: Stage) -> Tensor:
+        """r_n towards A = norm((1 - rho) Pv + rho T0), pooled to the granularity; (B, n)."""
+        vtp, otp, naive = stage.shares
+        anchors = F.normalize(
+            vtp * self.prototypes.bank + otp * self.prototypes.otp + naive * self.visual_bank.bank, dim=-1
+        )
+        margin = reweighting.margins(alignment.cosines(embedded.z, anchors), embedded.labels.label)
+        return reweighting.pool_margins(margin, embedded.one_hot, self.options.reweighting)
+
+    @torch.no_grad()
+    def _weights(self, margin: Tensor, embedded: Embedded, stage: Stage) -> Weights:
+        """w_n = w~_n / (mean of w~ over the class y_n in the global batch)."""
+        labels, one_hot = embedded.labels, embedded.one_hot
+        standardised = self.statistics.standardise(margin, labels.label)
+        raw = reweighting.raw_weights(standardised, stage.eta, self.options.direction)
+        sums = torch.stack([raw, torch.ones_like(raw), raw * labels.purity], dim=-1)
+        total, count, pure = all_reduce_sum(torch.einsum("bns,bnk->sk", sums, one_hot))
+        mean = torch.where(count > 0, total / count.clamp_min(1), torch.ones_like(total))
+        w = torch.where(labels.counted, raw / mean[labels.label], torch.ones_like(raw))
+        return Weights(w, pure / mean, count)
+
+    def _alignment(self, embedded: Embedded, weights: Weights, shares: alignment.AnchorShares) -> Tensor:
+        """L_align = sum over anchor sets of share * <l_A>_w, times the number of ranks."""
+        anchors = (self.prototypes.bank, self.prototypes.otp, self.visual_bank.bank)
+        parts = [
+            share
+            * alignment.alignment_nll(alignment.cosines(embedded.z, anchor), embedded.labels.label, self.options.tau)
+            for share, anchor in zip(shares, anchors, strict=True)
+            if share > 0
+        ]
+        loss = torch.stack(parts).sum(dim=0)
+        weight = weights.w * embedded.labels.purity
+        mean = alignment.class_balanced_mean(loss, weight, embedded.one_hot, weights.total, weights.number)
+        return mean * world_size()
+
+    @torch.no_grad()
+    def _note(self, vtp: Tensor, margin: Tensor, weights: Weights, embedded: Embedded) -> None:
+        """Add this batch's sums to what :meth:`update` will move the banks by."""
+        self.pending += torch.cat(
+            [
+                prototypes.vtp_sums(vtp, embedded.labels.present),
+                bank.feature_sums(embedded.z, weights.w * embedded.labels.purity, embedded.one_hot),
+                reweighting.margin_sums(margin, embedded.one_hot),
+            ],
+            dim=1,
+        )
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move banks and statistics by the sums of all ranks since the last call; call once per optimiser step."""
+        width = self.prototypes.otp.shape[1] + 1
+        text, visual, margin = all_reduce_sum(self.pending).split([width, width, 3], dim=1)
+        self.prototypes.update(text)
+        self.visual_bank.update(visual)
+        self.statistics.update(margin)
+        self.pending.zero_()
+
+    @torch.no_grad()
+    def _diagnose(self, embedded: Embedded, weights: Weights, stage: Stage) -> dict[str, Tensor]:
+        """Schedules, spread of the weights, and distance E||z - A_y|| to both prototypes."""
+        counted = embedded.labels.counted
+        number = counted.sum().clamp_min(1)
+        w = torch.where(counted, weights.w, torch.ones_like(weights.w))
+
+        def distance(anchors: Tensor) -> Tensor:
+            own = (embedded.z * anchors[embedded.labels.label]).sum(dim=-1)
+            return ((2 - 2 * own).clamp_min(0).sqrt() * counted).sum() / number
+
+        return {
+            "rho": w.new_tensor(stage.rho),
+            "eta": w.new_tensor(stage.eta),
+            "lambda_align": w.new_tensor(stage.lambda_align),
+            "weight/spread": ((w - 1).square() * counted).sum().div(number).sqrt(),
+            "weight/min": w.min(),
+            "weight/max": w.max(),
+            "distance/otp": distance(self.prototypes.otp),
+            "distance/vtp": distance(self.prototypes.bank),
+        }
+
+    def ensemble(self, output: SegmenterOutput) -> Tensor:
+        """Text-logit ensemble S + alpha <z, T0> / tau, an option at test time.
+
+        Args:
+            output: Of the segmenter.
+
+        Returns:
+            (B, K, H, W).
+        """
+        features = output.decoder if self.options.level == "decoder" else output.backbone
+        z = F.normalize(self.embed(features).float(), dim=1)
+        text = torch.einsum("bdhw,kd->bkhw", z, self.prototypes.otp) / self.options.tau
+        size = output.logits.shape[-2:]
+        return output.logits + self.options.ensemble * F.interpolate(text, size, mode="bilinear", align_corners=False)
+
+
+def _own_context(embedding: Tensor) -> VisualContext:
+    """Take the segmenter's embedded features, averaged over 2 x 2 positions, as visual context without gradient."""
+    pooled = F.avg_pool2d(embedding.detach(), 2, ceil_mode=True)
+    dense = pooled.flatten(2).transpose(1, 2)
+    return VisualContext(dense.mean(dim=1), dense, (pooled.shape[-2], pooled.shape[-1]))

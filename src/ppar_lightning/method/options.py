@@ -1,0 +1,81 @@
+"""The named options of PPAR, each of which can be ablated from YAML or the command line."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ppar_lightning.data.classes import CLASSES
+
+Prompts = Literal["bare", "photo", "clip80", "driving"]
+Order = Literal["vtp_to_otp", "otp_to_vtp", "joint", "otp", "vtp", "naive"]
+Granularity = Literal["off", "pixel", "region", "image"]
+
+
+@dataclass(frozen=True)
+class PPAROptions:
+    """What PPAR does beside the supervised loss; docs/method.md gives the formulas.
+
+    Args:
+        enabled: False trains the plain segmenter on the source, the baseline of every comparison.
+        clip: CLIP model whose towers give the prototypes: ``tinyclip`` (ships with the package), a hub id or a folder.
+        text_embeddings: K x D ``.npy`` file taken as text prototypes instead of the text tower's.
+        prompts: Set of sentences a class is described with.
+        class_names: The K names the sentences are made of, in the order of the train ids.
+        centre: Subtract the mean over classes from the text prototypes and renormalise.
+        context: Where VTP's visual context comes from: CLIP's image tower, or the segmenter's own embedded features
+            (for text prototypes whose CLIP has no image tower at hand).
+        visual_size: Side in pixels of the square whose area the image tower's input has; None keeps the crop's size.
+        level: Feature map that is aligned.
+        min_stride: Features finer than this many pixels are averaged before they are embedded.
+        order: Anchors of the alignment and their order in training.
+        align_segmenter: False stops the alignment's gradient at the embedding head, so that reweighting acts alone.
+        reweighting: What one weight is shared by.
+        direction: Whether agreement with the prototypes raises a weight (``reliable``) or lowers it (``hard``).
+        eta: Strength of the reweighting, 0 <= eta < 1; weights lie in [(1-eta)/(1+eta), (1+eta)/(1-eta)].
+        tau: Temperature of every softmax over cosines.
+        momentum: Of the prototype banks and the margin statistics.
+        lambda_align: Weight of the alignment loss.
+        lambda_vtp: Weight of the loss that trains VTP.
+        lambda_anchor: Weight of the loss that draws VTP to OTP.
+        align_ramp: Share of training at which the alignment loss starts, and at which it has its full weight.
+        rho_ramp: Share of training at which the passage from the first anchor to the second starts, and ends.
+        eta_ramp: Share of training at which reweighting starts, and at which it has its full strength.
+        ensemble: alpha of the text-logit ensemble S + alpha <z, OTP> / tau at test time; 0 is the plain segmenter.
+    """
+
+    enabled: bool = True
+    clip: str = "tinyclip"
+    text_embeddings: str | None = None
+    prompts: Prompts = "photo"
+    class_names: tuple[str, ...] = CLASSES
+    centre: bool = False
+    context: Literal["clip", "features"] = "clip"
+    visual_size: int | None = 224
+    level: Literal["decoder", "backbone"] = "decoder"
+    min_stride: int = 8
+    order: Order = "vtp_to_otp"
+    align_segmenter: bool = True
+    reweighting: Granularity = "pixel"
+    direction: Literal["reliable", "hard"] = "reliable"
+    eta: float = 0.5
+    tau: float = 0.07
+    momentum: float = 0.99
+    lambda_align: float = 0.4
+    lambda_vtp: float = 0.4
+    lambda_anchor: float = 0.1
+    align_ramp: tuple[float, float] = (0.05, 0.10)
+    rho_ramp: tuple[float, float] = (0.35, 0.75)
+    eta_ramp: tuple[float, float] = (0.1, 0.3)
+    ensemble: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values for which the method's bounds do not hold.
+
+        Raises:
+            ValueError: If eta is outside [0, 1), tau is not positive or momentum is outside [0, 1).
+        """
+        if not 0 <= self.eta < 1:
+            raise ValueError(f"ppar.eta is {self.eta}: give a value in [0, 1)")
+        if self.tau <= 0:
+            raise ValueError(f"ppar.tau is {self.tau}: give a positive temperature")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"ppar.momentum is {self.momentum}: give a value in [0, 1)")

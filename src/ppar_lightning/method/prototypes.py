@@ -1,0 +1,116 @@
+"""The two prototypes of each class: OTP, CLIP's text embedding, and VTP, the text refined by visual context."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ppar_lightning.method.grid import GridLabels
+
+WIDTH = 256
+LAYERS = 3
+HEADS = 4
+DROPOUT = 0.1
+GAMMA = 1e-2
+
+
+class ContextDecoder(nn.Module):
+    """Delta = ContextDecoder(query=T0, memory=V): what the images say about each class's text."""
+
+    def __init__(self, dim: int) -> None:
+        """Build a pre-norm transformer decoder of width 256 with 3 layers, 4 heads and dropout 0.1, as DenseCLIP's.
+
+        Args:
+            dim: D of text and visual context.
+        """
+        super().__init__()
+        self.query = nn.Linear(dim, WIDTH)
+        self.memory = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, WIDTH), nn.LayerNorm(WIDTH))
+        layer = nn.TransformerDecoderLayer(
+            WIDTH, HEADS, 4 * WIDTH, DROPOUT, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.decoder = nn.TransformerDecoder(layer, LAYERS, norm=nn.LayerNorm(WIDTH))
+        self.out = nn.Linear(WIDTH, dim)
+
+    def forward(self, text: Tensor, context: Tensor) -> Tensor:
+        """Refine.
+
+        Args:
+            text: (K, D) text prototypes.
+            context: (B, M, D) visual context.
+
+        Returns:
+            (B, K, D).
+        """
+        query = self.query(text).expand(len(context), -1, -1)
+        return self.out(self.decoder(query, self.memory(context)))
+
+
+class Prototypes(nn.Module):
+    """OTP (frozen), VTP of each image, and the bank of VTP that features are aligned with."""
+
+    otp: Tensor
+    bank: Tensor
+
+    def __init__(self, text: Tensor, momentum: float) -> None:
+        """Start the bank at the text prototypes.
+
+        Args:
+            text: (K, D) unit vectors, T0.
+            momentum: mu of the bank.
+        """
+        super().__init__()
+        self.momentum = momentum
+        self.decoder = ContextDecoder(text.shape[1])
+        self.gamma = nn.Parameter(torch.full((text.shape[1],), GAMMA))
+        self.register_buffer("otp", text.clone())
+        self.register_buffer("bank", text.clone())
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Tv_{b,k} = norm(T0_k + gamma (.) Delta_{b,k}).
+
+        Args:
+            context: (B, M, D) visual context, without gradient.
+
+        Returns:
+            (B, K, D) unit vectors.
+        """
+        delta = self.decoder(self.otp, context.detach())
+        return F.normalize(self.otp + self.gamma * delta.float(), dim=-1)
+
+    def update(self, sums: Tensor) -> None:
+        """Pv_k <- norm(mu Pv_k + (1 - mu) s_k / n_k) for the classes present.
+
+        Args:
+            sums: (K, D + 1): s_k and n_k over all ranks.
+        """
+        total, count = sums[:, :-1], sums[:, -1:]
+        moved = self.momentum * self.bank + (1 - self.momentum) * total / count.clamp_min(1)
+        self.bank.copy_(torch.where(count > 0, F.normalize(moved, dim=-1), self.bank))
+
+
+def vtp_sums(vtp: Tensor, present: Tensor) -> Tensor:
+    """Return (K, D + 1): s_k, the sum of VTP over the images that show class k, and n_k, their number."""
+    seen = present.float()
+    return torch.cat([torch.einsum("bkd,bk->kd", vtp.detach(), seen), seen.sum(dim=0).unsqueeze(1)], dim=1)
+
+
+def vtp_nll(vtp: Tensor, dense: Tensor, labels: GridLabels, tau: float) -> Tensor:
+    """L_vtp: cross entropy of softmax_k(<g, Tv_b> / tau), with g the frozen dense features.
+
+    Args:
+        vtp: (B, K, D) unit vectors.
+        dense: (B, N, D) dense features, any norm; they receive no gradient.
+        labels: Labels on the grid of ``dense``.
+        tau: Temperature.
+
+    Returns:
+        Sum over this rank's counted positions, a scalar.
+    """
+    logits = F.normalize(dense.detach().float(), dim=-1) @ vtp.transpose(1, 2) / tau
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.label.flatten(), reduction="none")
+    return (loss * labels.counted.flatten()).sum()
+
+
+def anchor_distance(vtp: Tensor, otp: Tensor, present: Tensor) -> Tensor:
+    """L_anchor: sum of 1 - <Tv_{b,k}, T0_k> over this rank's pairs of an image and a class present in it."""
+    return ((1 - torch.einsum("bkd,kd->bk", vtp, otp)) * present).sum()

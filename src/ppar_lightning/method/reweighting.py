@@ -1,0 +1,125 @@
+"""Prototypical reweighting: a source pixel weighs what its agreement with the prototypes says."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ppar_lightning.method.alignment import UNKNOWN
+from ppar_lightning.method.options import Granularity
+
+MIN_SIGMA = 0.02
+CLIP = 3.0
+
+
+def margins(cosine: Tensor, label: Tensor) -> Tensor:
+    """r_n = <z_n, A_y> - max over k != y of <z_n, A_k>.
+
+    Args:
+        cosine: (B, n, K) from :func:`~ppar_lightning.method.alignment.cosines`.
+        label: (B, n) int64.
+
+    Returns:
+        (B, n) in [-2, 2]; 0 where either side has no anchor yet.
+    """
+    index = label.unsqueeze(-1)
+    own = cosine.gather(-1, index).squeeze(-1)
+    rival = cosine.scatter(-1, index, UNKNOWN).amax(dim=-1)
+    return torch.where((own > UNKNOWN) & (rival > UNKNOWN), own - rival, torch.zeros_like(own))
+
+
+def pool_margins(margin: Tensor, one_hot: Tensor, granularity: Granularity) -> Tensor:
+    """Share margins over a region (class k in image b) or an image (mean over its regions).
+
+    Args:
+        margin: (B, n).
+        one_hot: (B, n, K), a zero row for a position that does not count.
+        granularity: ``pixel`` and ``off`` return the margins as they are.
+
+    Returns:
+        (B, n).
+    """
+    if granularity in ("pixel", "off"):
+        return margin
+    count = one_hot.sum(dim=1)
+    region = torch.einsum("bn,bnk->bk", margin, one_hot) / count.clamp_min(1)
+    if granularity == "region":
+        return torch.einsum("bk,bnk->bn", region, one_hot)
+    image = region.sum(dim=1) / (count > 0).sum(dim=1).clamp_min(1)
+    return image.unsqueeze(1).expand_as(margin)
+
+
+class MarginStatistics(nn.Module):
+    """Running mean m_k and deviation sigma_k of each class's margins, from sums over all ranks."""
+
+    sums: Tensor
+
+    def __init__(self, num_classes: int, momentum: float) -> None:
+        """Start with no class visited.
+
+        Args:
+            num_classes: K.
+            momentum: Of the moving sums.
+        """
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("sums", torch.zeros(num_classes, 3))
+
+    @property
+    def mean(self) -> Tensor:
+        """m_k, (K,); 0 for a class never visited."""
+        return self.sums[:, 0] / self.sums[:, 2].clamp_min(1e-12)
+
+    @property
+    def sigma(self) -> Tensor:
+        """sigma_k, (K,), at least 0.02."""
+        second = self.sums[:, 1] / self.sums[:, 2].clamp_min(1e-12)
+        return (second - self.mean.square()).clamp_min(0).sqrt().clamp_min(MIN_SIGMA)
+
+    def standardise(self, margin: Tensor, label: Tensor) -> Tensor:
+        """u_n = clip((r_n - m_y) / sigma_y, -3, 3), (B, n); 0 for a class never visited."""
+        visited = (self.sums[:, 2] > 0)[label]
+        return ((margin - self.mean[label]) / self.sigma[label]).clamp(-CLIP, CLIP) * visited
+
+    def update(self, sums: Tensor) -> None:
+        """Move the statistics of the classes that were seen.
+
+        Args:
+            sums: (K, 3): sum of r, sum of r^2 and count of each class, over all ranks.
+        """
+        moved = self.momentum * self.sums + (1 - self.momentum) * sums
+        self.sums.copy_(torch.where(sums[:, 2:] > 0, moved, self.sums))
+
+
+def margin_sums(margin: Tensor, one_hot: Tensor) -> Tensor:
+    """Return (K, 3): sum of r, sum of r^2 and count of each class in this rank's batch."""
+    powers = torch.stack([margin, margin.square(), torch.ones_like(margin)], dim=-1)
+    return torch.einsum("bnp,bnk->kp", powers, one_hot)
+
+
+def raw_weights(standardised: Tensor, eta: float, direction: Literal["reliable", "hard"]) -> Tensor:
+    """w~_n = 1 + eta tanh(u_n), or 1 - eta tanh(u_n) for the direction ``hard``."""
+    sign = 1.0 if direction == "reliable" else -1.0
+    return 1.0 + sign * eta * standardised.tanh()
+
+
+def bounds(eta: float) -> tuple[float, float]:
+    """Bounds of the normalised weights: (1-eta)/(1+eta) and (1+eta)/(1-eta)."""
+    return (1 - eta) / (1 + eta), (1 + eta) / (1 - eta)
+
+
+def pixel_weights(weight: Tensor, grid: tuple[int, int], size: tuple[int, int], eta: float) -> Tensor:
+    """Spread grid weights over the pixels of a crop, bilinearly and within their bounds.
+
+    Args:
+        weight: (B, h*w), 1 where a position does not count.
+        grid: (h, w).
+        size: (H, W) of the crop.
+        eta: Strength the weights were made with.
+
+    Returns:
+        (B, H, W).
+    """
+    maps = weight.view(-1, 1, *grid)
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False).squeeze(1).clamp(*bounds(eta))

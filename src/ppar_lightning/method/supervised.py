@@ -1,0 +1,35 @@
+"""The supervised loss: cross entropy of the segmenter's logits, weighted pixel by pixel where PPAR says so."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.method.distributed import all_reduce_sum, world_size
+from ppar_lightning.segmenter.segmenter import SegmenterOutput
+
+AUXILIARY_WEIGHT = 0.4
+
+
+def supervised_terms(output: SegmenterOutput, label: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+    """Cross entropy over the valid pixels of the global batch.
+
+    The mean over ranks of each term is its value on the concatenated batch, whatever each rank's share of valid pixels;
+    without a valid pixel it is 0.
+
+    Args:
+        output: Of the segmenter.
+        label: (B, H, W) train ids, IGNORE included.
+        weight: (B, H, W) pixel weights; None weighs every pixel 1.
+
+    Returns:
+        ``ce`` and, where the segmenter has an auxiliary head, ``aux`` (already multiplied by 0.4), scalars in nats.
+    """
+    valid = all_reduce_sum((label != IGNORE).sum().to(torch.float32)).clamp_min(1)
+    scale = world_size() / valid
+    loss = F.cross_entropy(output.logits.float(), label, ignore_index=IGNORE, reduction="none")
+    terms = {"ce": (loss if weight is None else loss * weight).sum() * scale}
+    if output.auxiliary is not None:
+        auxiliary = F.cross_entropy(output.auxiliary.float(), label, ignore_index=IGNORE, reduction="sum")
+        terms["aux"] = AUXILIARY_WEIGHT * auxiliary * scale
+    return terms

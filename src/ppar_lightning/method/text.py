@@ -1,0 +1,96 @@
+"""Text prototypes T0 = OTP: computed once and cached, or read from a file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ppar_lightning.method.clip import embed_texts
+from ppar_lightning.method.options import PPAROptions, Prompts
+from ppar_lightning.method.prompts import sentences
+from ppar_lightning.segmenter.pretrained import revision
+
+
+def cache_folder() -> Path:
+    """Folder of cached prototypes: ``$PPAR_CACHE``, else ``~/.cache/ppar_lightning``."""
+    return Path(os.environ.get("PPAR_CACHE", Path.home() / ".cache" / "ppar_lightning"))
+
+
+def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
+    """Make the text prototypes that the options ask for.
+
+    Args:
+        options: ``clip``, ``prompts``, ``class_names``, ``centre`` and ``text_embeddings`` are read.
+        num_classes: K of the segmenter.
+
+    Returns:
+        T0, (K, D) float32 unit vectors.
+
+    Raises:
+        ValueError: If names or file are for another number of classes.
+    """
+    if options.text_embeddings is not None:
+        text = read_embeddings(Path(options.text_embeddings), num_classes)
+    else:
+        if len(options.class_names) != num_classes:
+            raise ValueError(
+                f"ppar.class_names holds {len(options.class_names)} names for a segmenter of {num_classes} classes: "
+                "give one name per class"
+            )
+        text = cached_embeddings(options.clip, options.prompts, options.class_names)
+    return F.normalize(text - text.mean(dim=0), dim=-1) if options.centre else text
+
+
+def read_embeddings(path: Path, num_classes: int) -> Tensor:
+    """Read a K x D ``.npy`` file of text embeddings and normalise its rows.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no finite K x D array of numbers.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"text embeddings {path} not found: check ppar.text_embeddings")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"text embeddings {path} are no .npy array: save one with numpy.save") from error
+    if array.ndim != 2 or len(array) != num_classes or array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise ValueError(
+            f"text embeddings {path} have shape {array.shape} and type {array.dtype}: "
+            f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"
+        )
+    return F.normalize(torch.from_numpy(array.astype(np.float32)), dim=-1)
+
+
+def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -> Tensor:
+    """T0_k = norm(sum over synonyms and templates of the unit text embeddings), from the cache where it is there.
+
+    The cache's key holds the model, its revision and every sentence, so that a changed model or prompt is noticed.
+
+    Returns:
+        (K, D) unit vectors.
+    """
+    texts = sentences(prompts, class_names)
+    key = json.dumps([clip, revision(clip), texts])
+    path = cache_folder() / f"otp-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
+    if not path.is_file():
+        _write(path, clip, texts)
+    return read_embeddings(path, len(texts))  # also what was just made: the same bits at every run
+
+
+def _write(path: Path, clip: str, texts: list[list[str]]) -> None:
+    """Embed the sentences and write their unit sums, whole or not at all, as several ranks may do at once."""
+    embeddings = embed_texts(clip, [text for group in texts for text in group])
+    groups = embeddings.split([len(group) for group in texts])
+    prototypes = F.normalize(torch.stack([group.sum(dim=0) for group in groups]), dim=-1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    with partial.open("wb") as file:
+        np.save(file, prototypes.numpy())
+    partial.replace(path)

@@ -1,0 +1,135 @@
+"""The Lightning glue: steps, optimiser and schedule around a segmenter and PPAR's objective."""
+
+from typing import Any, TypedDict
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from ppar_lightning.method.objective import PPAR, Losses
+from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.supervised import supervised_terms
+from ppar_lightning.segmenter.segmenter import Segmenter
+
+
+class Batch(TypedDict):
+    """A collated batch; an evaluation batch holds images of one domain."""
+
+    image: Tensor
+    """(B, 3, H, W) uint8 RGB."""
+    label: Tensor
+    """(B, H, W) train ids, 255 = ignore."""
+    name: list[str]
+    domain: list[str]
+
+
+class PPARModule(L.LightningModule):
+    """A segmenter trained with PPAR on the source, or without it (``ppar.enabled: false``, the baseline)."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        ppar: PPAROptions = PPAROptions(),  # noqa: B008
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        backbone_lr: float = 0.1,
+        warmup_steps: int = 0,
+        power: float = 0.9,
+    ) -> None:
+        """Wrap a segmenter.
+
+        Args:
+            segmenter: The network that ships.
+            ppar: Options of the method.
+            optimizer: Optimiser of all parameters, with the learning rate of everything but the backbone.
+            backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
+            warmup_steps: Optimiser steps of linear warm-up.
+            power: Of the polynomial decay (1 - t/T)^power to 0 at the last step.
+        """
+        super().__init__()
+        self.segmenter = segmenter
+        self.options = ppar
+        self.objective: PPAR | None = None
+        self.optimizer = optimizer
+        self.backbone_lr = backbone_lr
+        self.warmup_steps = warmup_steps
+        self.power = power
+
+    def setup(self, stage: str) -> None:
+        """Build the objective where it is needed: in training, and for the text-logit ensemble."""
+        needed = self.options.enabled and (stage == "fit" or self.options.ensemble > 0)
+        if needed and self.objective is None:
+            backbone = self.options.level == "backbone"
+            channels = self.segmenter.backbone_channels if backbone else self.segmenter.decoder_channels
+            self.objective = PPAR(self.options, channels, self.segmenter.num_classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the prototype memory in the checkpoint where only the plain segmenter runs."""
+        if self.objective is None:
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith("objective.")}
+
+    @property
+    def progress(self) -> float:
+        """u = step / total steps, in [0, 1]."""
+        return min(1.0, self.trainer.global_step / self.trainer.estimated_stepping_batches)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment: (B, 3, H, W) float RGB in [0, 1] -> (B, K, H, W) logits."""
+        if self.objective is not None and self.options.ensemble > 0:
+            return self.objective.ensemble(self.segmenter.outputs(image))
+        return self.segmenter(image)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Compute the loss of a source batch and log its terms."""
+        image, label = as_float(batch["image"]), batch["label"].long()
+        output = self.segmenter.outputs(image)
+        if self.objective is None:
+            terms = supervised_terms(output, label)
+            losses = Losses(torch.stack(list(terms.values())).sum(), terms, {})
+        else:
+            losses = self.objective(output, image, label, self.progress)
+        size = len(image)
+        self.log("train/loss", losses.total, prog_bar=True, sync_dist=True, batch_size=size)
+        self.log_dict({f"train/loss/{k}": v for k, v in losses.terms.items()}, sync_dist=True, batch_size=size)
+        self.log_dict({f"train/{k}": v for k, v in losses.diagnostics.items()}, sync_dist=True, batch_size=size)
+        return losses.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Move the banks, once per optimiser step whatever the gradient accumulation."""
+        if self.objective is not None:
+            self.objective.update()
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
+        return self(as_float(batch["image"])).argmax(dim=1)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
+        return self(as_float(batch["image"])).argmax(dim=1)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Give the backbone its own learning rate; warm up linearly, then decay polynomially, per step."""
+        backbone = [p for p in self.segmenter.backbone.parameters() if p.requires_grad]
+        inside = {id(p) for p in self.segmenter.backbone.parameters()}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
+        groups = [{"params": rest, "name": "head"}]
+        if backbone:
+            groups.append({"params": backbone, "name": "backbone"})
+        optimizer = self.optimizer(groups)
+        for group in optimizer.param_groups:
+            group["lr"] *= self.backbone_lr if group["name"] == "backbone" else 1.0
+        total = self.trainer.estimated_stepping_batches
+
+        def factor(step: int) -> float:
+            warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+            return warm * (1 - min(step, total) / total) ** self.power
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def as_float(image: Tensor) -> Tensor:
+    """Convert uint8 RGB to float in [0, 1], on the device it is on."""
+    return image.float() / 255

@@ -1,0 +1,1 @@
+"""The network that ships: backbone, head, segmenter. It knows nothing of PPAR."""

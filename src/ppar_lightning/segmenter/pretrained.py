@@ -1,0 +1,70 @@
+"""Pretrained models by name: the model that ships with the package, a hub id or a local folder."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+from transformers.utils import cached_file, logging
+
+from ppar_lightning import tinyclip
+
+CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+Colour = tuple[float, float, float]
+
+
+def resolve(name: str) -> str:
+    """Return where a model is: the package's folder for ``tinyclip``, else the name itself."""
+    return str(tinyclip.PATH) if name == "tinyclip" else name
+
+
+def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
+    """Call ``loader.from_pretrained`` and turn a failure into one line.
+
+    Args:
+        loader: A class of transformers.
+        name: ``tinyclip``, a hub id or a folder.
+        options: Passed on.
+
+    Raises:
+        OSError: If the model is neither on this machine nor to be fetched.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a tower read from a two-tower checkpoint leaves the other half unused, on purpose
+    try:
+        return loader.from_pretrained(resolve(name), **options)
+    except (OSError, ValueError) as error:
+        cause = str(error).strip().splitlines()[0]
+        remedy = f"run `hf download {name}` where there is a network, or give a folder saved with save_pretrained"
+        raise OSError(f"model {name!r} cannot be loaded ({cause}): {remedy}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def normalisation(name: str) -> tuple[Colour, Colour]:
+    """Return mean and standard deviation of the RGB values in [0, 1] that a model was trained on.
+
+    They are read from its ``preprocessor_config.json``; without one a CLIP model gets CLIP's, any other ImageNet's.
+    """
+    path = cached_file(resolve(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+    if path is not None:
+        settings = json.loads(Path(path).read_text())
+        if "image_mean" in settings and "image_std" in settings:
+            return tuple(settings["image_mean"]), tuple(settings["image_std"])
+    model_type = load_pretrained(AutoConfig, name).model_type
+    return CLIP_MEAN_STD if model_type.startswith("clip") else IMAGENET_MEAN_STD
+
+
+def revision(name: str) -> str:
+    """Identify a model's weights: the hub's commit, or a hash of a local folder's weight files."""
+    folder = Path(resolve(name))
+    if not folder.is_dir():
+        return str(load_pretrained(AutoConfig, name)._commit_hash)
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

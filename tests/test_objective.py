@@ -1,0 +1,232 @@
+import math
+
+import pytest
+import torch
+from streets_batch import CHANNELS, CLASSES, make_batch
+from torch.nn.functional import cross_entropy, normalize
+
+from ppar_lightning.method.alignment import alignment_nll, class_balanced_mean, cosines
+from ppar_lightning.method.objective import PPAR
+from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.supervised import supervised_terms
+
+
+def build(clip_folder, **options) -> PPAR:
+    torch.manual_seed(0)
+    return PPAR(PPAROptions(clip=str(clip_folder), visual_size=None, **options), CHANNELS, CLASSES)
+
+
+def run(objective, batch, u=1.0, steps=1):
+    for _ in range(steps):
+        losses = objective(batch.output, batch.image, batch.label, u)
+        objective.update()
+    return losses
+
+
+def grids(objective, batch, u=1.0):
+    """What the objective computes inside: embedded features, margins and weights."""
+    seen = {}
+    weigh = objective._weights
+
+    def spy(margin, embedded, stage):
+        seen["weights"] = weigh(margin, embedded, stage)
+        seen["embedded"] = embedded
+        return seen["weights"]
+
+    objective._weights = spy
+    objective(batch.output, batch.image, batch.label, u)
+    return seen["embedded"], seen["weights"]
+
+
+@pytest.mark.parametrize("granularity", ["pixel", "region", "image"])
+@pytest.mark.parametrize("direction", ["reliable", "hard"])
+@pytest.mark.parametrize("eta", [0.5, 0.9])
+def test_weights_keep_their_bounds_and_their_class_mean(clip_folder, granularity, direction, eta):
+    objective = build(clip_folder, reweighting=granularity, direction=direction, eta=eta)
+    run(objective, make_batch(2, seed=1))
+    batch = make_batch(2)
+    batch.label[0, :16, :16] = 255
+    embedded, weights = grids(objective, batch)
+    counted = embedded.labels.counted
+    assert weights.w[counted].std() > 0.01
+    assert weights.w.min() >= (1 - eta) / (1 + eta) - 1e-6
+    assert weights.w.max() <= (1 + eta) / (1 - eta) + 1e-6
+    assert (weights.w[~counted] == 1).all()
+    for k in range(CLASSES):
+        own = weights.w[counted & (embedded.labels.label == k)]
+        assert len(own) == weights.number[k]
+        if len(own):
+            torch.testing.assert_close(own.mean(), torch.tensor(1.0))
+
+
+def test_without_reweighting_the_supervised_loss_is_the_baselines_bit_for_bit(clip_folder):
+    batch = make_batch()
+    baseline = supervised_terms(batch.output, batch.label)["ce"]
+    for options in ({"eta": 0.0}, {"reweighting": "off"}):
+        objective = build(clip_folder, **options)
+        assert torch.equal(run(objective, batch, steps=3).terms["ce"], baseline)
+        assert torch.equal(grids(objective, batch)[1].w, torch.ones_like(grids(objective, batch)[1].w))
+    with_weights = run(build(clip_folder), batch, steps=3).terms["ce"]
+    assert not torch.equal(with_weights, baseline)
+    torch.testing.assert_close(baseline, cross_entropy(batch.output.logits, batch.label))
+
+
+def test_before_its_ramp_reweighting_is_the_baseline(clip_folder):
+    batch = make_batch()
+    losses = run(build(clip_folder), batch, u=0.04, steps=2)
+    assert torch.equal(losses.terms["ce"], supervised_terms(batch.output, batch.label)["ce"])
+    assert losses.terms["align"] == 0
+
+
+def test_the_alignment_loss_by_hand():
+    anchors = normalize(torch.randn(4, 5), dim=1)
+    z = normalize(torch.randn(1, 20, 5), dim=-1)
+    label = torch.tensor([[0] * 9 + [1] * 8 + [2] * 3])
+    loss = alignment_nll(cosines(z, anchors), label, 0.07)
+    by_hand = -(z[0] @ anchors.T / 0.07).log_softmax(dim=-1)[torch.arange(20), label[0]]
+    torch.testing.assert_close(loss[0], by_hand)
+    one_hot = torch.nn.functional.one_hot(label, 4).float()
+    weight = torch.rand(1, 20)
+    total, count = torch.einsum("bn,bnk->k", weight, one_hot), one_hot.sum(dim=(0, 1))
+    mean = class_balanced_mean(loss, weight, one_hot, total, count)
+    parts = [(weight[0, s] * by_hand[s]).sum() / weight[0, s].sum() for s in (slice(0, 9), slice(9, 17))]
+    torch.testing.assert_close(mean, sum(parts) / 2)  # the third class has fewer than 8 positions
+
+
+@pytest.mark.parametrize(("u", "anchor"), [(0.3, "bank"), (0.8, "otp")])
+def test_alignment_starts_at_vtp_and_ends_at_otp(clip_folder, u, anchor):
+    objective = build(clip_folder, reweighting="off")
+    objective.prototypes.bank.copy_(normalize(torch.randn(CLASSES, 16), dim=1))
+    batch = make_batch()
+    embedded, weights = grids(objective, batch, u)
+    anchors = getattr(objective.prototypes, anchor)
+    loss = alignment_nll(cosines(embedded.z, anchors), embedded.labels.label, 0.07)
+    mean = class_balanced_mean(loss, embedded.labels.purity, embedded.one_hot, weights.total, weights.number)
+    torch.testing.assert_close(objective(batch.output, batch.image, batch.label, u).terms["align"], 0.4 * mean)
+
+
+def gradients(objective, loss):
+    objective.zero_grad()
+    loss.backward(retain_graph=True)
+    return {name for name, p in objective.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_each_loss_reaches_its_own_part_alone(clip_folder):
+    objective = build(clip_folder)
+    batch = make_batch()
+    run(objective, batch, steps=2)
+    losses = objective(batch.output, batch.image, batch.label, 0.5)
+    assert {name.split(".")[0] for name in gradients(objective, losses.terms["align"])} == {"embed"}
+    assert batch.output.decoder.grad.abs().sum() > 0
+    batch.output.decoder.grad = None
+    for term in ("vtp", "anchor"):
+        reached = gradients(objective, losses.terms[term])
+        assert {name.split(".")[0] for name in reached} == {"prototypes"}, term
+        assert "prototypes.gamma" in reached, term
+        assert batch.output.decoder.grad is None, term
+    assert gradients(objective, losses.terms["ce"]) == set()
+    parameters = dict(objective.named_parameters())
+    assert not any(name.startswith("clip") or name.endswith(("otp", "bank", "sums")) for name in parameters)
+    assert all(p.grad is None for p in objective.clip.tower.parameters())
+
+
+def test_reweighting_alone_leaves_the_segmenter_to_the_supervised_loss(clip_folder):
+    objective = build(clip_folder, align_segmenter=False)
+    batch = make_batch()
+    terms = run(objective, batch).terms
+    (terms["align"] + terms["vtp"] + terms["anchor"]).backward()
+    assert batch.output.decoder.grad is None
+    assert objective.embed[0].weight.grad.abs().sum() > 0
+
+
+def test_a_batch_without_a_valid_pixel_trains_on_and_leaves_the_banks_alone(clip_folder):
+    objective = build(clip_folder)
+    run(objective, make_batch())
+    before = {name: tensor.clone() for name, tensor in objective.named_buffers()}
+    batch = make_batch()
+    batch.label.fill_(255)
+    losses = run(objective, batch)
+    assert losses.total.item() == 0
+    losses.total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in objective.parameters() if p.grad is not None)
+    assert batch.output.decoder.grad.abs().sum() == 0
+    assert all(math.isfinite(value) for value in losses.diagnostics.values())
+    for name, tensor in objective.named_buffers():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_absent_classes_leave_the_banks_alone(clip_folder):
+    objective = build(clip_folder)
+    batch = make_batch(4, classes=10)
+    run(objective, batch)
+    assert torch.equal(objective.prototypes.bank[10:], objective.prototypes.otp[10:])
+    assert not torch.isclose(objective.prototypes.bank[:10], objective.prototypes.otp[:10], atol=1e-7).all(dim=1).any()
+    assert (objective.visual_bank.bank[10:] == 0).all()
+    torch.testing.assert_close(objective.visual_bank.bank[:10].norm(dim=1), torch.ones(10))
+    assert (objective.statistics.sums[10:] == 0).all()
+
+
+def test_naive_prototypes_are_learnt_from_the_first_visit_on(clip_folder):
+    objective = build(clip_folder, order="naive")
+    batch = make_batch()
+    assert run(objective, batch).terms["align"] == 0
+    later = run(objective, batch)
+    assert later.terms["align"] > 0
+    assert torch.isfinite(later.total)
+
+
+def test_banks_move_once_for_accumulated_batches_as_for_one(clip_folder):
+    batch = make_batch(4)
+    whole, parts = build(clip_folder).eval(), build(clip_folder).eval()
+    whole(batch.output, batch.image, batch.label, 0.0)
+    for rows in (batch.rows(0, 2), batch.rows(2, 4)):
+        parts(rows.output, rows.image, rows.label, 0.0)
+    whole.update()
+    parts.update()
+    for (name, one), (_, other) in zip(whole.named_buffers(), parts.named_buffers(), strict=True):
+        torch.testing.assert_close(one, other, msg=name)
+
+
+def test_the_state_holds_banks_and_statistics_but_no_clip(clip_folder):
+    objective = build(clip_folder)
+    run(objective, make_batch())
+    state = objective.state_dict()
+    assert {"prototypes.otp", "prototypes.bank", "visual_bank.bank", "statistics.sums"} <= set(state)
+    assert not any(name.startswith("clip") for name in state)
+    other = build(clip_folder)
+    other.load_state_dict(state)
+    batch = make_batch(seed=3)
+    for one in (objective.eval(), other.eval()):
+        one.total = run(one, batch, u=0.6).total
+    assert torch.equal(objective.total, other.total)
+
+
+def test_text_of_another_width_than_the_tower_is_refused_but_trains_on_own_features(clip_folder, tmp_path):
+    import numpy as np
+
+    np.save(tmp_path / "text.npy", np.random.default_rng(0).normal(size=(CLASSES, 24)).astype(np.float32))
+    with pytest.raises(ValueError, match="width 24.*has 16.*ppar.context: features"):
+        build(clip_folder, text_embeddings=str(tmp_path / "text.npy"))
+    objective = build(clip_folder, text_embeddings=str(tmp_path / "text.npy"), context="features")
+    losses = run(objective, make_batch(), u=0.5, steps=2)
+    assert torch.isfinite(losses.total)
+    assert not torch.allclose(objective.prototypes.bank, objective.prototypes.otp)
+
+
+def test_the_backbone_level_and_the_ensemble(clip_folder):
+    objective = build(clip_folder, level="backbone", ensemble=0.1)
+    batch = make_batch(classes=4)
+    objective(batch.output, batch.image, batch.label, 0.0)
+    objective.update()
+    objective(batch.output, batch.image, batch.label, 1.0).terms["align"].backward()
+    assert batch.output.backbone.grad.abs().sum() > 0
+    assert batch.output.decoder.grad is None
+    difference = objective.ensemble(batch.output) - batch.output.logits
+    assert difference.shape == (2, CLASSES, 64, 128)
+    assert 0 < difference.abs().max() <= 0.1 / 0.07 + 1e-5
+
+
+@pytest.mark.parametrize("bad", [{"eta": 1.0}, {"tau": 0.0}, {"momentum": 1.0}])
+def test_options_outside_their_range_are_named(bad):
+    with pytest.raises(ValueError, match=f"ppar.{next(iter(bad))} is"):
+        PPAROptions(**bad)

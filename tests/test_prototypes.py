@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.method.bank import VisualBank, feature_sums
+from ppar_lightning.method.clip import FrozenImageTower, embed_texts
+from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.prompts import TEMPLATES, sentences
+from ppar_lightning.method.prototypes import Prototypes, vtp_sums
+from ppar_lightning.method.text import cache_folder, text_prototypes
+
+
+def test_prompt_sets_describe_every_class():
+    assert len(set(TEMPLATES["clip80"])) == 80
+    assert sentences("photo")[15] == ["a photo of a bus"]
+    assert sentences("bare")[0] == ["road", "street"]
+    for prompts, templates in TEMPLATES.items():
+        assert all(t.count("{}") == 1 for t in templates), prompts
+
+
+def test_otp_is_the_unit_mean_of_the_sentences_and_comes_from_the_cache_the_second_time(clip_folder, monkeypatch):
+    options = PPAROptions(clip=str(clip_folder), prompts="driving")
+    text = text_prototypes(options, 19)
+    expected = embed_texts(str(clip_folder), [s for s in sentences("driving")[0]]).sum(dim=0)
+    torch.testing.assert_close(text[0], normalize(expected, dim=0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(text.norm(dim=1), torch.ones(19))
+    assert len(list(cache_folder().iterdir())) == 1
+    monkeypatch.setattr("ppar_lightning.method.text.embed_texts", None)
+    assert torch.equal(text_prototypes(options, 19), text)
+
+
+def test_the_cache_notices_other_weights(clip_folder, tmp_path):
+    copy = tmp_path / "clip"
+    copy.mkdir()
+    for path in clip_folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    options = PPAROptions(clip=str(copy))
+    before = text_prototypes(options, 19)
+    from transformers import CLIPModel
+
+    torch.manual_seed(1)
+    CLIPModel(CLIPModel.from_pretrained(copy).config).save_pretrained(copy)
+    assert not torch.allclose(text_prototypes(options, 19), before)
+
+
+def test_centred_prototypes_are_unit_and_spread_wider(clip_folder):
+    plain = text_prototypes(PPAROptions(clip=str(clip_folder)), 19)
+    centred = text_prototypes(PPAROptions(clip=str(clip_folder), centre=True), 19)
+    off = ~torch.eye(19, dtype=torch.bool)
+    assert (centred @ centred.T)[off].mean() < (plain @ plain.T)[off].mean()
+    torch.testing.assert_close(centred.norm(dim=1), torch.ones(19))
+
+
+def test_a_file_of_embeddings_replaces_the_text_tower(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(19, 16)).astype(np.float16)
+    np.save(tmp_path / "text.npy", rows)
+    text = text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "text.npy")), 19)
+    torch.testing.assert_close(text, normalize(torch.from_numpy(rows).float(), dim=1))
+
+
+@pytest.mark.parametrize("bad", [np.zeros((18, 16)), np.zeros(19), np.full((19, 4), np.nan), np.zeros((19, 4), int)])
+def test_a_file_of_the_wrong_shape_is_named(tmp_path, bad):
+    np.save(tmp_path / "text.npy", bad)
+    with pytest.raises(ValueError, match=r"text\.npy have shape .*\(19, D\)"):
+        text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "text.npy")), 19)
+
+
+def test_a_file_that_is_no_array_or_missing_is_named(tmp_path):
+    (tmp_path / "text.npy").write_text("no array")
+    with pytest.raises(ValueError, match=r"text\.npy are no \.npy array"):
+        text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "text.npy")), 19)
+    with pytest.raises(FileNotFoundError, match="check ppar.text_embeddings"):
+        text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "none.npy")), 19)
+
+
+def test_names_for_another_number_of_classes_are_refused(clip_folder):
+    with pytest.raises(ValueError, match="18 names for a segmenter of 19 classes"):
+        text_prototypes(PPAROptions(clip=str(clip_folder), class_names=CLASSES[:-1]), 19)
+
+
+def test_a_clip_that_cannot_be_fetched_is_named_with_the_remedy():
+    with pytest.raises(OSError, match="'openai/absent' cannot be loaded.*hf download openai/absent"):
+        text_prototypes(PPAROptions(clip="openai/absent"), 19)
+
+
+def test_the_image_tower_sees_any_size_without_gradient_and_outside_the_checkpoint(clip_folder):
+    tower = FrozenImageTower(str(clip_folder), size=32)
+    assert tower.input_size(64, 128) == (24, 48)
+    context = tower(torch.rand(2, 3, 64, 128, requires_grad=True))
+    assert context.image.shape == (2, 16)
+    assert context.dense.shape == (2, 3 * 6, 16)
+    assert context.memory.shape == (2, 19, 16)
+    assert not context.memory.requires_grad
+    assert tower.state_dict() == {}
+    assert list(tower.parameters()) == []
+    assert tower.double().tower.visual_projection.weight.dtype == torch.float64
+
+
+def test_dense_features_depend_on_their_own_patch_alone_in_the_last_block(clip_folder):
+    tower = FrozenImageTower(str(clip_folder), size=None)
+    hidden = torch.randn(1, 4, 32)
+    changed = hidden.clone()
+    changed[0, 2] = torch.randn(32)
+    moved = (tower._value_path(hidden) - tower._value_path(changed)).abs().amax(dim=-1)[0] > 1e-6
+    assert moved.tolist() == [False, False, True, False]
+
+
+def test_vtp_is_unit_starts_near_otp_and_differs_between_images():
+    torch.manual_seed(0)
+    text = normalize(torch.randn(19, 16), dim=1)
+    memory = Prototypes(text, 0.99).eval()
+    vtp = memory(torch.randn(2, 7, 16))
+    torch.testing.assert_close(vtp.norm(dim=-1), torch.ones(2, 19))
+    assert ((vtp * text).sum(dim=-1) > 0.99).all()
+    assert not torch.allclose(vtp[0], vtp[1], atol=1e-4)
+    vtp.sum().backward()
+    assert memory.gamma.grad is not None
+    assert "otp" not in dict(memory.named_parameters())
+
+
+def test_the_bank_moves_to_the_mean_over_images_and_leaves_absent_classes_alone():
+    text = normalize(torch.randn(3, 4), dim=1)
+    memory = Prototypes(text, momentum=0.9)
+    vtp = normalize(torch.randn(2, 3, 4), dim=-1)
+    present = torch.tensor([[True, True, False], [True, False, False]])
+    memory.update(vtp_sums(vtp, present))
+    torch.testing.assert_close(memory.bank[0], normalize(0.9 * text[0] + 0.1 * (vtp[0, 0] + vtp[1, 0]) / 2, dim=0))
+    torch.testing.assert_close(memory.bank[1], normalize(0.9 * text[1] + 0.1 * vtp[0, 1], dim=0))
+    assert torch.equal(memory.bank[2], text[2])
+    assert torch.equal(memory.otp, text)
+
+
+def test_the_visual_bank_assigns_first_and_moves_by_weight_later():
+    bank = VisualBank(3, 2, momentum=0.5)
+    features = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    one_hot = torch.tensor([[[1.0, 0, 0], [0, 1.0, 0]]])
+    bank.update(feature_sums(features, torch.ones(1, 2), one_hot))
+    assert bank.bank.tolist() == [[1, 0], [0, 1], [0, 0]]
+    bank.update(torch.tensor([[0.0, 32.0, 32.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+    mu = 0.5**0.5
+    torch.testing.assert_close(bank.bank[0], normalize(torch.tensor([mu, 1 - mu]), dim=0))
+    assert bank.bank[1].tolist() == [0, 1]
