@@ -23,7 +23,7 @@ def test_prompt_sets_describe_every_class():
 def test_otp_is_the_unit_mean_of_the_sentences_and_comes_from_the_cache_the_second_time(clip_folder, monkeypatch):
     options = PPAROptions(clip=str(clip_folder), prompts="driving")
     text = text_prototypes(options, 19)
-    expected = embed_texts(str(clip_folder), [s for s in sentences("driving")[0]]).sum(dim=0)
+    expected = embed_texts(str(clip_folder), sentences("driving")[0]).sum(dim=0)
     torch.testing.assert_close(text[0], normalize(expected, dim=0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(text.norm(dim=1), torch.ones(19))
     assert len(list(cache_folder().iterdir())) == 1

@@ -5,11 +5,10 @@ ppar test --config runs/demo/config.yaml
 """
 
 import os
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import wandb
+from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -19,77 +18,63 @@ from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.report import TestReport
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
-
-
-class OneLineParser(LightningArgumentParser):
-    """Parser whose errors are one line, without the usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the error and leave with status 2."""
-        sys.exit(fail(message, status=2))
+from ppar_lightning.parser import OneLineParser, leave
 
 
 class PPARCLI(LightningCLI):
-    """LightningCLI with a run folder, the last checkpoint as default, and errors of one line."""
+    """LightningCLI with a run folder (``trainer.default_root_dir``) and the last checkpoint as default."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Offer ``fit``, ``validate`` and ``test``."""
-        commands = LightningCLI.subcommands()
-        return {name: commands[name] for name in ("fit", "validate", "test")}
+        return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate", "test")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the checkpoint and picture options; derive folder and data seed from what is given."""
+        """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionGrid, "pictures")
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
-        parser.link_arguments("seed_everything", "data.seed")
+        for name in ("data.seed", "model.seed"):
+            parser.link_arguments("seed_everything", name)
 
     def before_instantiate_classes(self) -> None:
-        """Test the last checkpoint unless told otherwise; keep W&B offline without an account."""
+        """Find the last checkpoint, which is evaluated unless another is named."""
         config = self.config[self.subcommand]
+        stay_offline_without_account(config.trainer.logger)
         if self.subcommand != "fit" and config.ckpt_path in (None, "last"):
             config.ckpt_path = f"{config.trainer.default_root_dir}/checkpoints/last.ckpt"
             if not Path(config.ckpt_path).is_file():
                 raise FileNotFoundError(f"{config.ckpt_path} not found: run `ppar fit` first, or give --ckpt_path")
-        if "WandbLogger" in str(config.trainer.logger) and "WANDB_MODE" not in os.environ and not wandb.api.api_key:
-            os.environ["WANDB_MODE"] = "offline"
-            print("W&B: no account on this machine, logging offline; `wandb sync` uploads the run later")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Log to CSV unless a logger is named."""
+        config = self.config_init[self.subcommand].trainer
+        if config.logger in (None, True):
+            kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
+        return super().instantiate_trainer(**kwargs)
 
     def before_test(self) -> None:
         """Leave the table to the report."""
         self.config_init.test.verbose = False
 
 
-def fail(error: object, status: int = 1) -> int:
-    """Print the last line of an error, which names the thing and the remedy, and return the exit status."""
-    print(f"ppar: error: {str(error).strip().splitlines()[-1].strip()}", file=sys.stderr)
-    return status
-
-
 def main(args: ArgsType = None) -> None:
     """Run the command line.
 
     Args:
-        args: Arguments in place of ``sys.argv``, as a list or a nested dict.
+        args: Arguments in place of ``sys.argv``.
     """
+    quieten()
     scores = DomainScores()
-    callbacks: list[Any] = [scores, TestReport(scores), PrototypeDiagnostics()]
-    defaults = {"callbacks": callbacks, "default_root_dir": "runs/ppar", "use_distributed_sampler": False}
+    callbacks = [scores, TestReport(scores), PrototypeDiagnostics()]
+    options: dict[str, Any] = {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
+    options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
     try:
-        PPARCLI(
-            PPARModule,
-            DomainDataModule,
-            save_config_callback=RunRecord,
-            trainer_defaults=defaults,
-            seed_everything_default=0,
-            parser_class=OneLineParser,
-            auto_configure_optimizers=False,
-            args=args,
-        )
+        PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (OSError, ValueError) as error:
         if "PPAR_TRACEBACK" in os.environ:
             raise
-        sys.exit(fail(error))
+        leave(error)

@@ -1,29 +1,20 @@
 """The Lightning glue: steps, optimiser and schedule around a segmenter and PPAR's objective."""
 
-from typing import Any, TypedDict
+from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from ppar_lightning.data.loading import Batch
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.segmenter.segmenter import Segmenter
-
-
-class Batch(TypedDict):
-    """A collated batch; an evaluation batch holds images of one domain."""
-
-    image: Tensor
-    """(B, 3, H, W) uint8 RGB."""
-    label: Tensor
-    """(B, H, W) train ids, 255 = ignore."""
-    name: list[str]
-    domain: list[str]
 
 
 class PPARModule(L.LightningModule):
@@ -37,6 +28,7 @@ class PPARModule(L.LightningModule):
         backbone_lr: float = 0.1,
         warmup_steps: int = 0,
         power: float = 0.9,
+        seed: int = 0,
     ) -> None:
         """Wrap a segmenter.
 
@@ -47,6 +39,7 @@ class PPARModule(L.LightningModule):
             backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
             warmup_steps: Optimiser steps of linear warm-up.
             power: Of the polynomial decay (1 - t/T)^power to 0 at the last step.
+            seed: Of the dropout; the command line takes ``seed_everything``.
         """
         super().__init__()
         self.segmenter = segmenter
@@ -56,6 +49,7 @@ class PPARModule(L.LightningModule):
         self.backbone_lr = backbone_lr
         self.warmup_steps = warmup_steps
         self.power = power
+        self.seed = seed
 
     def setup(self, stage: str) -> None:
         """Build the objective where it is needed: in training, and for the text-logit ensemble."""
@@ -82,9 +76,14 @@ class PPARModule(L.LightningModule):
             return self.objective.ensemble(self.segmenter.outputs(image))
         return self.segmenter(image)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make the dropout a function of (seed, epoch, batch, rank), so that a resumed run continues exactly."""
+        place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of a source batch and log its terms."""
-        image, label = as_float(batch["image"]), batch["label"].long()
+        image, label = as_float(batch["image"]), batch["label"]
         output = self.segmenter.outputs(image)
         if self.objective is None:
             terms = supervised_terms(output, label)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -24,11 +25,11 @@ class TestReport(L.Callback):
         """Report what another callback, which stands before this one, has scored."""
         self.scores = scores
 
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``test.json`` and ``test.csv`` into the run folder and print the tables."""
         if not trainer.is_global_zero:
             return
-        unseen: list[str] = trainer.datamodule.unseen_names  # type: ignore[attr-defined]
+        unseen: Sequence[str] = trainer.datamodule.unseen_names  # type: ignore[attr-defined]
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         scores = self.scores.scores
@@ -40,12 +41,12 @@ class TestReport(L.Callback):
         console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
 
 
-def unseen_mean(scores: dict[str, DomainScore], unseen: list[str]) -> float:
+def unseen_mean(scores: dict[str, DomainScore], unseen: Sequence[str]) -> float:
     """Mean mIoU over the unseen domains, in [0, 1]; NaN without one."""
     return sum(scores[name].miou for name in unseen) / len(unseen) if unseen else math.nan
 
 
-def write_json(path: Path, scores: dict[str, DomainScore], unseen: list[str]) -> None:
+def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]) -> None:
     """Write all figures, in [0, 1], null where a class does not occur."""
     domains = {
         name: {
@@ -76,7 +77,7 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def domain_table(scores: dict[str, DomainScore], unseen: list[str]) -> Table:
+def domain_table(scores: dict[str, DomainScore], unseen: Sequence[str]) -> Table:
     """Tabulate domain x mIoU."""
     table = Table(title="mIoU (%) by domain")
     table.add_column("domain")

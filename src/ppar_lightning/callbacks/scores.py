@@ -33,7 +33,7 @@ class DomainScores(L.Callback):
         self._images: dict[str, Tensor] = {}
 
     def _start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        names = trainer.datamodule.evaluated_names(trainer.testing)  # type: ignore[attr-defined]
+        names = trainer.datamodule.evaluated_names  # type: ignore[attr-defined]
         self._confusion = {
             name: MulticlassConfusionMatrix(len(CLASSES), ignore_index=IGNORE).to(module.device) for name in names
         }
@@ -41,7 +41,7 @@ class DomainScores(L.Callback):
 
     def _update(self, batch: dict[str, Any], prediction: Tensor) -> None:
         domain = batch["domain"][0]
-        self._confusion[domain].update(prediction, batch["label"].long())
+        self._confusion[domain].update(prediction, batch["label"])
         self._images[domain] += len(prediction)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:

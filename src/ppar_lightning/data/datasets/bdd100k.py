@@ -1,0 +1,13 @@
+"""BDD100K: US roads in all weathers and lights, 1280x720."""
+
+from ppar_lightning.data.dataset import FolderDataset, Layout
+from ppar_lightning.data.datasets.cityscapes import TRAIN_IDS
+
+
+class BDD100K(FolderDataset):
+    """7,000 training and 1,000 validation images of the 10k set, in the new layout or the old one."""
+
+    layouts = (
+        Layout("images/10k/{split}/*.jpg", "labels/sem_seg/masks/{split}/*.png", TRAIN_IDS),
+        Layout("images/{split}/*.jpg", "labels/{split}/*_train_id.png", TRAIN_IDS),
+    )

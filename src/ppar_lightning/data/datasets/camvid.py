@@ -1,0 +1,29 @@
+"""CamVid: Cambridge by day and at dusk, 480x360, in SegNet's split and 11 classes."""
+
+from ppar_lightning.data.classes import CLASSES, IGNORE
+from ppar_lightning.data.dataset import FolderDataset, Layout
+
+_NAMES = {
+    0: "sky",
+    1: "building",
+    2: "pole",
+    3: "road",
+    4: "sidewalk",
+    5: "vegetation",
+    6: "traffic sign",
+    7: "fence",
+    8: "car",
+    9: "person",
+    10: "rider",
+}
+IDS = {label_id: CLASSES.index(name) for label_id, name in _NAMES.items()} | {11: IGNORE}
+"""Label id -> train id. Id 6 covers traffic lights too. Id 10 is a cyclist, bicycle included, and counts as rider, its
+larger part; a bicycle found on it is an error in that class, and `bicycle` and `traffic light` are not scored."""
+
+
+class CamVid(FolderDataset):
+    """367 / 101 / 233 images for `train`, `val` and `test`; scored over its 11 classes, on `test`."""
+
+    layouts = (Layout("{split}/*.png", "{split}annot/*.png", IDS),)
+    scored_classes = tuple(sorted(set(IDS.values()) - {IGNORE}))
+    eval_split = "test"

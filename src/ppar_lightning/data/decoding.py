@@ -1,0 +1,99 @@
+"""Image and label files into arrays."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ppar_lightning.data.classes import IGNORE
+
+Array = npt.NDArray[np.uint8]
+
+UNKNOWN = 254
+"""Entry of a lookup table for a value that the data set does not define."""
+
+
+def read_image(path: Path) -> Array:
+    """Decode a photograph.
+
+    The orientation tag is left alone, because label files have none.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the file is empty, cut short or no image.
+    """
+    encoded = np.fromfile(path, dtype=np.uint8)  # imread would fill the rest of a JPEG that is cut short with grey
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
+    if image is None:
+        raise ValueError(f"{path}: damaged image file; download or extract it again")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_label(path: Path) -> npt.NDArray[np.integer]:
+    """Decode a map of label ids; a palette image gives its indices, not its colours.
+
+    Returns:
+        (H, W), the ids as they are stored.
+
+    Raises:
+        ValueError: the file is empty, cut short, no image or a colour image.
+    """
+    try:
+        with Image.open(path) as file:  # OpenCV would expand palettes to colours
+            label = np.asarray(file)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: damaged label file ({error}); download or extract it again") from error
+    if label.ndim != 2:
+        raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
+    return label
+
+
+def lookup_table(ids: Mapping[int, int]) -> Array:
+    """Spread a mapping label id -> train id over a table of 256 entries, UNKNOWN where it says nothing."""
+    table = np.full(256, UNKNOWN, dtype=np.uint8)
+    for label_id, train_id in ids.items():
+        table[label_id] = train_id
+    return table
+
+
+def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path) -> Array:
+    """Map label ids to train ids.
+
+    Args:
+        label: (H, W), ids as stored.
+        table: (256,), from `lookup_table`.
+        path: the file that errors name.
+
+    Returns:
+        (H, W) uint8, train ids or IGNORE.
+
+    Raises:
+        ValueError: a value is not in the table.
+    """
+    if label.dtype != np.uint8 and (label.min() < 0 or label.max() > IGNORE):
+        unknown = np.unique(label[(label < 0) | (label > IGNORE)])
+    else:
+        mapped = np.asarray(cv2.LUT(np.ascontiguousarray(label, dtype=np.uint8), table), dtype=np.uint8)
+        if not (mapped == UNKNOWN).any():
+            return mapped
+        unknown = np.unique(label[mapped == UNKNOWN])
+    known = np.flatnonzero(table != UNKNOWN)
+    raise ValueError(
+        f"{path}: label value {', '.join(map(str, unknown[:5]))} is not among this data set's ids {_ranges(known)}; "
+        "check that root and dataset belong together"
+    )
+
+
+def resize(array: Array, size: tuple[int, int], interpolation: int) -> Array:
+    """Resize an image or a map to (height, width) with an interpolation of OpenCV."""
+    return np.asarray(cv2.resize(array, (size[1], size[0]), interpolation=interpolation), dtype=np.uint8)
+
+
+def _ranges(values: npt.NDArray[np.integer]) -> str:
+    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -1,0 +1,77 @@
+"""Samples into batches."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ppar_lightning.data.dataset import Sample
+from ppar_lightning.data.sampling import TrainSampler
+
+
+class Batch(TypedDict):
+    """`image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) int64 train ids or IGNORE, `name` and `domain` B strings."""
+
+    image: Tensor
+    label: Tensor
+    name: list[str]
+    domain: list[str]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples.
+
+    Raises:
+        ValueError: the images differ in size.
+    """
+    first = samples[0]
+    for sample in samples:
+        if sample["image"].shape != first["image"].shape:
+            (h, w), (other_h, other_w) = first["image"].shape[:2], sample["image"].shape[:2]
+            raise ValueError(
+                f"domain {first['domain']!r}: {first['name']} is {w}x{h} and {sample['name']} is {other_w}x{other_h}, "
+                "which make no batch; set --data.eval_batch_size 1"
+            )
+    return {
+        "image": torch.from_numpy(np.stack([sample["image"].transpose(2, 0, 1) for sample in samples])),
+        "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])).long(),
+        "name": [sample["name"] for sample in samples],
+        "domain": [sample["domain"] for sample in samples],
+    }
+
+
+def use_one_thread(worker: int) -> None:
+    """Keep OpenCV from starting threads in a worker; there is one worker a core already."""
+    cv2.setNumThreads(0)
+
+
+class ResumableLoader(DataLoader[Sample]):
+    """A loader over a `TrainSampler` whose place within the epoch goes into the checkpoint.
+
+    With overfit_batches Lightning puts a sampler of its own into it; then it restarts at the beginning.
+    """
+
+    served = 0
+    """Batches of this epoch that were handed out, those before a restart included."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield the rest of the epoch."""
+        self.served = getattr(self.sampler, "start", 0) // (self.batch_size or 1)
+        for batch in super().__iter__():
+            self.served += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and the batches handed out; a finished epoch counts as none of the next."""
+        epoch, finished = getattr(self.sampler, "epoch", 0), self.served == len(self)
+        return {"epoch": epoch + finished, "batch": 0 if finished else self.served}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken."""
+        if isinstance(self.sampler, TrainSampler):
+            self.sampler.set_epoch(state["epoch"])
+            self.sampler.start = state["batch"] * (self.batch_size or 1)

@@ -1,0 +1,29 @@
+"""Errors of the command line in one line, which names the thing and the remedy."""
+
+import sys
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+
+class OneLineParser(LightningArgumentParser):
+    """Parser that reports an unknown key or a bad value in one line, without the usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the error and leave with status 2."""
+        leave(message, status=2)
+
+
+def leave(error: object, status: int = 1) -> NoReturn:
+    """Print an error in one line and exit.
+
+    Args:
+        error: An exception or a message; of several lines (an error in a worker process carries its traceback, a
+            parser's error the path of keys that led to it) the headings are dropped and the rest is joined.
+        status: Exit status.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if any(line.startswith("Traceback") or "Original Traceback" in line for line in lines):
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]
+    print(f"ppar: error: {' '.join(lines)}", file=sys.stderr)
+    sys.exit(status)

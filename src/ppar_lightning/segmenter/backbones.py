@@ -1,0 +1,194 @@
+"""Pretrained networks by name, as feature maps: the backbones of transformers, and CLIP's image tower."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, CLIPVisionModel
+from transformers.modeling_outputs import BackboneOutput
+
+from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation
+
+CLIP = "clip_vision_model"
+
+
+class CLIPTower(nn.Module):
+    """CLIP's image tower as a backbone: the patch tokens of the last block, normed, as one feature map."""
+
+    def __init__(self, tower: CLIPVisionModel, patch: int) -> None:
+        super().__init__()
+        self.tower = tower
+        self.patch = patch
+
+    def forward(self, image: Tensor) -> BackboneOutput:
+        """Map (B, 3, H, W), sides multiples of the patch size, to one map (B, C, H / patch, W / patch)."""
+        grid = (image.shape[2] // self.patch, image.shape[3] // self.patch)
+        tokens = self.tower(image, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+        tokens = self.tower.post_layernorm(tokens).transpose(1, 2)
+        return BackboneOutput(feature_maps=(tokens.unflatten(2, grid),))
+
+
+class Backbone(nn.Module):
+    """A network by name, with its own normalisation, that gives the feature maps of chosen stages.
+
+    Attributes:
+        plain: One resolution throughout (a plain ViT), rather than a hierarchy of strides 4, 8, ...
+        stride: Of the last map, in pixels; the forward pass wants sides that are multiples of it.
+        channels: Of each map.
+    """
+
+    stride: int
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        stages: Sequence[int] = (-1,),
+        pretrained: bool = True,
+        freeze_stages: int = 0,
+        output_stride: int | None = None,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            name: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
+            stages: The maps to give, 1 the first stage (block of a plain ViT) to -1 the last; CLIP has the last alone.
+            pretrained: Load the weights; otherwise read the config alone and draw them.
+            freeze_stages: Hold the stem and this many stages (blocks of a plain ViT): no gradient, and norms and
+                dropout in eval mode for good. 0 holds nothing.
+            output_stride: Of the last map. A ResNet is dilated to it, None meaning 16; others keep their own.
+
+        Raises:
+            OSError: If the model is neither on this machine nor to be fetched.
+            ValueError: If it is no backbone, its weights do not fit, or it cannot follow an option.
+        """
+        super().__init__()
+        config = _read_config(name)
+        self.network = _load_network(name, config, stages, pretrained)
+        self.plain = not hasattr(config, "depths")
+        self.depth = config.num_hidden_layers if config.model_type == CLIP else len(config.stage_names) - 1
+        if not 0 <= freeze_stages <= self.depth:
+            raise ValueError(
+                f"freeze_stages is {freeze_stages}, {name!r} has {self.depth} stages: choose 0-{self.depth}"
+            )
+        self.freeze_stages = freeze_stages
+        self._set_stride(name, config, output_stride)
+        # Persistent: a checkpoint keeps the normalisation it was trained with.
+        mean, std = normalisation(name)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.channels = self._trial()
+        for module in self._held():
+            module.requires_grad_(False)
+        self.train()
+
+    def _set_stride(self, name: str, config: Any, output_stride: int | None) -> None:
+        own = config.patch_size if self.plain else 2 ** (self.depth + 1)
+        if config.model_type == "resnet":
+            self.stride = output_stride or 16
+            _dilate(stem_and_stages(self.network, self.depth)[1], own // self.stride)
+        elif output_stride in (None, own):
+            self.stride = own
+        else:
+            raise ValueError(
+                f"output_stride {output_stride} needs a ResNet: leave it out, as {name!r} has stride {own}"
+            )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Give the chosen maps, each (B, C, h, w), of RGB images (B, 3, H, W) in [0, 1]."""
+        return self.network((image - self.mean) / self.std).feature_maps
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but the held stages, which stay in eval mode."""
+        super().train(mode)
+        for module in self._held():
+            module.eval()
+        return self
+
+    def _held(self) -> list[nn.Module]:
+        stem, stages = stem_and_stages(self.network, self.depth)
+        return stem + stages[: self.freeze_stages] if self.freeze_stages else []
+
+    @torch.enable_grad()
+    def _trial(self) -> list[int]:
+        """Run once: read the maps' channels, and freeze what no map depends on, as DDP fails on a missing gradient.
+
+        Such are DINOv2's mask token and Swin's last norm.
+        """
+        self.eval()
+        maps = self(torch.zeros(1, 3, 2 * self.stride, 2 * self.stride))
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad([m.sum() for m in maps], parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        return [m.shape[1] for m in maps]
+
+
+def stem_and_stages(network: nn.Module, depth: int) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Split a network into what comes before its stages, and the stages (blocks of a plain ViT), in order.
+
+    The stages are the outermost module list of that length, as in all backbones of transformers that have one.
+
+    Raises:
+        ValueError: the network has no such list.
+    """
+    before: dict[str, nn.Module] = {}
+    for path, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return [m for name, m in before.items() if not f"{path}.".startswith(f"{name}.")], list(module)
+        if path:
+            before[path] = module
+    raise ValueError(f"{type(network).__name__} has no list of {depth} stages: choose another backbone")
+
+
+def _dilate(stages: list[nn.Module], ratio: int) -> None:
+    """Trade the strides of a ResNet's last stages, `ratio` in all, for dilation (DeepLab, arXiv 1606.00915).
+
+    Weights and receptive fields stay: the new map, taken at every `ratio`-th position, is the old one.
+    """
+    dilation = 1
+    for stage in stages[len(stages) - int(math.log2(ratio)) :]:
+        for name, conv in stage.named_modules():
+            if isinstance(conv, nn.Conv2d):
+                (stride, _), conv.stride = conv.stride, (1, 1)
+                if "shortcut" in name:
+                    continue
+                if conv.kernel_size == (3, 3):
+                    conv.dilation = conv.padding = (dilation, dilation)
+                dilation *= stride
+
+
+def _read_config(name: str) -> Any:
+    config = load_pretrained(AutoConfig, name)
+    if config.model_type == "clip":
+        config = config.vision_config
+    if config.model_type != CLIP and type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(
+            f"backbone {name!r} is a {config.model_type!r}, which gives no feature maps: "
+            "choose a ResNet, ConvNeXt, Swin, DINOv2 or CLIP"
+        )
+    return config
+
+
+def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool) -> nn.Module:
+    # Not AutoBackbone.from_pretrained: it asks the hub about local folders too.
+    if config.model_type == CLIP:
+        kind: Any = CLIPVisionModel
+    else:
+        kind = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+        config.out_indices = [stage % len(config.stage_names) for stage in stages]
+    network = _load_weights(name, config, kind) if pretrained else kind(config)
+    return CLIPTower(network, config.patch_size) if config.model_type == CLIP else network
+
+
+def _load_weights(name: str, config: Any, kind: Any) -> Any:
+    # float32 whatever the file holds: it is trained.
+    network, report = load_pretrained(kind, name, config=config, dtype=torch.float32, output_loading_info=True)
+    # ConvNeXt and Swin have no norms of their maps yet; anything else must have been found.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("hidden_states_norms"))
+    if missing:
+        raise ValueError(f"backbone {name!r} lacks {len(missing)} weights ({missing[0]}, ...): check its config.json")
+    return network

@@ -1,0 +1,112 @@
+"""Decoders: DeepLabV3+ for hierarchical backbones, a simple feature pyramid for plain ViTs, FCN as auxiliary head."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def resize(features: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize (B, C, h, w) bilinearly to (B, C, *size)."""
+    return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def conv(in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Convolution that keeps the size, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling with an image-level branch (DeepLabV3, arXiv 1706.05587)."""
+
+    def __init__(self, in_channels: int, channels: int, rates: Sequence[int]) -> None:
+        super().__init__()
+        self.local = nn.ModuleList(
+            [conv(in_channels, channels), *(conv(in_channels, channels, 3, rate) for rate in rates)]
+        )
+        self.image = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(in_channels, channels))
+        self.project = conv(channels * (len(rates) + 2), channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C_in, h, w) to (B, C, h, w)."""
+        pooled = self.image(features).expand(-1, -1, *features.shape[2:])
+        return self.project(torch.cat([*(branch(features) for branch in self.local), pooled], dim=1))
+
+
+class DeepLabV3Plus(nn.Module):
+    """DeepLabV3+ (arXiv 1802.02611): ASPP on the last map, refined by the first stage's map at stride 4."""
+
+    def __init__(self, in_channels: tuple[int, int], channels: int, stride: int) -> None:
+        """Build the head.
+
+        Args:
+            in_channels: Of the first and the last map.
+            channels: Of the ASPP and the decoder.
+            stride: Of the last map; the rates 6, 12, 18 are those of stride 16 and scale with it.
+        """
+        super().__init__()
+        self.aspp = ASPP(in_channels[1], channels, [max(1, rate * 16 // stride) for rate in (6, 12, 18)])
+        self.low_level = conv(in_channels[0], 48)  # few, so that they do not outweigh the ASPP's
+        self.decoder = nn.Sequential(conv(channels + 48, channels, 3), conv(channels, channels, 3))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Decode maps, first and last at strides 4 and `stride`, to (B, C, H / 4, W / 4)."""
+        low_level = self.low_level(maps[0])
+        context = resize(self.aspp(maps[-1]), low_level.shape[2:])
+        return self.decoder(torch.cat([context, low_level], dim=1))
+
+
+class FCN(nn.Sequential):
+    """Auxiliary head (FCN, arXiv 1411.4038): one 3x3 convolution and a classifier, (B, C_in, h, w) to (B, K, h, w)."""
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:
+        super().__init__(conv(in_channels, channels, 3), nn.Conv2d(channels, num_classes, 1))
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """Group norm in 32 groups, or as many as divide the channels: the same at every batch size."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+class Pyramid(nn.Module):
+    """Simple feature pyramid (ViTDet, arXiv 2203.16527) of a plain ViT's last map, summed into its finest level.
+
+    The levels are the map at half, at its own, and at each doubled resolution up to stride 4 or finer.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        """Build the head.
+
+        Args:
+            in_channels: Of the ViT's map.
+            channels: Of every level.
+            stride: Of the ViT's map, in pixels: its patch size.
+        """
+        super().__init__()
+        doublings = max(0, math.ceil(math.log2(stride / 4)))
+        self.levels = nn.ModuleList([self._level(in_channels, channels, step) for step in range(-1, doublings + 1)])
+        self.fuse = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm(channels), nn.GELU())
+
+    @staticmethod
+    def _level(in_channels: int, channels: int, doublings: int) -> nn.Sequential:
+        """Scale by 2 ** doublings, -1 pooling, each doubling a deconvolution that halves the channels; then 1x1."""
+        layers: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if doublings < 0 else []
+        width = in_channels
+        for _ in range(doublings):
+            layers += [nn.ConvTranspose2d(width, width // 2, 2, stride=2), norm(width // 2), nn.GELU()]
+            width //= 2
+        return nn.Sequential(*layers, nn.Conv2d(width, channels, 1, bias=False), norm(channels))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Decode the last map (B, C_in, h, w) to (B, C, 2**n h, 2**n w), stride 4 or finer."""
+        levels = [level(maps[-1]) for level in self.levels]
+        fused = levels[0]
+        for finer in levels[1:]:
+            fused = finer + resize(fused, finer.shape[2:])
+        return self.fuse(fused)

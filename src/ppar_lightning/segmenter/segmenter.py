@@ -1,0 +1,105 @@
+"""The network that ships: a backbone, a decoder, a classifier. It knows nothing of how it is trained.
+
+segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus", num_classes=19)
+label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
+"""
+
+from typing import Literal, NamedTuple, final
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ppar_lightning.segmenter.backbones import Backbone
+from ppar_lightning.segmenter.heads import FCN, DeepLabV3Plus, Pyramid, resize
+
+
+class SegmenterOutput(NamedTuple):
+    """What a training step may look at.
+
+    The maps cover the image padded to multiples of the stride; only the logits are cropped back.
+    """
+
+    logits: Tensor
+    """(B, K, H, W), at the image's size."""
+    decoder: Tensor
+    """(B, C_d, h, w), what the classifier sees: stride 4, or finer where a patch size is no power of two."""
+    backbone: Tensor
+    """(B, C_b, h', w'), the backbone's last map, at its stride."""
+    auxiliary: Tensor | None
+    """(B, K, H, W), logits of the auxiliary head; None in eval mode or without one."""
+
+
+@final
+class Segmenter(nn.Module):
+    """Semantic segmentation network on a pretrained backbone.
+
+    Attributes:
+        backbone: The pretrained part; with ``freeze_stages``, not all of its parameters have a gradient.
+        num_classes: K.
+        decoder_channels: C_d of ``SegmenterOutput.decoder``.
+        backbone_channels: C_b of ``SegmenterOutput.backbone``.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "tinyclip",
+        head: Literal["deeplabv3plus", "pyramid"] = "pyramid",
+        num_classes: int = 19,
+        pretrained: bool = True,
+        freeze_stages: int = 0,
+        output_stride: Literal[8, 16, 32] | None = None,
+        decoder_channels: int = 256,
+        auxiliary: bool = True,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
+            head: ``deeplabv3plus`` for hierarchical backbones (ResNet, ConvNeXt, Swin), ``pyramid`` for plain ViTs.
+            num_classes: K.
+            pretrained: Load the backbone's weights; otherwise read its config alone.
+            freeze_stages: Hold the stem and this many stages (blocks of a plain ViT), norms in eval mode; 0: none.
+            output_stride: Of the last map. A ResNet is dilated to it, None meaning 16; others keep their own.
+            decoder_channels: C_d.
+            auxiliary: Train an FCN head on the last stage but one, with DeepLabV3+; the pyramid has none.
+
+        Raises:
+            OSError: If the backbone is neither on this machine nor to be fetched.
+            ValueError: If a head or an option does not suit the backbone.
+        """
+        super().__init__()
+        auxiliary = auxiliary and head == "deeplabv3plus"
+        stages = (-1,) if head == "pyramid" else (1, -2, -1) if auxiliary else (1, -1)
+        self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride)
+        channels, stride = self.backbone.channels, self.backbone.stride
+        if self.backbone.plain != (head == "pyramid"):
+            kind, other = ("plain ViT", "pyramid") if self.backbone.plain else ("hierarchy", "deeplabv3plus")
+            raise ValueError(f"head {head!r} does not suit {backbone!r}, a {kind}: choose head {other!r}")
+        self.head: nn.Module
+        if head == "pyramid":
+            self.head = Pyramid(channels[-1], decoder_channels, stride)
+        else:
+            self.head = DeepLabV3Plus((channels[0], channels[-1]), decoder_channels, stride)
+        self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
+        self.auxiliary = FCN(channels[-2], decoder_channels, num_classes) if auxiliary else None
+        self.num_classes = num_classes
+        self.decoder_channels = decoder_channels
+        self.backbone_channels = channels[-1]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment RGB images (B, 3, H, W) in [0, 1], of any size, into logits (B, K, H, W)."""
+        return self.outputs(image).logits
+
+    def outputs(self, image: Tensor) -> SegmenterOutput:
+        """Segment RGB images (B, 3, H, W) in [0, 1], and keep the features on the way."""
+        height, width = image.shape[2:]
+        stride = self.backbone.stride
+        padded = functional.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
+        maps = self.backbone(padded)
+        decoder = self.head(maps)
+
+        def at_input(logits: Tensor) -> Tensor:
+            return resize(logits, padded.shape[2:])[..., :height, :width]
+
+        auxiliary = at_input(self.auxiliary(maps[-2])) if self.auxiliary is not None and self.training else None
+        return SegmenterOutput(at_input(self.classifier(decoder)), decoder, maps[-1], auxiliary)

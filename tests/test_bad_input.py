@@ -1,0 +1,116 @@
+"""Bad input through the real command line: one line that names the thing and the remedy, and a non-zero status."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from trees import TREES
+
+from ppar_lightning.cli import main
+
+DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
+QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0")
+
+
+def complaint(capsys, *words: str, config: str = DEMO, command: str = "fit") -> str:
+    """Run the command, expect it to fail, and return what it says."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as leaving:
+        main([command, "--config", config, *words])
+    assert leaving.value.code not in (0, None)
+    errors = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
+    assert len(errors) == 1
+    return errors[0]
+
+
+@pytest.fixture
+def city(tmp_path) -> Path:
+    """A small Cityscapes, to be damaged."""
+    return TREES["cityscapes"](tmp_path / "cityscapes")
+
+
+def train_on(city: Path, *words: str) -> tuple[str, ...]:
+    sources = f"{{cityscapes: {{root: '{city}'}}}}"
+    small = ("--data.crop", "[32, 64]", "--data.batch_size", "2", "--trainer.max_steps", "3")
+    return "--data.sources", sources, "--trainer.default_root_dir", str(city.parent / "run"), *small, *QUIET, *words
+
+
+def test_an_unknown_key(tmp_path, capsys):
+    (tmp_path / "typo.yaml").write_text("model: {ppar: {lamda_align: 1.0}}\n")
+    assert "lamda_align" in complaint(capsys, "--config", str(tmp_path / "typo.yaml"))
+    assert "--model.ppar.taau" in complaint(capsys, "--model.ppar.taau", "1")
+
+
+def test_a_missing_folder(tmp_path, capsys):
+    message = complaint(capsys, *train_on(tmp_path / "nowhere"))
+    assert "domain 'cityscapes'" in message
+    assert f"{tmp_path / 'nowhere'} not found" in message
+    assert "leftImg8bit" in message
+    assert "--data.sources.cityscapes" in message
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_label_value_outside_the_table(city, capsys, workers):
+    for path in city.glob("gtFine/train/*/*_labelIds.png"):
+        cv2.imwrite(str(path), np.full((48, 80), 77, np.uint8))
+    message = complaint(capsys, *train_on(city, "--data.workers", workers))
+    assert "77" in message
+    assert "_gtFine_labelIds.png" in message
+
+
+def test_an_image_and_a_label_of_different_size(city, capsys):
+    for path in city.glob("leftImg8bit/train/*/*.png"):
+        cv2.imwrite(str(path), np.zeros((40, 80, 3), np.uint8))
+    message = complaint(capsys, *train_on(city))
+    assert "80x40" in message
+    assert "80x48" in message
+
+
+def test_an_image_without_a_label(city, capsys):
+    next(city.glob("gtFine/train/*/*.png")).unlink()
+    assert "has no label (1 of 6 images)" in complaint(capsys, *train_on(city))
+
+
+def test_names_for_another_number_of_classes(tmp_path, capsys):
+    words = ("--model.ppar.class_names", "[road, sky]", "--trainer.default_root_dir", str(tmp_path))
+    message = complaint(capsys, *words, *QUIET)
+    assert "ppar.class_names holds 2 names for a segmenter of 19 classes" in message
+
+
+def test_text_embeddings_of_the_wrong_shape(tmp_path, capsys):
+    np.save(tmp_path / "text.npy", np.zeros((18, 128), np.float32))
+    words = ("--model.ppar.text_embeddings", str(tmp_path / "text.npy"), "--trainer.default_root_dir", str(tmp_path))
+    message = complaint(capsys, *words, *QUIET)
+    assert "(18, 128)" in message
+    assert "(19, D)" in message
+
+
+def test_a_clip_that_cannot_be_fetched(tmp_path, capsys):
+    words = ("--model.ppar.clip", "openai/clip-vit-base-patch16", "--trainer.default_root_dir", str(tmp_path))
+    message = complaint(capsys, *words, *QUIET)
+    assert "'openai/clip-vit-base-patch16' cannot be loaded" in message
+    assert "hf download openai/clip-vit-base-patch16" in message
+
+
+def test_a_backbone_that_cannot_be_fetched(tmp_path, capsys):
+    words = ("--model.segmenter.backbone", "microsoft/resnet-50", "--trainer.default_root_dir", str(tmp_path))
+    assert "hf download microsoft/resnet-50" in complaint(capsys, *words, *QUIET)
+
+
+def test_a_test_without_a_checkpoint(tmp_path, capsys):
+    message = complaint(capsys, "--trainer.default_root_dir", str(tmp_path), command="test")
+    assert f"{tmp_path}/checkpoints/last.ckpt not found: run `ppar fit` first" in message
+
+
+def test_a_config_that_is_not_there(capsys):
+    assert "none.yaml" in complaint(capsys, config="none.yaml")
+
+
+def test_a_batch_without_a_valid_pixel_trains_on(city):
+    for path in city.glob("gtFine/train/*/*_labelIds.png"):
+        cv2.imwrite(str(path), np.zeros((48, 80), np.uint8))
+    main(["fit", "--config", DEMO, *train_on(city, "--trainer.detect_anomaly", "true")])
+    assert (city.parent / "run" / "checkpoints" / "last.ckpt").is_file()
+    shutil.rmtree(city)

@@ -1,0 +1,182 @@
+"""The main job through the real command line, on a small version of the demo."""
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from ppar_lightning.cli import main
+from ppar_lightning.data.classes import CLASSES
+
+UNSEEN = ("fog", "night", "rain", "snow", "city")
+CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
+SMALL = [
+    *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+    *("--trainer.max_steps", "4", "--trainer.log_every_n_steps", "1"),
+    *("--data.sources.game.limit", "8", "--data.batch_size", "2", "--data.crop", "[64, 128]", "--data.workers", "0"),
+    *(word for name in UNSEEN for word in (f"--data.unseen.{name}.limit", "2")),
+]
+
+
+def fit(folder: Path, *words: str) -> Path:
+    """Train a small demo into a folder."""
+    main(["fit", "--config", CONFIG, "--trainer.default_root_dir", str(folder), *SMALL, *words])
+    return folder
+
+
+def evaluate(folder: Path, *words: str) -> dict:
+    """Test a run from its own config and return its figures."""
+    main(["test", "--config", str(folder / "config.yaml"), *words])
+    return json.loads((folder / "test.json").read_text())
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    os.environ["PPAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    return fit(tmp_path_factory.mktemp("runs") / "demo")
+
+
+def test_fit_leaves_a_run_folder(run):
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "checkpoints", "curves", "pictures"}
+    state = weights(run)
+    assert {"objective.prototypes.otp", "objective.prototypes.bank", "objective.visual_bank.bank"} <= set(state)
+    assert not any("clip" in name for name in state)
+    assert cv2.imread(str(run / "pictures" / "val.png")) is not None
+
+
+def test_fit_logs_every_term_by_name_and_only_the_source(run):
+    logged = rows(run / "curves" / "fit" / "version_0" / "metrics.csv")
+    names = {name for row in logged for name, value in row.items() if value}
+    terms = {f"train/loss/{term}" for term in ("ce", "align", "vtp", "anchor")}
+    state = {"train/rho", "train/eta", "train/weight/spread", "train/distance/otp", "train/distance/vtp"}
+    assert terms | state | {"train/loss", "prototypes/vtp_otp/mean", "prototypes/vtp_otp/road"} <= names
+    assert {"val/game/miou", "val/game/iou/road"} <= names
+    assert not any(f"/{name}/" in column for column in names for name in (*UNSEEN, "unseen"))
+    steps = [row for row in logged if row["train/loss"]]
+    for row in steps:
+        total = sum(float(row[name]) for name in terms)
+        assert float(row["train/loss"]) == pytest.approx(total, rel=1e-5)
+    assert len(steps) == 4
+
+
+def test_test_scores_source_and_unseen_domains_by_name(run, capsys):
+    record = evaluate(run)
+    table = capsys.readouterr().out
+    assert list(record["domains"]) == ["game", *UNSEEN]
+    assert [record["domains"][name]["images"] for name in ("game", *UNSEEN)] == [8, 2, 2, 2, 2, 2]
+    unseen = [record["domains"][name]["miou"] for name in UNSEEN]
+    assert record["unseen_miou"] == pytest.approx(sum(unseen) / 5)
+    for name in ("game", *UNSEEN):
+        domain = record["domains"][name]
+        assert domain["unseen"] == (name in UNSEEN)
+        known = [value for value in domain["iou"].values() if value is not None]
+        assert domain["miou"] == pytest.approx(sum(known) / len(known))
+        assert f"{100 * domain['miou']:.1f}" in table
+    assert all(label in table for label in CLASSES)
+    by_domain = {row["domain"]: row for row in rows(run / "test.csv")}
+    assert float(by_domain["fog"]["miou"]) == pytest.approx(record["domains"]["fog"]["miou"], abs=1e-6)
+    logged = rows(run / "curves" / "test" / "version_0" / "metrics.csv")[-1]
+    assert float(logged["test/fog/miou"]) == pytest.approx(record["domains"]["fog"]["miou"], rel=1e-4)
+    assert float(logged["test/unseen/miou"]) == pytest.approx(record["unseen_miou"], rel=1e-4)
+    assert {"test/fog/iou/road", "test/game/miou"} <= set(logged)
+    assert cv2.imread(str(run / "pictures" / "test.png")).shape[1] > 3 * 256
+
+
+def test_the_test_runs_the_plain_segmenter_of_the_last_checkpoint(run, monkeypatch):
+    plain = evaluate(run)
+    monkeypatch.setattr("ppar_lightning.module.PPAR", None)
+    assert evaluate(run, "--ckpt_path", "last") == plain
+    assert evaluate(run, "--ckpt_path", str(run / "checkpoints" / "last.ckpt")) == plain
+
+
+def test_the_text_logit_ensemble_is_an_option(run):
+    assert evaluate(run, "--model.ppar.ensemble", "1.0") != evaluate(run)
+
+
+def test_the_baseline_starts_from_the_same_weights_and_sees_the_same_crops(run, tmp_path):
+    baseline = fit(tmp_path / "baseline", "--model.ppar.enabled", "false")
+    first = [rows(folder / "curves" / "fit" / "version_0" / "metrics.csv")[0] for folder in (run, baseline)]
+    assert first[0]["train/loss/ce"] == first[1]["train/loss/ce"]
+    assert float(first[1]["train/loss"]) == float(first[1]["train/loss/ce"])
+    assert not any(name.startswith("objective") for name in weights(baseline))
+
+
+def test_eta_zero_and_no_alignment_train_the_very_baseline(tmp_path):
+    off = ("--model.ppar.eta", "0", "--model.ppar.align_segmenter", "false")
+    folders = [fit(tmp_path / "off", *off), fit(tmp_path / "baseline", "--model.ppar.enabled", "false")]
+    ours, baseline = (weights(folder) for folder in folders)
+    for name, tensor in baseline.items():
+        assert torch.equal(ours[name], tensor), name
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    # 8 images in batches of 2: step 6 lies in the second epoch, in the ramps of reweighting and of rho
+    long = ("--trainer.max_steps", "12", "--trainer.check_val_every_n_epoch", "3")
+    whole = fit(tmp_path / "whole", *long, "--checkpoint.every_n_train_steps", "6", "--checkpoint.save_top_k", "-1")
+    (halfway,) = whole.glob("checkpoints/*step=6.ckpt")
+    resumed = fit(tmp_path / "resumed", *long, "--ckpt_path", str(halfway))
+    expected = weights(whole)
+    assert not torch.equal(
+        expected["segmenter.classifier.weight"], torch.load(halfway)["state_dict"]["segmenter.classifier.weight"]
+    )
+    for name, tensor in weights(resumed).items():
+        assert torch.equal(tensor, expected[name]), name
+    curves = [rows(folder / "curves" / "fit" / "version_0" / "metrics.csv") for folder in (whole, resumed)]
+    losses = [[(row["step"], row["train/loss"]) for row in each if row["train/loss"]] for each in curves]
+    assert losses[0][6:] == losses[1]
+
+
+def test_a_run_is_not_written_over(run, capsys):
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(SystemExit, match="1"):
+        fit(run)
+    assert "already holds a run: continue it with --ckpt_path last" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before
+
+
+def test_unseen_domains_can_be_watched(tmp_path):
+    folder = fit(tmp_path / "watched", "--data.watch_unseen", "true")
+    names = rows(folder / "curves" / "fit" / "version_0" / "metrics.csv")[-1]
+    assert {"val/fog/miou", "val/unseen/miou", "val/game/miou"} <= set(names)
+
+
+LOGGERS = "lightning.pytorch.loggers"
+
+
+def test_without_a_logger(tmp_path):
+    folder = fit(tmp_path / "run", "--trainer.logger", "false")
+    assert not (folder / "curves").exists()
+    assert math.isfinite(evaluate(folder)["unseen_miou"])
+
+
+def test_tensorboard(tmp_path):
+    folder = tmp_path / "run"
+    fit(folder, "--trainer.logger", f"{LOGGERS}.TensorBoardLogger", "--trainer.logger.save_dir", str(folder))
+    evaluate(folder)
+    assert len(list(folder.rglob("events.out.tfevents.*"))) == 2
+
+
+def test_wandb_without_an_account_runs_offline_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "run"
+    fit(folder, "--trainer.logger", f"{LOGGERS}.WandbLogger", "--trainer.logger.save_dir", str(folder))
+    assert os.environ["WANDB_MODE"] == "offline"
+    assert "W&B: no account on this machine, logging offline" in capsys.readouterr().out
+    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert list(folder.glob("wandb/offline-run-*/files/media/images/**/*.png"))

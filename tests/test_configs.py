@@ -1,0 +1,69 @@
+"""Every file in configs/ parses, stays short, and trains two steps on trees as a download leaves them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import CLIPModel, ResNetConfig, ResNetModel
+from trees import TREES
+
+from ppar_lightning.cli import main
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+QUICK = [
+    *("--trainer.max_steps", "2", "--trainer.accelerator", "cpu", "--trainer.devices", "1"),
+    *("--trainer.strategy", "auto", "--trainer.precision", "32-true", "--trainer.logger", "false"),
+    *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+    *("--data.batch_size", "2", "--data.crop", "[64, 64]", "--data.workers", "0"),
+]
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory) -> str:
+    """A small ResNet with weights, as a folder that stands for the hub's."""
+    folder = tmp_path_factory.mktemp("resnet")
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1])
+    ResNetModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_is_short_and_accepted_by_the_parser(path, capsys):
+    assert len(path.read_text().splitlines()) <= 30
+    base = [] if path.parent == CONFIGS else ["--config", str(CONFIGS / "demo.yaml")]
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", *base, "--config", str(path), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    written = yaml.safe_load(path.read_text())
+    assert printed["model"]["ppar"]["enabled"] == written["model"].get("ppar", {}).get("enabled", True)
+
+
+def test_gta_trains_and_tests_on_generated_trees(tmp_path, clip_folder, resnet):
+    roots = {"sources.gta": "gta", "unseen.cityscapes": "cityscapes", "unseen.bdd100k": "bdd100k"}
+    roots["unseen.mapillary"] = "mapillary"
+    folders = {f"--data.{key}.root": str(TREES[name](tmp_path / name)) for key, name in roots.items()}
+    words = [word for item in folders.items() for word in item]
+    models = ["--model.segmenter.backbone", resnet, "--model.ppar.clip", str(clip_folder)]
+    config, run = str(CONFIGS / "gta.yaml"), str(tmp_path / "run")
+    quick = [*QUICK, "--trainer.val_check_interval", "2", "--trainer.sync_batchnorm", "false"]
+    main(["fit", "--config", config, "--trainer.default_root_dir", run, *quick, *models, *words])
+    main(["test", "--config", f"{run}/config.yaml"])
+    table = (tmp_path / "run" / "test.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in table[1:]] == ["gta", "cityscapes", "bdd100k", "mapillary"]
+
+
+def test_cityscapes_256_trains_and_tests_on_generated_trees(tmp_path):
+    city = TREES["cityscapes"](tmp_path / "cityscapes", suffix=".jpg")
+    camvid = TREES["camvid"](tmp_path / "camvid")
+    roots = ["--data.sources.cityscapes.root", str(city), "--data.unseen.camvid.root", str(camvid)]
+    config, run = str(CONFIGS / "cityscapes_256.yaml"), str(tmp_path / "run")
+    main(["fit", "--config", config, "--trainer.default_root_dir", run, *QUICK, *roots])
+    main(["test", "--config", f"{run}/config.yaml"])
+    assert "camvid" in (tmp_path / "run" / "test.csv").read_text()
+
+
+def test_the_towers_of_the_test_are_real_clips(clip_folder):
+    assert CLIPModel.from_pretrained(clip_folder).config.projection_dim == 16

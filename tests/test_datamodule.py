@@ -1,0 +1,346 @@
+"""Augmentation, order and batches: what reaches the model, and when."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import trees
+from jsonargparse import ArgumentParser
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ppar_lightning.data import sampling
+from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.transforms import FILL, Augment, Augmentation, RandomScaleCrop, largest_class_share
+
+PLAIN = Augmentation(scale=(1, 1), max_class_share=1, flip=0, jitter=0, blur=0)
+
+
+def sample_of(label):
+    """A sample whose image repeats its label in all channels."""
+    return {"image": np.repeat(label[..., None], 3, axis=2), "label": label, "name": "a", "domain": "d"}
+
+
+def ramp(size):
+    """A label that differs in every pixel, so that a crop tells where it was cut."""
+    return np.arange(size[0] * size[1]).reshape(size).astype(np.uint8)
+
+
+def fog(**changes):
+    """A data module on small procedural streets."""
+    options = {"size": [32, 64], "length": 10}
+    settings = {
+        "sources": {"game": Domain(options=options)},
+        "unseen": {"fog": Domain(options=options | {"length": 3})},
+        "crop": (16, 24),
+        "batch_size": 4,
+        "workers": 0,
+    }
+    return DomainDataModule(**(settings | changes))
+
+
+def batches(datamodule, epoch=0):
+    datamodule.setup("fit")
+    loader = datamodule.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(
+        a["name"] == b["name"] and torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_crop_is_a_window_of_the_image():
+    label = ramp((10, 20))
+    windows = np.lib.stride_tricks.sliding_window_view(label, (6, 8)).reshape(-1, 6, 8)
+    seen = set()
+    for seed in range(40):
+        crop = Augment((6, 8), PLAIN)(sample_of(label), (seed,))
+        assert (crop["image"] == crop["label"][..., None]).all()
+        matches = np.flatnonzero((windows == crop["label"]).all(axis=(1, 2)))
+        assert len(matches) == 1
+        seen.add(matches[0])
+    assert len(seen) > 20  # of 65 places
+
+
+def test_small_image_is_padded_and_ignored_there():
+    label = ramp((6, 8))
+    corners = set()
+    for seed in range(20):
+        crop = Augment((12, 16), PLAIN)(sample_of(label), (seed,))
+        inside = crop["label"] != IGNORE
+        np.testing.assert_array_equal(crop["label"][inside].reshape(6, 8), label)
+        assert (crop["image"][inside] == crop["label"][inside][:, None]).all()
+        assert (crop["image"][~inside] == FILL).all()
+        corners.add(tuple(np.argwhere(inside)[0]))
+    assert len(corners) > 5
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.3, 2.0])
+def test_image_and_label_are_scaled_alike(factor):
+    label = np.zeros((64, 64), np.uint8)
+    label[20:44, 12:52] = 200  # edges tell the size
+    crop = Augment((96, 96), dataclasses.replace(PLAIN, scale=(factor, factor)))(sample_of(label), (3,))
+    valid = crop["label"] != IGNORE
+    assert valid.sum() == pytest.approx(min(96, 64 * factor) ** 2, rel=0.05)
+    assert ((crop["image"][..., 0] > 100) != (crop["label"] == 200))[valid].mean() < 0.02
+    if factor <= 1.5:  # all of it is seen
+        assert (crop["label"] == 200).sum() == pytest.approx(24 * 40 * factor**2, rel=0.05)
+
+
+def test_scales_fill_their_range():
+    label = ramp((64, 64))
+    transform = RandomScaleCrop((32, 32), (0.5, 2.0), 1.0)
+    transform.set_random_seed(0)
+    heights = [transform.get_params_dependent_on_data({}, {"mask": label})["window"][2] for _ in range(200)]
+    assert min(heights) in (16, 17)
+    assert max(heights) > 58
+
+
+def test_one_class_seldom_fills_a_crop():
+    label = np.zeros((64, 256), np.uint8)
+    label[:, 224:] = trees.stripes(range(1, 9), (64, 32))
+    free, limited = (
+        [
+            largest_class_share(
+                Augment((32, 32), dataclasses.replace(PLAIN, max_class_share=share))(sample, (i,))["label"]
+            )
+            for i in range(100)
+        ]
+        for share in (1.0, 0.75)
+        for sample in [sample_of(label)]
+    )
+    assert np.mean(np.array(free) > 0.75) > 0.7
+    assert np.mean(np.array(limited) > 0.75) < 0.4
+    assert largest_class_share(np.full((8, 8), IGNORE, np.uint8)) == 1
+    assert largest_class_share(np.tile(np.uint8([[0], [0], [0], [0], [IGNORE], [0], [0], [0]]), 8)) == 1
+
+
+def test_every_augmentation_can_be_had_and_left():
+    label = trees.stripes(range(8), (32, 32))
+    sample = sample_of(label)
+    rng = np.random.default_rng(0)
+    sample["image"] = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for change in ({"flip": 1.0}, {"jitter": 1.0}, {"blur": 1.0}):
+        varied = Augment((32, 32), dataclasses.replace(PLAIN, **change))(sample, (1,))
+        assert (varied["image"] != sample["image"]).any()
+        np.testing.assert_array_equal(varied["label"], label[:, ::-1] if "flip" in change else label)
+    assert (Augment((32, 32), PLAIN)(sample, (1,))["image"] == sample["image"]).all()
+
+
+def test_augmentation_depends_on_its_entropy_alone():
+    sample = sample_of(ramp((40, 40)))
+    augment = Augment((16, 16), Augmentation())
+    first = augment(sample, (0, 1, 2))
+    np.random.seed(1)  # noqa: NPY002
+    augment(sample, (5,))
+    again = Augment((16, 16), Augmentation())(sample, (0, 1, 2))
+    assert (first["image"] == again["image"]).all()
+    others = [augment(sample, entropy)["image"] for entropy in ((1, 1, 2), (0, 2, 2), (0, 1, 3))]
+    assert all((first["image"] != other).any() for other in others)
+
+
+def test_batches_keep_the_contract():
+    first = batches(fog())[0]
+    assert first["image"].shape == (4, 3, 16, 24)
+    assert first["image"].dtype == torch.uint8
+    assert first["label"].shape == (4, 16, 24)
+    assert first["label"].dtype == torch.int64
+    assert set(first["label"].unique().tolist()) <= {*range(19), IGNORE}
+    assert first["domain"] == ["game"] * 4
+    assert len(set(first["name"])) == 4
+
+
+def test_crops_do_not_depend_on_workers_or_global_generators():
+    torch.manual_seed(0)
+    reference = batches(fog())
+    assert len(reference) == 2  # 10 streets, batches of 4
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert equal(reference, batches(fog(workers=2)))
+    assert torch.equal(state, torch.get_rng_state())
+    assert not equal(reference, batches(fog(seed=1)))
+    assert not equal(reference, batches(fog(), epoch=1))
+
+
+def test_no_two_draws_share_a_crop(tmp_path):
+    """One image many times over, read by two workers in two epochs: all crops differ."""
+    trees.camvid(tmp_path, {"train": 1, "val": 1, "test": 1})
+    domains = {f"copy{number}": Domain(dataset="camvid", root=str(tmp_path)) for number in range(8)}
+    datamodule = DomainDataModule(domains, crop=(24, 24), batch_size=4, workers=2)
+    images = torch.cat([batch["image"] for epoch in (0, 1) for batch in batches(datamodule, epoch)])
+    assert len(images) == 16
+    assert len({image.numpy().tobytes() for image in images}) == 16
+
+
+def test_ranks_see_what_one_process_sees(monkeypatch):
+    """Three ranks with batch 2 see in each step the images, and the crops, of one with batch 6."""
+    lengths = {"sources": {"game": Domain(options={"size": [32, 64], "length": 20})}}
+    whole = batches(fog(batch_size=6, **lengths), epoch=3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(sampling, "_world", lambda rank=rank: (rank, 3))
+        shares.append(batches(fog(batch_size=2, **lengths), epoch=3))
+    assert len(whole) == len(shares[0]) == len(shares[1]) == len(shares[2]) == 3
+    for step, batch in enumerate(whole):
+        together = torch.stack([share[step]["image"] for share in shares], dim=1).flatten(0, 1)
+        assert torch.equal(batch["image"], together)
+
+
+def test_evaluation_reads_each_image_once(monkeypatch):
+    names = []
+    for rank in range(2):
+        monkeypatch.setattr(sampling, "_world", lambda rank=rank: (rank, 2))
+        datamodule = fog()
+        datamodule.setup("test")
+        names.append([name for batch in datamodule.test_dataloader()[1] for name in batch["name"]])
+    assert names == [["val/00000", "val/00002"], ["val/00001"]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "watch", "domains"),
+    [
+        ("fit", False, ["game"]),
+        ("fit", True, ["game", "fog"]),
+        ("validate", False, ["game"]),
+        ("test", False, ["game", "fog"]),
+    ],
+)
+def test_unseen_domains_are_read_in_test_alone(stage, watch, domains):
+    datamodule = fog(watch_unseen=watch)
+    datamodule.setup(stage)
+    loaders = datamodule.test_dataloader() if stage == "test" else datamodule.val_dataloader()
+    found = [{name for batch in loader for name in batch["domain"]} for loader in loaders]
+    assert found == [{name} for name in domains]
+    assert list(datamodule.scored_classes) == domains
+    assert next(iter(loaders[0]))["image"].shape == (1, 3, 32, 64)
+    assert (datamodule.source_names, datamodule.unseen_names) == (("game",), ("fog",))
+
+
+def test_images_of_many_sizes_need_single_batches(tmp_path):
+    domain = Domain(root=str(trees.mapillary(tmp_path)))
+    datamodule = DomainDataModule({"mapillary": domain}, workers=0)
+    datamodule.setup("validate")
+    sizes = [tuple(batch["image"].shape[2:]) for batch in datamodule.val_dataloader()[0]]
+    assert sizes == [trees.SIZE, trees.SIZE[::-1], trees.SIZE]
+    datamodule.eval_batch_size = 2
+    with pytest.raises(
+        ValueError, match=r"'mapillary': validation_0 is 80x48 and validation_1 is 48x80, .*eval_batch_size 1"
+    ):
+        next(iter(datamodule.val_dataloader()[0]))
+
+
+def test_limit_takes_images_over_the_whole_split(caplog):
+    datamodule = fog(sources={"game": Domain(limit=4, options={"size": [32, 64], "length": 10})})
+    with caplog.at_level("INFO"):
+        datamodule.setup("validate")
+    names = [batch["name"][0] for batch in datamodule.val_dataloader()[0]]
+    assert names == ["val/00000", "val/00003", "val/00006", "val/00009"]
+    assert "domain 'game': 4 of the 10 images of split 'val'" in caplog.text
+
+
+def test_several_sources_are_put_together():
+    options = {"size": [32, 64], "length": 6}
+    datamodule = fog(sources={"game": Domain(options=options), "rain": Domain(options=options)}, batch_size=3)
+    domains = [name for batch in batches(datamodule) for name in batch["domain"]]
+    assert sorted(domains) == ["game"] * 6 + ["rain"] * 6
+    assert datamodule.source_names == ("game", "rain")
+
+
+@pytest.mark.parametrize(
+    ("domain", "fault"),
+    [
+        (
+            Domain(),
+            r"domain 'cityscapes': no folder given; expected .*leftImg8bit.* \(settings: --data.unseen.cityscapes\)",
+        ),
+        (Domain(root="/gone"), r"domain 'cityscapes': folder /gone not found; expected a folder with leftImg8bit/val/"),
+        (Domain(dataset="citiscapes"), r"no data set 'citiscapes'; choose one of gta, cityscapes"),
+        (Domain(options={"maping": "rein"}), r"data set 'cityscapes' has no option maping"),
+    ],
+)
+def test_faulty_domain_is_named(domain, fault):
+    datamodule = fog(unseen={"cityscapes": domain})
+    datamodule.setup("fit")  # which does not look at it
+    with pytest.raises((ValueError, FileNotFoundError), match=fault) as caught:
+        datamodule.setup("test")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_faults_are_named():
+    with pytest.raises(ValueError, match="fog is a source and unseen"):
+        DomainDataModule({"fog": Domain()}, {"fog": Domain()})
+    with pytest.raises(ValueError, match="there is no source"):
+        DomainDataModule({})
+    with pytest.raises(
+        ValueError, match=r"10 training images per device are less than a batch of 11; lower --data.batch_size"
+    ):
+        batches(fog(batch_size=11))
+
+
+def test_config_and_command_line_set_single_keys():
+    parser = ArgumentParser()
+    parser.add_class_arguments(DomainDataModule, "data")
+    config = {"data": {"sources": {"game": {}}, "unseen": {"cityscapes": {"root": "a"}, "m": {"dataset": "mapillary"}}}}
+    overrides = [
+        "--data.unseen.cityscapes.root=b",
+        "--data.unseen.m.options={mapping: rein}",
+        "--data.augmentation.blur=0",
+        "--data.crop=[64, 128]",
+    ]
+    parsed = parser.instantiate_classes(parser.parse_args([f"--data={config['data']}", *overrides])).data
+    assert parsed.unseen == {
+        "cityscapes": Domain(root="b"),
+        "m": Domain(dataset="mapillary", options={"mapping": "rein"}),
+    }
+    assert parsed.augmentation == Augmentation(blur=0)
+    assert parsed.crop == (64, 128)
+
+
+class Diary(LightningModule):
+    """Notes what it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.steps = []
+
+    def training_step(self, batch):
+        self.steps.append((tuple(batch["name"]), int(batch["image"].sum())))
+        torch.rand(len(self.steps))  # the model uses the global generator as it likes
+        return self.weight**2
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def train(path, steps, workers=0, resume=None, **trainer):
+    diary = Diary()
+    saved = ModelCheckpoint(path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    Trainer(max_steps=steps, max_epochs=-1, callbacks=[saved], **quiet, **trainer).fit(
+        diary, datamodule=fog(workers=workers, batch_size=3), ckpt_path=resume
+    )
+    return diary.steps
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.parametrize("stop", [2, 3, 4])  # in, at the end of, and after the first epoch of 3 steps
+def test_resumed_run_goes_on_with_the_next_crop(tmp_path, stop):
+    whole = train(tmp_path / "whole", 8)
+    assert len({name for names, _ in whole[:3] for name in names}) == 9
+    start = train(tmp_path / "part", stop, workers=2)
+    rest = train(tmp_path / "rest", 8, workers=2, resume=tmp_path / f"part/step={stop}.ckpt")
+    assert start + rest == whole
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_overfitting_to_a_batch_works(tmp_path):
+    steps = train(tmp_path, 2, overfit_batches=1)
+    assert steps[0] == steps[1]

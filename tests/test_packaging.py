@@ -1,0 +1,88 @@
+"""What a fresh machine needs: pins that agree with the ranges, no torchvision, a Makefile that knows its targets."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = {
+    Requirement(line).name.lower().replace("_", "-"): Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+}
+REQUIREMENTS = [
+    Requirement(text)
+    for text in (*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra))
+]
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_every_range_admits_its_pin_and_says_why(requirement):
+    pin = PINS[requirement.name.lower()]
+    (specifier,) = pin.specifier
+    assert specifier.operator == "=="
+    assert specifier.version in requirement.specifier
+
+
+def test_every_range_says_why():
+    lines = [line.strip() for line in (ROOT / "pyproject.toml").read_text().splitlines()]
+    ranges = [line for line in lines if re.match(r'"[a-zA-Z-]+(\[\w+\])?(>=[^"]*)?",', line)]
+    assert len(ranges) == len(REQUIREMENTS)
+    assert all(re.search(r'", +# \w', line) for line in ranges)
+
+
+@pytest.mark.parametrize(("name", "version"), [("torch", "2.11.0"), ("transformers", "5.17.0"), ("lightning", "2.6.0")])
+def test_the_ranges_admit_what_gpu_machines_have(name, version):
+    (requirement,) = (r for r in REQUIREMENTS if r.name == name)
+    assert version in requirement.specifier
+
+
+def test_torch_is_pinned_and_nothing_needs_torchvision():
+    assert str(PINS["torch"].specifier) == "==2.13.0"
+    assert not {"torchvision", "timm", "open-clip-torch", "segmentation-models-pytorch"} & set(PINS)
+
+
+def test_the_package_imports_without_torchvision():
+    code = (
+        "import sys; sys.modules['torchvision'] = None; "  # any import of it fails
+        "import ppar_lightning.cli, ppar_lightning.tinyclip.train; "
+        "import transformers; transformers.CLIPModel; transformers.ResNetBackbone"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_package_data_is_declared():
+    weights = ROOT / "src" / "ppar_lightning" / "tinyclip" / "weights"
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {p.name for p in weights.iterdir()}
+    assert '"ppar_lightning.tinyclip" = ["weights/*"]' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "reproduce", "tinyclip", "benchmark"])
+def test_the_makefile_has_its_targets(target):
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ".venv/bin" in done.stdout
+
+
+def test_make_reproduce_runs_both_rows_over_the_seeds():
+    words = ["make", "-n", "reproduce", "SETTING=cityscapes_256", "SEEDS=4 7"]
+    script = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for row in ("source_only", "ppar"):
+        for seed in (4, 7):
+            folder = f"runs/reproduce/cityscapes_256/{row}/{seed}"
+            overlay = (
+                f"--config configs/cityscapes_256.yaml --config configs/ablations/{row}.yaml --seed_everything {seed}"
+            )
+            assert re.search(f"{re.escape(overlay)}.*{re.escape(folder)}", script.replace("\\\n", "")), folder
+            assert f"ppar test --config {folder}/config.yaml" in script
+
+
+def test_the_licence_is_there():
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert shutil.which("ppar", path=str(Path(sys.executable).parent))

@@ -1,0 +1,368 @@
+"""The segmenter on every family of backbones, built from small configs saved to a folder."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import (
+    BertConfig,
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    ConvNextConfig,
+    Dinov2Config,
+    ResNetConfig,
+    ResNetForImageClassification,
+    SwinConfig,
+)
+
+from ppar_lightning.segmenter.backbones import Backbone
+from ppar_lightning.segmenter.heads import DeepLabV3Plus, Pyramid
+from ppar_lightning.segmenter.segmenter import Segmenter
+
+VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
+CONFIGS = {
+    "resnet": ResNetConfig(embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 2, 2]),
+    "basic-resnet": ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 2], layer_type="basic"
+    ),
+    "convnext": ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
+    "swin": SwinConfig(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=4, drop_path_rate=0.0),
+    "dinov2": Dinov2Config(**VIT, patch_size=14, image_size=56, mlp_ratio=2),
+    "clip_vision": CLIPVisionConfig(**VIT, image_size=32, patch_size=8),
+    "clip": CLIPConfig(
+        text_config={**VIT, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+        vision_config={**VIT, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    ),
+}
+PLAIN = ("dinov2", "clip_vision", "clip")
+FAMILIES = ("resnet", "convnext", "swin", "dinov2", "clip_vision", "clip")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Save a family's config to a folder."""
+
+    def save(family):
+        CONFIGS[family].save_pretrained(tmp_path / family)
+        return str(tmp_path / family)
+
+    return save
+
+
+@pytest.fixture
+def build(folder):
+    """Build a small segmenter with random weights."""
+
+    def make(family, seed=0, **options):
+        torch.manual_seed(seed)
+        head = "pyramid" if family in PLAIN else "deeplabv3plus"
+        options = {"head": head, "num_classes": 5, "decoder_channels": 32, "pretrained": False, **options}
+        return Segmenter(folder(family), **options)
+
+    return make
+
+
+def train_step(segmenter, size=(32, 64)):
+    segmenter.train()
+    output = segmenter.outputs(torch.rand(2, 3, *size))
+    loss = output.logits.square().mean()
+    if output.auxiliary is not None:
+        loss = loss + output.auxiliary.square().mean()
+    loss.backward()
+    return output
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("size", [(64, 96), (45, 83), (9, 150)])
+def test_logits_have_the_size_of_the_image(build, family, size):
+    segmenter = build(family).eval()
+    with torch.no_grad():
+        output = segmenter.outputs(torch.rand(1, 3, *size))
+    stride = segmenter.backbone.stride
+    padded = [-(-side // stride) * stride for side in size]
+    assert output.logits.shape == (1, 5, *size)
+    assert output.backbone.shape == (1, segmenter.backbone_channels, padded[0] // stride, padded[1] // stride)
+    assert output.decoder.shape[:2] == (1, segmenter.decoder_channels)
+    assert padded[0] / output.decoder.shape[2] == (3.5 if family == "dinov2" else 4)
+    assert output.auxiliary is None
+    assert torch.isfinite(output.logits).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_trainable_parameter_gets_a_gradient(build, family):
+    segmenter = build(family)
+    train_step(segmenter)
+    assert [n for n, p in segmenter.named_parameters() if p.requires_grad and p.grad is None] == []
+    unused = {"dinov2": {"mask_token"}, "swin": {"weight", "bias"}}  # Swin's norm after the last stage
+    assert {n.split(".")[-1] for n, p in segmenter.named_parameters() if not p.requires_grad} == unused.get(
+        family, set()
+    )
+
+
+STEM = {
+    "resnet": "embedder",
+    "convnext": "embeddings",
+    "swin": "swin.embeddings",
+    "dinov2": "embeddings",
+    "clip_vision": "tower.embeddings tower.pre_layrnorm",
+    "clip": "tower.embeddings tower.pre_layrnorm",
+}
+STAGES = {
+    "resnet": "encoder.stages",
+    "convnext": "encoder.stages",
+    "swin": "swin.encoder.layers",
+    "dinov2": "encoder.layer",
+    "clip_vision": "tower.encoder.layers",
+    "clip": "tower.encoder.layers",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frozen_stages_stay_as_they_are(build, family):
+    """The stem and the first two stages: neither gradient nor statistics move, and no later train() wakes them."""
+    segmenter = build(family, freeze_stages=2)
+    network = segmenter.backbone.network
+    held = [network.get_submodule(path) for path in STEM[family].split()]
+    held += [network.get_submodule(f"{STAGES[family]}.{stage}") for stage in (0, 1)]
+    free = network.get_submodule(f"{STAGES[family]}.2")
+    before = [copy.deepcopy(module.state_dict()) for module in held]
+    moving = copy.deepcopy(free.state_dict())
+
+    optimizer = torch.optim.SGD([p for p in segmenter.parameters() if p.requires_grad], lr=0.5)
+    train_step(segmenter.eval())
+    optimizer.step()
+    for module, state in zip(held, before, strict=True):
+        assert all(p.grad is None and not p.requires_grad for p in module.parameters())
+        assert not any(m.training for m in module.modules())
+        assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    assert all(p.grad is not None for p in free.parameters())
+    assert all(m.training for m in free.modules())
+    assert any(not torch.equal(value, moving[key]) for key, value in free.state_dict().items())
+
+
+def test_no_frozen_stage_freezes_nothing(build):
+    segmenter = build("resnet", freeze_stages=0).eval().train()
+    assert all(p.requires_grad for p in segmenter.parameters())
+    assert all(m.training for m in segmenter.modules())
+
+
+@pytest.mark.parametrize(("family", "stages"), [("resnet", 4), ("clip", 3)])
+def test_more_frozen_stages_than_there_are(build, family, stages):
+    build(family, freeze_stages=stages)
+    with pytest.raises(ValueError, match=f"freeze_stages is {stages + 1}.* choose 0-{stages}$"):
+        build(family, freeze_stages=stages + 1)
+
+
+@pytest.mark.parametrize("family", ["resnet", "basic-resnet"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_dilation_keeps_weights_and_receptive_fields(build, family, output_stride):
+    """The dilated ResNet's last map, taken at every other position, is the plain one's."""
+    dilated = build(family, output_stride=output_stride).backbone.eval()
+    plain = build(family, output_stride=32).backbone.eval()
+    weights = plain.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in dilated.state_dict().items())
+    assert dilated.state_dict().keys() == weights.keys()
+    image = torch.rand(1, 3, 128, 192)
+    with torch.no_grad():
+        fine, coarse = dilated(image)[-1], plain(image)[-1]
+    step = 32 // output_stride
+    assert fine.shape[2:] == (128 // output_stride, 192 // output_stride)
+    assert coarse.shape[2:] == (4, 6)
+    torch.testing.assert_close(fine[..., ::step, ::step], coarse)
+
+
+def test_resnet_has_output_stride_16_by_default(build):
+    assert build("resnet").outputs(torch.rand(2, 3, 64, 128)).backbone.shape == (2, 40, 4, 8)
+
+
+def test_aspp_rates_follow_the_output_stride():
+    def rates(stride):
+        return [
+            c.dilation[0] for c in DeepLabV3Plus((8, 8), 8, stride).aspp.local.modules() if isinstance(c, nn.Conv2d)
+        ]
+
+    assert rates(16) == [1, 6, 12, 18]
+    assert rates(8) == [1, 12, 24, 36]
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext", "swin"])
+def test_auxiliary_logits_in_training_alone(build, family):
+    segmenter = build(family)
+    assert train_step(segmenter, size=(50, 70)).auxiliary.shape == (2, 5, 50, 70)
+    assert segmenter.eval().outputs(torch.rand(1, 3, 64, 64)).auxiliary is None
+    without = build(family, auxiliary=False)
+    assert train_step(without).auxiliary is None
+    assert [n for n, p in without.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("patch", [4, 8, 14, 16, 32])
+def test_pyramid_decodes_to_stride_4_or_finer(patch):
+    decoder = Pyramid(32, 16, patch)([torch.rand(1, 32, 3, 5)])
+    assert decoder.shape[:2] == (1, 16)
+    assert 2 < 3 * patch / decoder.shape[2] <= 4
+    assert decoder.shape[3] * 3 == decoder.shape[2] * 5
+
+
+def test_pyramid_tells_neighbouring_cells_of_a_patch_apart():
+    """A 4-pixel pole is thinner than CLIP's 8-pixel patch: four of its cells differ although their token is one."""
+    torch.manual_seed(0)
+    head = Pyramid(32, 16, 8)
+    decoder = head([torch.rand(1, 32, 4, 4)])[0, :, 2:4, 2:4].flatten(1).T
+    assert torch.pdist(decoder).min() > 0.1
+
+
+def test_padding_changes_only_what_it_must(build):
+    """An image that ends in its own replicated border gives the logits of the padded image."""
+    segmenter = build("clip").eval()
+    image = torch.rand(1, 3, 30, 45)
+    padded = functional.pad(image, (0, 3, 0, 2), mode="replicate")
+    with torch.no_grad():
+        torch.testing.assert_close(segmenter(image), segmenter(padded)[..., :30, :45])
+
+
+def test_clip_map_is_the_normed_patch_tokens(folder):
+    backbone = Backbone(folder("clip"), pretrained=False).eval()
+    image = torch.rand(2, 3, 16, 40)
+    tower = backbone.network.tower
+    pixels = (image - backbone.mean) / backbone.std
+    hidden = tower(pixels, interpolate_pos_encoding=True).last_hidden_state
+    (features,) = backbone(image)
+    assert features.shape == (2, 32, 2, 5)
+    torch.testing.assert_close(features[1, :, 1, 3], tower.post_layernorm(hidden[1, 1 + 1 * 5 + 3]))
+
+
+def test_pretrained_clip_is_the_image_tower_in_float32(tmp_path, capfd):
+    clip = CLIPModel(CONFIGS["clip"])
+    clip.half().save_pretrained(tmp_path)
+    capfd.readouterr()
+    backbone = Backbone(str(tmp_path))
+    assert "UNEXPECTED" not in "".join(capfd.readouterr())
+    loaded, saved = backbone.network.tower.state_dict(), clip.vision_model.state_dict()
+    assert loaded.keys() == saved.keys()
+    assert all(v.dtype == torch.float32 and torch.equal(v, saved[k].float()) for k, v in loaded.items())
+
+
+def test_tinyclip_is_the_clip_that_ships(monkeypatch, clip_folder):
+    monkeypatch.setattr("ppar_lightning.tinyclip.PATH", clip_folder)
+    shipped, named = Segmenter("tinyclip").backbone, Backbone(str(clip_folder))
+    assert all(torch.equal(value, shipped.state_dict()[key]) for key, value in named.state_dict().items())
+
+
+def test_pretrained_resnet_drops_its_classifier(tmp_path):
+    classifier = ResNetForImageClassification(CONFIGS["resnet"])
+    classifier.save_pretrained(tmp_path)
+    segmenter = Segmenter(str(tmp_path), "deeplabv3plus", decoder_channels=16)
+    loaded, saved = segmenter.backbone.network.state_dict(), classifier.resnet.state_dict()
+    assert loaded.keys() == saved.keys()
+    assert all(torch.equal(loaded[key], saved[key]) for key in saved)
+
+
+def test_weights_that_do_not_fit(tmp_path):
+    ResNetForImageClassification(CONFIGS["resnet"]).save_pretrained(tmp_path)
+    CONFIGS["convnext"].save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"lacks \d+ weights .*config\.json$"):
+        Backbone(str(tmp_path))
+
+
+def test_images_are_normalised_as_the_preprocessor_says(folder):
+    path = folder("resnet")
+    settings = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.1, 0.4]}
+    (Path(path) / "preprocessor_config.json").write_text(json.dumps(settings))
+    backbone = Backbone(path, pretrained=False).eval()
+    seen = []
+    backbone.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    backbone(torch.tensor([0.7, 0.5, 0.1]).view(1, 3, 1, 1).expand(1, 3, 32, 32))
+    torch.testing.assert_close(seen[0][0, :, 5, 7], torch.tensor([1.0, 1.0, -0.5]))
+
+
+@pytest.mark.parametrize(("family", "red"), [("resnet", 0.485), ("clip", 0.48145466)])
+def test_normalisation_of_the_family_without_a_preprocessor(folder, family, red):
+    assert Backbone(folder(family), pretrained=False).mean[0].item() == pytest.approx(red)
+
+
+@pytest.mark.parametrize("family", ["resnet", "dinov2", "clip"])
+def test_same_seed_same_weights(build, family):
+    first, second, other = (build(family, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert any(not torch.equal(value, other[key]) for key, value in first.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_copies_and_checkpoints(build, family):
+    segmenter = build(family, freeze_stages=1)
+    train_step(segmenter)  # moves the running statistics
+    image = torch.rand(1, 3, 40, 40)
+    expected = segmenter.eval()(image)
+    loaded = build(family, seed=3).eval()
+    assert not torch.allclose(loaded(image), expected)
+    loaded.load_state_dict(segmenter.state_dict())
+    copied = copy.deepcopy(segmenter).train()
+    torch.testing.assert_close(loaded(image), expected)
+    assert not any(m.training for m in copied.backbone.network.get_submodule(STEM[family].split()[0]).modules())
+
+
+@pytest.mark.parametrize("family", ["resnet", "clip"])
+def test_bf16_autocast(build, family):
+    segmenter = build(family)
+    with torch.autocast("cpu", torch.bfloat16):
+        train_step(segmenter)
+        logits = segmenter.eval()(torch.rand(1, 3, 40, 40))
+    assert logits.shape == (1, 5, 40, 40)
+    assert all(p.grad.isfinite().all() for p in segmenter.parameters())
+
+
+def test_frozen_stages_survive_synchronised_batch_norm(build):
+    segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(build("resnet", freeze_stages=1)).train()
+    norms = [m for m in segmenter.backbone.network.embedder.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert norms
+    assert not any(m.training for m in norms)
+    assert segmenter.backbone.network.encoder.stages[1].training
+
+
+def test_overfits_one_image(build):
+    """The whole network learns thin structures: a 2-pixel pole on a plain ground, from the decoder's stride 4."""
+    segmenter = build("clip", num_classes=2)
+    image, label = torch.zeros(1, 3, 32, 32), torch.zeros(1, 32, 32, dtype=torch.long)
+    image[..., 13:15], label[..., 13:15] = 1, 1
+    optimizer = torch.optim.AdamW(segmenter.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        functional.cross_entropy(segmenter(image), label).backward()
+        optimizer.step()
+    found = segmenter.eval()(image).argmax(1)
+    assert (found & label).sum() / (found | label).sum() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "message"),
+    [
+        ("clip", {"head": "deeplabv3plus"}, "does not suit .* plain ViT: choose head 'pyramid'$"),
+        ("resnet", {"head": "pyramid"}, "does not suit .* hierarchy: choose head 'deeplabv3plus'$"),
+        ("convnext", {"output_stride": 16}, "output_stride 16 needs a ResNet: leave it out, .* stride 32$"),
+        ("clip", {"output_stride": 16}, "output_stride 16 needs a ResNet: leave it out, .* stride 8$"),
+    ],
+)
+def test_combinations_that_make_no_sense(build, family, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        build(family, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_text_model_is_no_backbone(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a 'bert', which gives no feature maps: choose a ResNet"):
+        Segmenter(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/folder", "no such model"])
+def test_a_model_that_cannot_be_loaded(name):
+    with pytest.raises(OSError, match=f"{name}.*hf download") as error:
+        Segmenter(name)
+    assert "\n" not in str(error.value)
+    assert error.value.__cause__ is None
