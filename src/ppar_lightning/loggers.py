@@ -3,9 +3,10 @@
 import logging
 import os
 import warnings
+from netrc import NetrcParseError, netrc
 from typing import Any
+from urllib.parse import urlparse
 
-import wandb
 from lightning.pytorch.loggers import CSVLogger
 
 
@@ -16,9 +17,18 @@ def default_logger(folder: str, command: str) -> CSVLogger:
 
 def stay_offline_without_account(logger: Any) -> None:
     """Set W&B to offline, and say so, if a logger's config names it and this machine has no account."""
-    if "WandbLogger" in str(logger) and "WANDB_MODE" not in os.environ and not wandb.api.api_key:
+    if "WandbLogger" in str(logger) and "WANDB_MODE" not in os.environ and not _has_account():
         os.environ["WANDB_MODE"] = "offline"
         print("W&B: no account on this machine, logging offline; `wandb sync` uploads the run later")
+
+
+def _has_account() -> bool:
+    """Look for a key where `wandb login` leaves it; W&B itself would cache the mode before it can be set."""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return "WANDB_API_KEY" in os.environ or netrc().authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
 
 
 def quieten() -> None:
