@@ -57,6 +57,7 @@ class PPARModule(L.LightningModule):
         if needed and self.objective is None:
             backbone = self.options.level == "backbone"
             channels = self.segmenter.backbone_channels if backbone else self.segmenter.decoder_channels
+            torch.manual_seed(self.seed)  # the same start whatever the strategy drew before
             self.objective = PPAR(self.options, channels, self.segmenter.num_classes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
