@@ -30,7 +30,7 @@ CLASSES = 19
 
 def demo(folder: Path) -> tuple[Segmenter, PPAROptions, tuple[int, int, int]]:
     """Return the demo's segmenter, its options and (batch, height, width)."""
-    segmenter = Segmenter("tinyclip", freeze_stages=3, decoder_channels=96)
+    segmenter = Segmenter("resnet_small", "deeplabv3plus", pretrained=False, decoder_channels=64, auxiliary=False)
     return segmenter, PPAROptions(visual_size=128), (8, 128, 256)
 
 

@@ -114,3 +114,10 @@ def test_a_batch_without_a_valid_pixel_trains_on(city):
     main(["fit", "--config", DEMO, *train_on(city, "--trainer.detect_anomaly", "true")])
     assert (city.parent / "run" / "checkpoints" / "last.ckpt").is_file()
     shutil.rmtree(city)
+
+
+def test_gpus_that_are_not_there(capsys, tmp_path, clip_folder):
+    gta = str(Path(DEMO).with_name("gta.yaml"))
+    models = ("--model.segmenter.backbone", "resnet_small", "--model.segmenter.pretrained", "false")
+    words = (*models, "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false")
+    assert "gpu" in complaint(capsys, *words, config=gta).lower()

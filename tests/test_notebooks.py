@@ -21,7 +21,9 @@ def run(tmp_path_factory) -> Path:
 def test_a_notebook_runs(path, run, monkeypatch):
     monkeypatch.setenv("PPAR_RUN", str(run))
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
     assert any(output.get("data", {}).get("image/png") for cell in notebook.cells for output in cell.get("outputs", []))
 
 

@@ -20,6 +20,7 @@ from transformers import (
     SwinConfig,
 )
 
+from ppar_lightning import tinyclip
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.heads import DeepLabV3Plus, Pyramid
 from ppar_lightning.segmenter.segmenter import Segmenter
@@ -248,9 +249,8 @@ def test_pretrained_clip_is_the_image_tower_in_float32(tmp_path, capfd):
     assert all(v.dtype == torch.float32 and torch.equal(v, saved[k].float()) for k, v in loaded.items())
 
 
-def test_tinyclip_is_the_clip_that_ships(monkeypatch, clip_folder):
-    monkeypatch.setattr("ppar_lightning.tinyclip.PATH", clip_folder)
-    shipped, named = Segmenter("tinyclip").backbone, Backbone(str(clip_folder))
+def test_tinyclip_is_the_clip_that_ships():
+    shipped, named = Segmenter("tinyclip").backbone, Backbone(str(tinyclip.PATH))
     assert all(torch.equal(value, shipped.state_dict()[key]) for key, value in named.state_dict().items())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -62,11 +63,7 @@ class PPARCLI(LightningCLI):
 
 
 def main(args: ArgsType = None) -> None:
-    """Run the command line.
-
-    Args:
-        args: Arguments in place of ``sys.argv``.
-    """
+    """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
     quieten()
     scores = DomainScores()
     callbacks = [scores, TestReport(scores), PrototypeDiagnostics()]
@@ -74,7 +71,7 @@ def main(args: ArgsType = None) -> None:
     options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
     try:
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MisconfigurationException) as error:
         if "PPAR_TRACEBACK" in os.environ:
             raise
         leave(error)

@@ -15,10 +15,13 @@ IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 Colour = tuple[float, float, float]
 
+SHIPPED = {"tinyclip": tinyclip.PATH, "resnet_small": Path(__file__).parent / "resnet_small"}
+"""Models of the package; ``resnet_small``, a ResNet-18 of half the width, is a config without weights."""
+
 
 def resolve(name: str) -> str:
-    """Return where a model is: the package's folder for ``tinyclip``, else the name itself."""
-    return str(tinyclip.PATH) if name == "tinyclip" else name
+    """Return where a model is: the package's folder for one that ships with it, else the name itself."""
+    return str(SHIPPED.get(name, name))
 
 
 def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
@@ -33,6 +36,7 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
         OSError: If the model is neither on this machine nor to be fetched.
     """
     verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()  # of reading, a second at most; downloads keep theirs
     logging.set_verbosity_error()  # a tower read from a two-tower checkpoint leaves the other half unused, on purpose
     try:
         return loader.from_pretrained(resolve(name), **options)
@@ -42,6 +46,7 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
         raise OSError(f"model {name!r} cannot be loaded ({cause}): {remedy}") from None
     finally:
         logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
 
 
 def normalisation(name: str) -> tuple[Colour, Colour]:
