@@ -1,0 +1,256 @@
+"""A street as flat patches in space, and the pinhole camera that turns them into label, depth and surface maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, auto
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+FAR = 400.0
+"""Depth of the sky, metres."""
+
+Polygons = npt.NDArray[np.floating]
+"""(polygons, corners, 2) in a patch's own coordinates."""
+
+
+class Material(IntEnum):
+    """What a shape is made of; styles give each material its colours."""
+
+    SKY = 0
+    GRASS = auto()
+    ASPHALT = auto()
+    MARKING = auto()
+    PAVEMENT = auto()
+    KERB = auto()
+    RAIL = auto()
+    FACADE = auto()
+    WINDOW = auto()
+    LIT_WINDOW = auto()
+    ROOF = auto()
+    WALL = auto()
+    FENCE = auto()
+    METAL = auto()
+    HOUSING = auto()
+    LAMP_RED = auto()
+    LAMP_AMBER = auto()
+    LAMP_GREEN = auto()
+    STREET_LAMP = auto()
+    SIGN = auto()
+    SIGN_FACE = auto()
+    FOLIAGE = auto()
+    FOLIAGE_LIGHT = auto()
+    TRUNK = auto()
+    SKIN = auto()
+    HAIR = auto()
+    SHIRT = auto()
+    TROUSERS = auto()
+    RIDER_SHIRT = auto()
+    HELMET = auto()
+    CAR_PAINT = auto()
+    TRUCK_PAINT = auto()
+    CARGO = auto()
+    BUS_PAINT = auto()
+    TRAIN_PAINT = auto()
+    STRIPE = auto()
+    GLASS = auto()
+    TYRE = auto()
+    HEADLAMP = auto()
+    TAIL_LAMP = auto()
+    MOTOR_PAINT = auto()
+    SPOKES = auto()
+    FRAME = auto()
+
+
+class Patch(NamedTuple):
+    """A plane in space: (s, t) lies at origin + s u + t v; x right, y up from the ground, z forward, metres."""
+
+    origin: tuple[float, float, float]
+    u: tuple[float, float, float]
+    v: tuple[float, float, float]
+
+
+GROUND = Patch((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+"""The plane y = 0, its coordinates (x, z)."""
+
+
+def upright(a: tuple[float, float], b: tuple[float, float], bottom: float, top: float) -> Patch:
+    """A vertical rectangle over the ground points a and b, each (x, z), between two heights."""
+    return Patch((a[0], bottom, a[1]), (b[0] - a[0], 0.0, b[1] - a[1]), (0.0, top - bottom, 0.0))
+
+
+def facing(x: float, z: float, width: float, bottom: float, top: float) -> Patch:
+    """A vertical rectangle centred on x that faces the camera."""
+    return upright((x - width / 2, z), (x + width / 2, z), bottom, top)
+
+
+@lru_cache(256)
+def rect(s0: float, t0: float, s1: float, t1: float) -> Polygons:
+    """An axis-parallel rectangle, (1, 4, 2)."""
+    return np.array([[(s0, t0), (s1, t0), (s1, t1), (s0, t1)]])
+
+
+def grid(columns: int, rows: int, fill: tuple[float, float], box: tuple[float, float, float, float]) -> Polygons:
+    """Equal rectangles in rows and columns inside box = (s0, t0, s1, t1), each filling `fill` of its cell."""
+    s0, t0, s1, t1 = box
+    centres = _cells(columns, rows)
+    return (centres + (rect(0, 0, 1, 1) - 0.5) * fill) * ((s1 - s0) / columns, (t1 - t0) / rows) + (s0, t0)
+
+
+@lru_cache(256)
+def _cells(columns: int, rows: int) -> Polygons:
+    """Centres of unit cells, (columns * rows, 1, 2)."""
+    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 1, 2) + 0.5
+
+
+ANGLES = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)[None]
+
+
+@lru_cache(256)
+def disc(s: float, t: float, radius_s: float, radius_t: float) -> Polygons:
+    """An ellipse as a dodecagon, (1, 12, 2)."""
+    return CIRCLE * (radius_s, radius_t) + (s, t)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole camera looking along z.
+
+    Args:
+        size: rows and columns of the image.
+        focal: focal length over the image's width.
+        height: metres above the ground.
+        horizon: row of the horizon over the image's height.
+    """
+
+    size: tuple[int, int]
+    focal: float
+    height: float
+    horizon: float
+
+    def rays(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """x/z of every column, (1, W), and y/z of every row, (H, 1), with y measured up from the camera."""
+        rows, columns = self.size
+        x = (np.arange(columns, dtype=np.float32)[None] + 0.5 - columns / 2) / (self.focal * columns)
+        y = (self.horizon * rows - np.arange(rows, dtype=np.float32)[:, None] - 0.5) / (self.focal * columns)
+        return x, y
+
+    def project(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """World points (N, 3) to pixel coordinates (N, 2), pixel centres at integers."""
+        rows, columns = self.size
+        scale = self.focal * columns / np.maximum(points[:, 2], 0.3)
+        u = columns / 2 + points[:, 0] * scale - 0.5
+        v = self.horizon * rows - (points[:, 1] - self.height) * scale - 0.5
+        return np.stack([u, v], axis=-1)
+
+
+@dataclass
+class Shape:
+    """Polygons of one material on one patch of one thing."""
+
+    thing: int
+    material: Material
+    patch: Patch
+    polygons: Polygons
+    shade: float
+
+
+@dataclass
+class Street:
+    """What stands in a scene, in any order; things are painted from the farthest to the nearest.
+
+    A *thing* is a connected object of one class. Its shapes are painted in the order in which they were added.
+    """
+
+    camera: Camera
+    shapes: list[Shape] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
+
+    def thing(self, label: int, distance: float) -> int:
+        """Start a thing of class `label`, `distance` metres away, and return its number."""
+        self.classes.append(label)
+        self.distances.append(distance)
+        return len(self.classes) - 1
+
+    def paint(self, thing: int, material: Material, patch: Patch, polygons: Polygons, shade: float = 1.0) -> None:
+        """Add polygons of a material to a thing; `shade` in [0, 1] is how much the sun lights the patch."""
+        self.shapes.append(Shape(thing, material, patch, polygons, shade))
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What the camera sees, before anything has a colour; (H, W) maps and tables of the S shapes they index.
+
+    Args:
+        shape: (H, W) intp, index of the visible shape.
+        label: (H, W) uint8, train ids.
+        depth: (H, W) float32, metres along z, at most FAR.
+        material: (S,) intp.
+        thing: (S,) intp.
+        shade: (S,) float32.
+        horizontal: (S,) bool, true on the ground and on flat tops.
+        rays: x/z by column, (1, W), and y/z by row, (H, 1), with y measured up from the camera.
+        camera_height: metres.
+    """
+
+    shape: npt.NDArray[np.intp]
+    label: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float32]
+    material: npt.NDArray[np.intp]
+    thing: npt.NDArray[np.intp]
+    shade: npt.NDArray[np.float32]
+    horizontal: npt.NDArray[np.bool_]
+    rays: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+    camera_height: float
+
+
+def rasterise(street: Street) -> Surfaces:
+    """Paint a street's shapes from far to near.
+
+    Returns:
+        The maps and tables; depth is exact on every patch, from n . P = n . O, so 1/z = n . (x/z, y/z, 1) / (n . O).
+    """
+    order = sorted(street.shapes, key=lambda shape: -street.distances[shape.thing])
+    patches = np.array([shape.patch for shape in order])
+    pixels = _outlines(street.camera, order, patches)
+    canvas = np.zeros(street.camera.size, dtype=np.int32)
+    start = 0
+    for index, shape in enumerate(order):
+        polygons, corners, _ = shape.polygons.shape
+        stop = start + polygons * corners
+        outline = pixels[start:stop].reshape(polygons, corners, 2)
+        cv2.fillPoly(canvas, list(outline), index, lineType=cv2.LINE_8, shift=4)
+        start = stop
+
+    rays = street.camera.rays()
+    normal = np.cross(patches[:, 1], patches[:, 2])
+    offset = ((patches[:, 0] - (0.0, street.camera.height, 0.0)) * normal).sum(axis=-1)
+    plane = (normal.T / np.where(np.abs(offset) < 1e-9, 1e-9, offset)).astype(np.float32)
+    seen = canvas.astype(np.intp)
+    inverse = plane[0].take(seen) * rays[0] + plane[1].take(seen) * rays[1] + plane[2].take(seen)
+    things = np.array([shape.thing for shape in order])
+    return Surfaces(
+        shape=seen,
+        label=np.array(street.classes, dtype=np.uint8)[things].take(seen),
+        depth=1 / np.clip(inverse, 1 / FAR, 2.0),
+        material=np.array([shape.material for shape in order]),
+        thing=things,
+        shade=np.array([shape.shade for shape in order], dtype=np.float32),
+        horizontal=np.abs(normal[:, 1]) > np.abs(normal[:, [0, 2]]).max(axis=-1),
+        rays=rays,
+        camera_height=street.camera.height,
+    )
+
+
+def _outlines(camera: Camera, shapes: Sequence[Shape], patches: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """All corners of all shapes, one after the other, in sixteenths of a pixel, (N, 2)."""
+    local = np.concatenate([shape.polygons.reshape(-1, 2) for shape in shapes])
+    corners = [shape.polygons.shape[0] * shape.polygons.shape[1] for shape in shapes]
+    patch = np.repeat(patches, corners, axis=0)
+    points = patch[:, 0] + local[:, :1] * patch[:, 1] + local[:, 1:] * patch[:, 2]
+    return np.round(camera.project(points) * 16).astype(np.int32)

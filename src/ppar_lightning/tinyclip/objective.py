@@ -1,0 +1,69 @@
+"""The tiny CLIP's losses: captions against images, and class names against the places of an image."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel
+
+
+def embed_images(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Embed images of any size.
+
+    Args:
+        model: the CLIP.
+        pixels: (B, 3, H, W), normalised.
+
+    Returns:
+        (B, D) of the images and (B, N, D) of their N patches by MaskCLIP's value path (the last block without its
+        attention, arXiv 2112.01071), both of unit length.
+    """
+    tower = model.vision_model
+    output = tower(pixel_values=pixels, interpolate_pos_encoding=True, output_hidden_states=True)
+    block, patches = tower.encoder.layers[-1], output.hidden_states[-2][:, 1:]
+    patches = patches + block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(patches)))
+    patches = patches + block.mlp(block.layer_norm2(patches))
+    dense = model.visual_projection(tower.post_layernorm(patches))
+    return F.normalize(model.visual_projection(output.pooler_output).float(), dim=-1), F.normalize(
+        dense.float(), dim=-1
+    )
+
+
+def embed_tokens(model: CLIPModel, tokens: dict[str, Tensor]) -> Tensor:
+    """Embed tokenised sentences, (B, D) of unit length."""
+    return F.normalize(model.text_projection(model.text_model(**tokens).pooler_output).float(), dim=-1)
+
+
+def contrastive_loss(image: Tensor, text: Tensor, facts: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric cross-entropy whose target spreads over captions that say the same.
+
+    Args:
+        image: (B, D) unit vectors.
+        text: (B, D) unit vectors of their captions.
+        facts: (B, A), 1 for what a caption says (a class, a condition); the target of a pair is the fourth power of
+            the cosine of its facts, so that captions that share a part count little and equal ones count fully.
+        scale: factor on the cosines.
+    """
+    logits = scale * image @ text.T
+    facts = F.normalize(facts, dim=-1)
+    target = (facts @ facts.T) ** 4
+    rows = F.cross_entropy(logits, target / target.sum(dim=1, keepdim=True))
+    columns = F.cross_entropy(logits.T, target.T / target.T.sum(dim=1, keepdim=True))
+    return (rows + columns) / 2
+
+
+def named_loss(dense: Tensor, names: Tensor, shares: Tensor, minimum: float, scale: Tensor) -> Tensor:
+    """Each patch belongs to a class that the picture shows, and each shown class has a patch.
+
+    Args:
+        dense: (B, N, D) unit vectors of patches.
+        names: (K, D) unit vectors, a sentence for each class.
+        shares: (B, K), what share of the picture each class has; only zero, some and enough are told apart.
+        minimum: share from which a class must have a patch.
+        scale: factor on the cosines.
+    """
+    log_p = (scale * dense @ names.T).log_softmax(dim=-1)
+    shown = shares > 0
+    among = log_p.masked_fill(~shown[:, None], -torch.inf).logsumexp(dim=-1)
+    best = log_p.topk(min(2, dense.shape[1]), dim=1).values.mean(dim=1)
+    wanted = (shares >= minimum).float()
+    return -among.mean() - (best * wanted).sum() / wanted.sum().clamp_min(1)
