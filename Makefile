@@ -13,6 +13,8 @@ REPRODUCE := runs/reproduce/$(SETTING)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export HF_HUB_DISABLE_TELEMETRY = 1
+# Waiting threads sleep: where they spin, a second process on the same cores slows a step down many times over.
+export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: demo test lint reproduce tinyclip benchmark
 .DELETE_ON_ERROR:

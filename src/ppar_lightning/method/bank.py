@@ -46,6 +46,6 @@ def feature_sums(features: Tensor, weight: Tensor, one_hot: Tensor) -> Tensor:
         weight: (B, n), w_n m_n.
         one_hot: (B, n, K).
     """
-    share = (one_hot * weight.unsqueeze(-1)).detach()
-    total = torch.einsum("bnk,bnd->kd", share, features.detach())
-    return torch.cat([total, share.sum(dim=(0, 1)).unsqueeze(1)], dim=1)
+    share = (one_hot * weight.unsqueeze(-1)).detach().flatten(0, 1)
+    total = share.T @ features.detach().flatten(0, 1)  # not an einsum, which would copy the features
+    return torch.cat([total, share.sum(dim=0).unsqueeze(1)], dim=1)

@@ -59,16 +59,17 @@ class FrozenImageTower(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, clip: str, size: int | None) -> None:
+    def __init__(self, clip: str, size: int | None, dtype: torch.dtype = torch.float32) -> None:
         """Load the tower.
 
         Args:
             clip: ``tinyclip``, a hub id or a folder.
             size: Side of the square whose area the input is resized to, in pixels; None keeps the images' size.
+            dtype: Of its weights and of what it computes.
         """
         super().__init__()
         tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
-        self._hidden = (tower,)
+        self._hidden = (tower.to(dtype),)
         self.size = size
         self.patch = int(tower.config.patch_size)
         self.dim = int(tower.config.projection_dim)
@@ -100,7 +101,7 @@ class FrozenImageTower(nn.Module):
         """
         size = self.input_size(image.shape[-2], image.shape[-1])
         pixels = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-        pixels = (pixels - self.mean) / self.std
+        pixels = ((pixels - self.mean) / self.std).to(self.tower.dtype)
         output = self.tower(pixel_values=pixels, interpolate_pos_encoding=True, output_hidden_states=True)
         dense = self._value_path(output.hidden_states[-2][:, 1:])
         return VisualContext(output.image_embeds, dense, (size[0] // self.patch, size[1] // self.patch))

@@ -84,7 +84,9 @@ class PPAR(nn.Module):
         self.num_classes = num_classes
         text = text_prototypes(options, num_classes)
         dim = text.shape[1]
-        self.clip = FrozenImageTower(options.clip, options.visual_size) if options.context == "clip" else None
+        self.clip = None
+        if options.context == "clip":
+            self.clip = FrozenImageTower(options.clip, options.visual_size, getattr(torch, options.clip_dtype))
         if self.clip is not None and self.clip.dim != dim:
             raise ValueError(
                 f"text prototypes have width {dim}, the image tower of {options.clip!r} has {self.clip.dim}: "
@@ -119,15 +121,18 @@ class PPAR(nn.Module):
             label: (B, H, W) int64 train ids, IGNORE included.
             u: Share of training done, in [0, 1].
         """
+        embedded, context = self._embed(output, image, label)
+        with torch.autocast(image.device.type, enabled=False):
+            return self._losses(output, label, embedded, context, self.stage(u))
+
+    def _embed(self, output: SegmenterOutput, image: Tensor, label: Tensor) -> tuple[Embedded, VisualContext]:
+        """Bring features and visual context into the joint space; cosines are fp32 from here on."""
         embedding = self.embed(self._features(output))
         context = self.clip(image) if self.clip is not None else _own_context(embedding)
-        with torch.autocast(image.device.type, enabled=False):
-            stage = self.stage(u)
-            grid = (embedding.shape[-2], embedding.shape[-1])
-            labels = grid_labels(label, grid, self.num_classes)
-            z = F.normalize(embedding.float().flatten(2).transpose(1, 2), dim=-1)
-            embedded = Embedded(z, grid, labels, labels.one_hot(self.num_classes))
-            return self._losses(output, label, embedded, context, stage)
+        grid = (embedding.shape[-2], embedding.shape[-1])
+        labels = grid_labels(label, grid, self.num_classes)
+        z = F.normalize(embedding.flatten(2).transpose(1, 2).float().contiguous(), dim=-1)
+        return Embedded(z, grid, labels, labels.one_hot(self.num_classes)), context
 
     def _features(self, output: SegmenterOutput) -> Tensor:
         """Take the feature map to align, (B, C, h, w), no finer than ``min_stride``."""
@@ -227,7 +232,7 @@ class PPAR(nn.Module):
         w = torch.where(counted, weights.w, torch.ones_like(weights.w))
 
         def distance(anchors: Tensor) -> Tensor:
-            own = (embedded.z * anchors[embedded.labels.label]).sum(dim=-1)
+            own = alignment.cosines(embedded.z, anchors).gather(-1, embedded.labels.label.unsqueeze(-1)).squeeze(-1)
             return ((2 - 2 * own).clamp_min(0).sqrt() * counted).sum() / number
 
         return {

@@ -24,6 +24,7 @@ class PPAROptions:
         context: Where VTP's visual context comes from: CLIP's image tower, or the segmenter's own embedded features
             (for text prototypes whose CLIP has no image tower at hand).
         visual_size: Side in pixels of the square whose area the image tower's input has; None keeps the crop's size.
+        clip_dtype: Precision of the frozen image tower; bfloat16 halves its memory, float32 is for CPUs that lack it.
         level: Feature map that is aligned.
         min_stride: Features finer than this many pixels are averaged before they are embedded.
         order: Anchors of the alignment and their order in training.
@@ -50,6 +51,7 @@ class PPAROptions:
     centre: bool = False
     context: Literal["clip", "features"] = "clip"
     visual_size: int | None = 224
+    clip_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     level: Literal["decoder", "backbone"] = "decoder"
     min_stride: int = 8
     order: Order = "vtp_to_otp"

@@ -15,7 +15,7 @@ from ppar_lightning.tinyclip.captions import CONDITIONS, object_caption, scene_c
 from ppar_lightning.tinyclip.pictures import Album, Images, draw_objects, draw_scenes, draw_windows, normalise
 
 K = len(CLASSES)
-OBJECTS, WINDOWS, SCENES = 128, 48, 1
+OBJECTS, WINDOWS, SCENES = 96, 64, 1
 """Pictures of a batch."""
 
 FACTS = {fact: index for index, fact in enumerate((*CLASSES, *CONDITIONS))}
@@ -41,9 +41,8 @@ class Batch(NamedTuple):
         objects: (OBJECTS, 3, S, S) normalised crops around objects.
         windows: (WINDOWS, 3, S, S) normalised squares from anywhere.
         scenes: (SCENES, 3, H, W) normalised whole scenes.
-        labels: (OBJECTS,), which of the names describes an object.
-        captions: token ids and attention mask of the captions of windows and scenes, in this order.
-        facts: (WINDOWS + SCENES, A), what the captions say.
+        captions: token ids and attention mask of their captions, in this order.
+        facts: (OBJECTS + WINDOWS + SCENES, A), what the captions say.
         window_shares: (WINDOWS, K), share of each class.
         scene_shares: (SCENES, K).
         names: token ids and attention mask of K sentences.
@@ -52,7 +51,6 @@ class Batch(NamedTuple):
     objects: Tensor
     windows: Tensor
     scenes: Tensor
-    labels: Tensor
     captions: dict[str, Tensor]
     facts: Tensor
     window_shares: Tensor
@@ -70,22 +68,33 @@ class Batches(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            objects, views = draw_objects(self.album, OBJECTS, self.rng)
+            objects, object_captions, object_facts = self.objects()
             drawn = draw_windows(self.album, WINDOWS, self.rng)
             windows, window_shares, window_captions, window_facts = self.scenes(*drawn)
             drawn = draw_scenes(self.album, SCENES, self.rng)
             scenes, scene_shares, scene_captions, scene_facts = self.scenes(*drawn)
             yield Batch(
-                augment(objects, self.generator),
+                objects,
                 windows,
                 scenes,
-                torch.tensor([view.label for view in views]),
-                tokenise(self.tokenizer, [*window_captions, *scene_captions]),
-                torch.cat([window_facts, scene_facts]),
+                tokenise(self.tokenizer, [*object_captions, *window_captions, *scene_captions]),
+                torch.cat([object_facts, window_facts, scene_facts]),
                 window_shares,
                 scene_shares,
                 tokenise(self.tokenizer, [object_caption(self.rng, label) for label in range(K)]),
             )
+
+    def objects(self) -> tuple[Tensor, list[str], Tensor]:
+        """Crops, their captions and the facts in these."""
+        images, views = draw_objects(self.album, OBJECTS, self.rng)
+        captions, facts = [], torch.zeros(OBJECTS, len(FACTS))
+        for row, view in enumerate(views):
+            weather = self.rng.choice(self.album.conditions[view.scene]) if self.rng.random() < 0.25 else None
+            captions.append(object_caption(self.rng, view.label, weather))
+            facts[row, view.label] = 1
+            if weather:
+                facts[row, FACTS[weather]] = 0.5
+        return augment(images, self.generator), captions, facts
 
     def scenes(
         self, images: Images, shares: npt.NDArray[np.float32], numbers: list[int]

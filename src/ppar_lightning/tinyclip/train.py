@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 import torch
 from rich.progress import track
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from ppar_lightning.tinyclip import PATH
-from ppar_lightning.tinyclip.batches import Batch, Batches, Paraphrases
+from ppar_lightning.tinyclip.batches import Batch, Batches, K, Paraphrases
 from ppar_lightning.tinyclip.card import write_card
 from ppar_lightning.tinyclip.initialisation import mimic_trained_attention
 from ppar_lightning.tinyclip.objective import contrastive_loss, embed_images, embed_tokens, named_loss
@@ -50,20 +49,17 @@ def new_model(tokenizer: CLIPTokenizer, width: int = 128, dim: int = 128) -> CLI
 
 
 def batch_loss(model: CLIPModel, batch: Batch) -> Tensor:
-    """Class names against objects, as a whole and as the mean of their patches, and against the patches of windows and
-    scenes; captions against windows and scenes.
-    """
+    """Captions against pictures, and class names against objects and the patches of windows and scenes."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         small, small_dense = embed_images(model, torch.cat([batch.objects, batch.windows]))
         large, large_dense = embed_images(model, batch.scenes)
         text, names = embed_tokens(model, batch.captions), embed_tokens(model, batch.names)
     scale = model.logit_scale.exp().clamp(max=50)
-    count = len(batch.objects)
-    loss = F.cross_entropy(scale * small[:count] @ names.T, batch.labels)
-    loss = loss + F.cross_entropy(scale * small_dense[:count].mean(dim=1) @ names.T, batch.labels)
-    loss = loss + 0.5 * contrastive_loss(torch.cat([small[count:], large]), text, batch.facts, scale)
-    loss = loss + 0.25 * named_loss(small_dense[count:], names, batch.window_shares, 0.02, scale)
-    return loss + 0.25 * named_loss(large_dense, names, batch.scene_shares, 0.004, scale)
+    objects = len(batch.objects)
+    loss = contrastive_loss(torch.cat([small, large]), text, batch.facts, scale)
+    loss = loss + named_loss(small_dense[objects:], names, batch.window_shares, 0.02, scale)
+    loss = loss + named_loss(small[:objects, None], names, batch.facts[:objects, :K], 0.5, scale)
+    return loss + named_loss(large_dense, names, batch.scene_shares, 0.004, scale)
 
 
 def paraphrase_loss(model: CLIPModel, pair: tuple[dict[str, Tensor], dict[str, Tensor], Tensor]) -> Tensor:
