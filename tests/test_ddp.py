@@ -13,7 +13,26 @@ from test_cli import CONFIG, SMALL, weights
 # With OTP as the only anchor nothing that the segmenter learns from depends on the context decoder's dropout, which
 # differs between ranks; and SGD, as Adam blows rounding up where a gradient is near zero.
 SGD = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"]
-WORDS = [*SMALL, *SGD, "--model.ppar.order", "otp", "--trainer.accelerator", "cpu", "--trainer.limit_val_batches", "0"]
+# The backbone has no batch norm, whose statistics are each rank's own.
+VIT = [
+    "--model.segmenter.backbone",
+    "tinyclip",
+    "--model.segmenter.pretrained",
+    "true",
+    "--model.segmenter.head",
+    "pyramid",
+]
+WORDS = [
+    *SMALL,
+    *SGD,
+    *VIT,
+    "--model.ppar.order",
+    "otp",
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.limit_val_batches",
+    "0",
+]
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 
 
@@ -52,4 +71,8 @@ def test_a_checkpoint_is_scored_alike_by_one_rank_and_two(runs):
     folder = runs[1]
     two = json.loads((folder / "test.json").read_text())
     ppar("test", "--config", str(folder / "config.yaml"), "--trainer.devices", "1", "--trainer.strategy", "auto")
-    assert json.loads((folder / "test.json").read_text()) == two
+    one = json.loads((folder / "test.json").read_text())
+    for name, domain in one["domains"].items():
+        assert domain["images"] == two["domains"][name]["images"]
+        # batches of another size round differently, which turns a pixel now and then
+        assert domain["miou"] == pytest.approx(two["domains"][name]["miou"], abs=1e-4)
