@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.method.bank import VisualBank, feature_sums
-from ppar_lightning.method.clip import FrozenImageTower, value_path, embed_texts
+from ppar_lightning.method.clip import FrozenImageTower, embed_texts, value_path
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prompts import TEMPLATES, sentences
 from ppar_lightning.method.prototypes import Prototypes, vtp_sums
