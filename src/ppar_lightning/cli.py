@@ -18,6 +18,7 @@ from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.report import TestReport
 from ppar_lightning.callbacks.scores import DomainScores
+from ppar_lightning.callbacks.selection import TargetSelectionGuard
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
@@ -36,6 +37,9 @@ class PPARCLI(LightningCLI):
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionGrid, "pictures")
+        parser.add_lightning_class_args(TargetSelectionGuard, "target_selection")
+        parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
+        parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):

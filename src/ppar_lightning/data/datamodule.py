@@ -7,9 +7,11 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import ResumableLoader, collate, use_one_thread
+from ppar_lightning.data.protocols import Window, find_protocol
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
 
@@ -18,12 +20,14 @@ class DomainDataModule(LightningDataModule):
     """Training batches of the sources, and evaluation batches of one domain each.
 
     `fit` reads the sources alone, unless `watch_unseen`; `test` reads the sources' evaluation splits and the unseen
-    domains. Images are evaluated at their own size. Order and augmentation depend on `seed` alone: two methods see the
+    domains. How they are scored is the protocol's. Order and augmentation depend on `seed` alone: two methods see the
     same crops, for any number of workers, and a resumed run goes on with the next batch.
 
     Args:
         sources: domains to train on, by name; several are put together.
         unseen: domains that are never trained on, by name.
+        protocol: how domains are scored, by name, where a domain does not name its own.
+        window: window of the inference, for protocol `full`; the others have their own.
         crop: height and width of training crops.
         batch_size: training images per device and step.
         eval_batch_size: images per evaluation batch; above 1 a domain's images must have one size.
@@ -37,6 +41,8 @@ class DomainDataModule(LightningDataModule):
         self,
         sources: dict[str, Domain],
         unseen: dict[str, Domain] | None = None,
+        protocol: str = "full",
+        window: Window | None = None,
         crop: tuple[int, int] = (512, 512),
         batch_size: int = 8,
         eval_batch_size: int = 1,
@@ -48,6 +54,8 @@ class DomainDataModule(LightningDataModule):
         super().__init__()
         self.sources = sources
         self.unseen = unseen or {}
+        self.protocol = protocol
+        self.window = window
         self.crop = (crop[0], crop[1])
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -62,6 +70,10 @@ class DomainDataModule(LightningDataModule):
         if not sources or both:
             fault = f"{', '.join(sorted(both))} is a source and unseen" if both else "there is no source"
             raise ValueError(f"{fault}; give each domain one name under data.sources or data.unseen")
+        for chosen in self.protocols.values():
+            find_protocol(chosen)
+        if window is not None and "full" not in self.protocols.values():
+            raise ValueError(f"protocol {protocol!r} has a window of its own; leave data.window out")
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -77,6 +89,33 @@ class DomainDataModule(LightningDataModule):
     def evaluated_names(self) -> tuple[str, ...]:
         """Names of the domains that the stage that was set up scores."""
         return tuple(self._eval_sets)
+
+    @property
+    def protocols(self) -> Mapping[str, str]:
+        """Domain -> name of the protocol it is scored by, for all domains."""
+        return {name: domain.protocol or self.protocol for name, domain in (self.sources | self.unseen).items()}
+
+    @property
+    def windows(self) -> Mapping[str, Window | None]:
+        """Domain -> window of its inference, None for the whole image."""
+        return {
+            name: self.window if protocol == "full" else find_protocol(protocol).window
+            for name, protocol in self.protocols.items()
+        }
+
+    @property
+    def protocol_titles(self) -> Mapping[str, str]:
+        """Domain -> what stands beside its figures: the protocol's name, and the window if it was chosen freely."""
+        chosen = f" (window {self.window.size}, stride {self.window.stride})" if self.window is not None else ""
+        return {name: used + (chosen if used == "full" else "") for name, used in self.protocols.items()}
+
+    @property
+    def means(self) -> Mapping[str, tuple[int, ...]]:
+        """Mean that is reported -> its train ids: `miou`, and for SYNTHIA as a source the usual two more."""
+        means = {"miou": tuple(range(len(CLASSES)))}
+        if any(self._scored_classes.get(name) == SYNTHIA_16 for name in self.sources):
+            means |= {"miou_16": SYNTHIA_16, "miou_13": SYNTHIA_13}
+        return means
 
     @property
     def scored_classes(self) -> Mapping[str, tuple[int, ...]]:
@@ -141,7 +180,7 @@ class DomainDataModule(LightningDataModule):
     def _open(self, group: Literal["sources", "unseen"], name: str, split: str) -> Dataset[Sample]:
         domain = getattr(self, group)[name]
         try:
-            dataset, self._scored_classes[name] = domain.open(name, split)
+            dataset, self._scored_classes[name] = domain.open(name, split, self.protocols[name])
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         return dataset

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset
 
 from ppar_lightning.data.dataset import Sample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.protocols import ViewedDataset, find_protocol
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Domain:
         root: folder of the download; rendered data sets have none.
         train_split: split to train on; by default the data set's own.
         eval_split: split to score on; by default the data set's own.
+        protocol: how it is scored, by name; by default as `data.protocol` says.
         limit: use only this many images, evenly spaced over the split.
         options: further arguments of the data set.
     """
@@ -29,15 +31,17 @@ class Domain:
     root: str | None = None
     train_split: str | None = None
     eval_split: str | None = None
+    protocol: str | None = None
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def open(self, name: str, split: str) -> tuple[Dataset[Sample], tuple[int, ...]]:
+    def open(self, name: str, split: str, protocol: str = "full") -> tuple[Dataset[Sample], tuple[int, ...]]:
         """Open a split.
 
         Args:
             name: the domain's name.
             split: `train` or `eval`, which stands for `train_split` or `eval_split`.
+            protocol: how it is scored; its table of ids holds for both splits, its sizes for `eval` alone.
 
         Returns:
             The data set and the train ids that it is scored over.
@@ -45,22 +49,25 @@ class Domain:
         Raises:
             ValueError, FileNotFoundError: a data set, option or folder that is not there.
         """
-        dataset = self._open(name, split)
-        scored = dataset.scored_classes
-        if self.limit is None or self.limit >= len(dataset):
-            return dataset, scored
-        rank_zero_info(f"domain {name!r}: {self.limit} of the {len(dataset)} images of split {dataset.split!r}")
-        chosen = np.linspace(0, len(dataset) - 1, self.limit).round().astype(int)
-        return Subset(dataset, chosen.tolist()), scored
-
-    def _open(self, name: str, split: str) -> SegmentationDataset:
         key = self.dataset or name
+        found = find_protocol(protocol)
+        opened = self._open(name, key, split, {**found.options.get(key, {}), **self.options})
+        dataset: Dataset[Sample] = opened
+        if self.limit is not None and self.limit < len(opened):
+            rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
+            chosen = np.linspace(0, len(opened) - 1, self.limit).round().astype(int)
+            dataset = Subset(opened, chosen.tolist())
+        if split == "eval" and key in found.views:
+            dataset = ViewedDataset(dataset, found.views[key])
+        return dataset, opened.scored_classes
+
+    def _open(self, name: str, key: str, split: str, options: dict[str, Any]) -> SegmentationDataset:
         if key not in DATASETS:
             raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
         maker = DATASETS[key]
         kind = getattr(maker, "func", maker)
         chosen = getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
-        unknown = set(self.options) - set(inspect.signature(maker).parameters)
+        unknown = set(options) - set(inspect.signature(maker).parameters)
         if unknown:
             raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}")
-        return maker(root=self.root, split=chosen, domain=name, **self.options)
+        return maker(root=self.root, split=chosen, domain=name, **options)
