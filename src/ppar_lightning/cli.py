@@ -75,7 +75,7 @@ def main(args: ArgsType = None) -> None:
     options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
     try:
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
-    except (OSError, ValueError, MisconfigurationException) as error:
+    except (ImportError, OSError, ValueError, MisconfigurationException) as error:
         if "PPAR_TRACEBACK" in os.environ:
             raise
         leave(error)
