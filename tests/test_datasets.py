@@ -126,7 +126,9 @@ def test_files_without_a_counterpart_are_counted(tmp_path, gone, other):
     trees.gta5(tmp_path)
     for number in (3, 5):
         (tmp_path / gone / f"0000{number}.png").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"00003.png has no {other} \(2 of 18 .* set on_bad_sample to skip"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"00003.png has no {other} \(2 of 18 .* set --data.on_bad_sample skip"
+    ):
         DATASETS["gta"](root=tmp_path, split="train", domain="gta")
     dataset = DATASETS["gta"](root=tmp_path, split="all", domain="gta", on_bad_sample="skip")
     assert len(dataset) == len(dataset.pairs) == 8

@@ -39,6 +39,10 @@ def test_every_data_set_has_its_section_with_known_counts_and_a_command(key):
     assert f"`{key}`" in TEXT.partition("\n## ")[0]
 
 
+def test_every_name_of_the_table_is_in_the_text():
+    assert [name for name in DATASETS if f"`{name}`" not in TEXT] == []
+
+
 def test_every_domain_of_a_config_in_the_text_exists():
     for block in re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL):
         data = yaml.safe_load(block)["data"]

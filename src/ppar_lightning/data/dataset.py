@@ -142,7 +142,7 @@ class FolderDataset(SegmentationDataset):
         """Read a label file: (H, W), the ids as they are stored."""
         return read_label(path)
 
-    def label(self, index: int) -> Array:
+    def read_label(self, index: int) -> Array:
         """Label of a sample in its file's own size: (H, W) uint8 train ids or IGNORE.
 
         Raises:
@@ -162,7 +162,7 @@ class FolderDataset(SegmentationDataset):
             ValueError: a damaged file, an id outside the table, or an image and a label of different size.
         """
         image_path, label_path = self.pairs[index]
-        image, label = read_image(image_path), self.label(index)
+        image, label = read_image(image_path), self.read_label(index)
         (height, width), (label_height, label_width) = image.shape[:2], label.shape
         if (height, width) != (label_height, label_width):
             if not self.resize_labels:
@@ -179,7 +179,7 @@ class FolderDataset(SegmentationDataset):
         fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} images and labels are alone)"
         if on_bad_sample == "raise" or len(self.unpaired) == files:
             raise FileNotFoundError(
-                f"{fault}; extract the missing ones again, move such files away, or set on_bad_sample to skip"
+                f"{fault}; extract the missing ones again, move such files away, or set --data.on_bad_sample skip"
             )
         self.remarks.append(f"{fault} and left out; extract the missing ones again")
 
