@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar, NamedTuple, TypedDict
 
 import cv2
 from torch.utils.data import Dataset
@@ -16,13 +16,26 @@ from ppar_lightning.data.decoding import Array, lookup_table, read_image, read_l
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
+class Skipped(NamedTuple):
+    """A sample that was left out, and why."""
+
+    domain: str
+    name: str
+    message: str
+    """One line that names the file and the remedy."""
+
+
 class Sample(TypedDict):
-    """`image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`."""
+    """`image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`.
+
+    `error` lists the samples that could not be read in its place. A placeholder, all IGNORE, has no name.
+    """
 
     image: Array
     label: Array
     name: str
     domain: str
+    error: list[Skipped]
 
 
 class SegmentationDataset(Dataset[Sample], ABC):
@@ -49,10 +62,18 @@ class SegmentationDataset(Dataset[Sample], ABC):
     def read(self, index: int) -> tuple[Array, Array, str]:
         """Image (H, W, 3) uint8 RGB, label (H, W) uint8 train ids, and a name that is unique in the data set."""
 
+    def read_label(self, index: int) -> Array:
+        """Label alone, (H, W) uint8 train ids, at the size of its file."""
+        return self.read(index)[1]
+
+    def name(self, index: int) -> str:
+        """The name that `read` gives, without reading."""
+        return f"{self.split}/{index:05d}"
+
     def __getitem__(self, index: int) -> Sample:
         """Read one sample; see `Sample` for shapes."""
         image, label, name = self.read(index)
-        return {"image": image, "label": label, "name": name, "domain": self.domain}
+        return {"image": image, "label": label, "name": name, "domain": self.domain, "error": []}
 
 
 @dataclass(frozen=True)
@@ -113,7 +134,7 @@ class FolderDataset(SegmentationDataset):
         """
         image_path, label_path = self.pairs[index]
         image = read_image(image_path)
-        label = to_train_ids(read_label(label_path), self.table, label_path)
+        label = self.read_label(index)
         (height, width), (label_height, label_width) = image.shape[:2], label.shape
         if (height, width) != (label_height, label_width):
             if not self.resize_labels:
@@ -123,6 +144,15 @@ class FolderDataset(SegmentationDataset):
                 )
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
+
+    def read_label(self, index: int) -> Array:
+        """Decode a label alone; one that `read` resizes has its own size here."""
+        path = self.pairs[index][1]
+        return to_train_ids(read_label(path), self.table, path)
+
+    def name(self, index: int) -> str:
+        """The name of a pair."""
+        return self.names[index]
 
     def _find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
         for layout in self.layouts:

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset
 
 from ppar_lightning.data.dataset import Sample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.skipping import OnBadSample
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Domain:
         eval_split: split to score on; by default the data set's own.
         limit: use only this many images, evenly spaced over the split.
         options: further arguments of the data set.
+        weight: of a source, expected share of the draws among the sources' weights; by default as large as the source.
     """
 
     dataset: str | None = None
@@ -31,13 +33,17 @@ class Domain:
     eval_split: str | None = None
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    weight: float | None = None
 
-    def open(self, name: str, split: str) -> tuple[Dataset[Sample], tuple[int, ...]]:
+    def open(
+        self, name: str, split: str, on_bad_sample: OnBadSample = "raise"
+    ) -> tuple[Dataset[Sample], tuple[int, ...]]:
         """Open a split.
 
         Args:
             name: the domain's name.
             split: `train` or `eval`, which stands for `train_split` or `eval_split`.
+            on_bad_sample: whether files without a counterpart are an error, or left out and listed.
 
         Returns:
             The data set and the train ids that it is scored over.
@@ -45,7 +51,7 @@ class Domain:
         Raises:
             ValueError, FileNotFoundError: a data set, option or folder that is not there.
         """
-        dataset = self._open(name, split)
+        dataset = self._open(name, split, on_bad_sample)
         scored = dataset.scored_classes
         if self.limit is None or self.limit >= len(dataset):
             return dataset, scored
@@ -53,14 +59,16 @@ class Domain:
         chosen = np.linspace(0, len(dataset) - 1, self.limit).round().astype(int)
         return Subset(dataset, chosen.tolist()), scored
 
-    def _open(self, name: str, split: str) -> SegmentationDataset:
+    def _open(self, name: str, split: str, on_bad_sample: OnBadSample) -> SegmentationDataset:
         key = self.dataset or name
         if key not in DATASETS:
             raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
         maker = DATASETS[key]
         kind = getattr(maker, "func", maker)
         chosen = getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
-        unknown = set(self.options) - set(inspect.signature(maker).parameters)
+        parameters = inspect.signature(maker).parameters
+        unknown = set(self.options) - set(parameters)
         if unknown:
             raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}")
-        return maker(root=self.root, split=chosen, domain=name, **self.options)
+        policy = {"on_bad_sample": on_bad_sample} if "on_bad_sample" in parameters else {}  # rendered sets have none
+        return maker(root=self.root, split=chosen, domain=name, **policy, **self.options)
