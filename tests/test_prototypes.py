@@ -3,13 +3,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from ppar_lightning.cache import cache_folder
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.method.bank import VisualBank, feature_sums
 from ppar_lightning.method.clip import FrozenImageTower, embed_texts, value_path
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prompts import TEMPLATES, sentences
 from ppar_lightning.method.prototypes import Prototypes, vtp_sums
-from ppar_lightning.method.text import cache_folder, text_prototypes
+from ppar_lightning.method.text import text_prototypes
 
 
 def test_prompt_sets_describe_every_class():

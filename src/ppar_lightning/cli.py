@@ -19,6 +19,7 @@ from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.report import TestReport
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.callbacks.skipped import SkippedSamples
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
@@ -70,7 +71,7 @@ def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
     quieten()
     scores = DomainScores()
-    callbacks = [scores, TestReport(scores), PrototypeDiagnostics()]
+    callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
     options: dict[str, Any] = {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
     try:

@@ -25,6 +25,7 @@ class Domain:
         protocol: how it is scored, by name; by default as `data.protocol` says.
         limit: use only this many images, evenly spaced over the split.
         options: further arguments of the data set.
+        weight: of a source, expected share of the draws among the sources' weights; by default as large as the source.
     """
 
     dataset: str | None = None
@@ -34,6 +35,7 @@ class Domain:
     protocol: str | None = None
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    weight: float | None = None
 
     def open(
         self, name: str, split: str, protocol: str = "full", on_bad_sample: OnBadSample = "raise"
