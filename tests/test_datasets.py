@@ -222,8 +222,8 @@ def test_domain_hands_on_bad_sample_to_folders_alone(tmp_path):
     with pytest.raises(FileNotFoundError, match="000001_10.png has no label"):
         domain.open("kitti", "eval")
     with pytest.warns(UserWarning, match="000001_10.png has no label .* and left out"):
-        assert len(domain.open("kitti", "eval", "skip")[0]) == 2
-    assert len(Domain().open("fog", "eval", "skip")[0]) > 0
+        assert len(domain.open("kitti", "eval", on_bad_sample="skip")[0]) == 2
+    assert len(Domain().open("fog", "eval", on_bad_sample="skip")[0]) > 0
 
 
 # SYNTHIA: 16-bit labels
