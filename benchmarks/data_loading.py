@@ -49,7 +49,8 @@ def write(image: Path, label: Path, pair: tuple[Array, Array], palette: bool = F
     """Write a pair; a palette makes the label a PNG of mode P."""
     for path in (image, label):
         path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(image), cv2.cvtColor(pair[0], cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if image.suffix == ".jpg" else []
+    cv2.imwrite(str(image), cv2.cvtColor(pair[0], cv2.COLOR_RGB2BGR), quality)
     picture = Image.fromarray(pair[1])
     if palette:
         picture.putpalette(list(range(256)) * 3)

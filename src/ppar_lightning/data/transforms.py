@@ -148,7 +148,7 @@ def coarse_counts(coarse: Array, window: tuple[int, int, int, int]) -> npt.NDArr
         for start, length in ((top, height), (left, width))
     )
     histogram = cv2.calcHist([coarse[rows, columns]], [0], None, [IGNORE + 1], [0, IGNORE + 1])  # faster than bincount
-    return histogram[:, 0].astype(np.int64)
+    return histogram.ravel().astype(np.int64)
 
 
 def largest_share(counts: npt.NDArray[np.int64]) -> float:
