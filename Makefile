@@ -3,7 +3,7 @@
 # make lint       format, lint and types
 # make reproduce  SETTING=demo SEEDS="0 1 2": source only and PPAR over seeds, tested and summarised
 # make tinyclip   trains the tiny CLIP that ships with the package again, from nothing
-# make benchmark  time and memory of a training step, source only and PPAR
+# make benchmark  time and memory of a training step, source only and PPAR; images per second of the data loading
 PYTHON ?= python3
 SETTING ?= demo
 SEEDS ?= 0 1 2
@@ -53,3 +53,4 @@ tinyclip: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/data_loading.py

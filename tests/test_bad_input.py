@@ -68,6 +68,13 @@ def test_an_image_and_a_label_of_different_size(city, capsys):
     assert "80x48" in message
 
 
+def test_a_png_that_is_cut_short(city, capsys):
+    for path in city.glob("leftImg8bit/train/*/*.png"):
+        path.write_bytes(path.read_bytes()[:-40])
+    message = complaint(capsys, *train_on(city))
+    assert "_leftImg8bit.png: damaged image file; download or extract it again" in message
+
+
 def test_an_image_without_a_label(city, capsys):
     next(city.glob("gtFine/train/*/*_labelIds.png")).unlink()
     assert "has no label (1 of 11 images and labels are alone)" in complaint(capsys, *train_on(city))

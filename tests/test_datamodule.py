@@ -335,12 +335,12 @@ class Diary(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def train(path, steps, workers=0, resume=None, **trainer):
+def train(path, steps, workers=0, resume=None, trainer=None, **data):
     diary = Diary()
     saved = ModelCheckpoint(path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    Trainer(max_steps=steps, max_epochs=-1, callbacks=[saved], **quiet, **trainer).fit(
-        diary, datamodule=fog(workers=workers, batch_size=3), ckpt_path=resume
+    Trainer(max_steps=steps, max_epochs=-1, callbacks=[saved], **quiet, **(trainer or {})).fit(
+        diary, datamodule=fog(workers=workers, batch_size=3, **data), ckpt_path=resume
     )
     return diary.steps
 
@@ -357,5 +357,5 @@ def test_resumed_run_goes_on_with_the_next_crop(tmp_path, stop):
 
 @pytest.mark.filterwarnings("ignore")
 def test_overfitting_to_a_batch_works(tmp_path):
-    steps = train(tmp_path, 2, overfit_batches=1)
+    steps = train(tmp_path, 2, trainer={"overfit_batches": 1})
     assert steps[0] == steps[1]

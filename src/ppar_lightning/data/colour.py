@@ -67,4 +67,4 @@ def saturate(factor: float) -> Matrix:
 def turn_hue(turn: float) -> Matrix:
     """The (3, 3) map that turns the chroma by a part of the circle and keeps the luma."""
     cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
-    return np.asarray(np.linalg.inv(YIQ) @ np.array([(1, 0, 0), (0, cos, -sin), (0, sin, cos)]) @ YIQ)
+    return np.asarray(np.linalg.inv(YIQ) @ np.array([(1, 0, 0), (0, cos, sin), (0, -sin, cos)]) @ YIQ)

@@ -147,7 +147,8 @@ def coarse_counts(coarse: Array, window: tuple[int, int, int, int]) -> npt.NDArr
         slice(max(0, -(-start // STEP)), -(-(start + length) // STEP))
         for start, length in ((top, height), (left, width))
     )
-    return np.bincount(coarse[rows, columns].ravel(), minlength=IGNORE + 1)
+    histogram = cv2.calcHist([coarse[rows, columns]], [0], None, [IGNORE + 1], [0, IGNORE + 1])  # faster than bincount
+    return histogram.ravel().astype(np.int64)
 
 
 def largest_share(counts: npt.NDArray[np.int64]) -> float:

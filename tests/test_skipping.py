@@ -1,0 +1,204 @@
+"""Samples that cannot be read: an error by default, or replaced in training, left out of scores, and listed."""
+
+import csv
+import math
+
+import pytest
+import torch
+import trees
+from lightning import LightningModule, Trainer
+from test_datamodule import equal
+
+from ppar_lightning.callbacks.pictures import PredictionGrid
+from ppar_lightning.callbacks.scores import DomainScores
+from ppar_lightning.callbacks.skipped import SkippedSamples, append
+from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.dataset import FolderDataset, Skipped
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.order import Sampling
+
+
+def cut(path, share=0.5):
+    """Cut a file short."""
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data module of PNG and JPEG, with a damaged image of each in training, and a damaged label in each test."""
+    city, bdd = trees.cityscapes(tmp_path / "c"), trees.bdd100k(tmp_path / "b")
+    cut(city / "leftImg8bit/train/aachen/aachen_000003_000019_leftImg8bit.png")
+    cut(city / "gtFine/val/bochum/bochum_000000_000019_gtFine_labelIds.png")
+    cut(bdd / "images/10k/train/00000001-train.jpg")
+    cut(bdd / "labels/sem_seg/masks/val/00000000-val.png")
+
+    def make(**settings):
+        sources = {"cityscapes": Domain(root=str(city)), "bdd100k": Domain(root=str(bdd))}
+        options = {"crop": (16, 24), "batch_size": 4, "workers": 0, "on_bad_sample": "skip"} | settings
+        return DomainDataModule(sources, **options)
+
+    return make
+
+
+def training(datamodule, epoch=0):
+    datamodule.setup("fit")
+    loader = datamodule.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def test_the_error_names_the_file_and_the_remedy_by_default(data):
+    with pytest.raises(ValueError, match=r"(aachen_000003_000019_leftImg8bit.png|00000001-train.jpg): damaged .*again"):
+        training(data(on_bad_sample="raise"))
+    datamodule = data(on_bad_sample="raise")
+    datamodule.setup("test")
+    for loader, file in zip(datamodule.test_dataloader(), ("bochum_000000_000019_gtFine", "00000000-val"), strict=True):
+        with pytest.raises(ValueError, match=rf"{file}.*png: damaged label file .*; download or extract it again"):
+            list(loader)
+
+
+def test_training_replaces_what_it_cannot_read(data):
+    batches = training(data())
+    assert [len(batch["name"]) for batch in batches] == [4, 4, 4]
+    assert all((batch["label"] != IGNORE).any(dim=(1, 2)).all() for batch in batches)
+    errors = {error.domain: error for batch in batches for error in batch["error"]}
+    assert errors["cityscapes"].name == "aachen/aachen_000003_000019"
+    assert "aachen_000003_000019_leftImg8bit.png: damaged image file" in errors["cityscapes"].message
+    assert errors["bdd100k"].name == "00000001-train"
+    domains = [name for batch in batches for name in batch["domain"]]
+    assert sorted(domains) == ["bdd100k"] * 6 + ["cityscapes"] * 6  # by one of the same source
+    assert equal(batches, training(data(workers=2)))
+    names = [sorted(name for batch in training(data(), epoch) for name in batch["name"]) for epoch in range(4)]
+    assert len(set(map(tuple, names))) > 1  # not always by the same one
+
+
+def test_a_source_of_damaged_files_ends_the_run(tmp_path):
+    for path in trees.bdd100k(tmp_path).glob("images/10k/train/*.jpg"):
+        cut(path)
+    datamodule = DomainDataModule(
+        {"bdd100k": Domain(root=str(tmp_path))}, workers=0, batch_size=2, on_bad_sample="skip"
+    )
+    with pytest.raises(ValueError, match="domain 'bdd100k': 11 images in a row cannot be read, the last: .*extract it"):
+        training(datamodule)
+
+
+@pytest.mark.parametrize(("size", "counts"), [(1, [1, 1, 1]), (2, [1, 1]), (3, [2])])
+def test_evaluation_leaves_out_what_it_cannot_read(data, size, counts):
+    datamodule = data(eval_batch_size=size)
+    datamodule.setup("test")
+    for loader in datamodule.test_dataloader():
+        batches = list(loader)
+        assert [len(batch["name"]) for batch in batches] == counts
+        assert sum(name != "" for batch in batches for name in batch["name"]) == 2
+        assert sum(len(batch["error"]) for batch in batches) == 1
+        for batch in batches:
+            placeholder = batch["name"] == [""]
+            assert (batch["label"] == IGNORE).all() == placeholder
+            assert batch["image"].shape[2:] == ((64, 64) if placeholder else trees.SIZE)
+
+
+class AllRoad(LightningModule):
+    """Predicts road everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch):
+        assert batch["label"].dtype == torch.int64
+        assert batch["image"].is_contiguous()
+        return self.weight**2
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        return torch.zeros_like(batch["label"])
+
+    test_step = validation_step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def run(folder, datamodule, *commands):
+    scores = DomainScores()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    for command in commands:
+        callbacks = [scores, PredictionGrid(width=32), SkippedSamples()]
+        trainer = Trainer(
+            default_root_dir=folder, max_epochs=2, callbacks=callbacks, enable_checkpointing=False, **quiet
+        )
+        getattr(trainer, command)(AllRoad(), datamodule=datamodule)
+    return scores.scores
+
+
+def listed(folder):
+    with (folder / "skipped.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("size", [1, 2])
+def test_skipped_samples_are_listed_once_and_not_scored(data, tmp_path, capsys, size):
+    folder = tmp_path / "run"
+    scores = run(folder, data(eval_batch_size=size), "fit", "test", "test")
+    rows = listed(folder)
+    damaged = {("cityscapes", "bochum/bochum_000000_000019"), ("bdd100k", "00000000-val")}
+    found = {
+        stage: {(r["domain"], r["name"]) for r in rows if r["stage"] == stage} for stage in ("train", "val", "test")
+    }
+    assert found["val"] == found["test"] == damaged
+    assert found["train"] == {("cityscapes", "aachen/aachen_000003_000019"), ("bdd100k", "00000001-train")}
+    assert len(rows) == 6
+    assert all("extract it again" in row["message"] for row in rows)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("4 samples were left out in train and val; they are listed in") == 1
+    assert said.count("2 samples were left out in test; they are listed in") == 2
+    for name in ("cityscapes", "bdd100k"):
+        assert scores[name].images == 2
+        assert scores[name].iou["road"] == pytest.approx(
+            scores[name].miou * sum(not math.isnan(v) for v in scores[name].iou.values())
+        )
+    assert scores["bdd100k"].iou["road"] == pytest.approx(4 / 76)  # of the remaining: 4 of 80 columns, 4 are ignored
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_skipped_is_said_by_an_empty_list(tmp_path, capsys):
+    root = trees.camvid(tmp_path / "data")
+    make = lambda policy: DomainDataModule(  # noqa: E731
+        {"camvid": Domain(root=str(root))}, crop=(16, 16), batch_size=2, workers=0, on_bad_sample=policy
+    )
+    run(tmp_path / "skip", make("skip"), "test")
+    run(tmp_path / "raise", make("raise"), "test")
+    assert listed(tmp_path / "skip") == []
+    assert not (tmp_path / "raise" / "skipped.csv").exists()
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_never_comes_to_be_drawn_is_listed_too(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(FolderDataset, "unpaired", ["x.png has no label"], raising=False)
+    label = next((tmp_path / "b").glob("labels/sem_seg/masks/train/00000002-train.png"))
+    cut(label)
+    datamodule = data(sampling=Sampling("rare_class", min_pixels=20))
+    run(tmp_path / "run", datamodule, "fit")
+    rows = listed(tmp_path / "run")
+    assert {(row["domain"], row["message"]) for row in rows} >= {
+        ("cityscapes", "x.png has no label"),
+        ("bdd100k", "x.png has no label"),
+    }
+    assert [row["stage"] for row in rows if row["name"] == "00000002-train"] == ["train"]
+    with pytest.raises(ValueError, match="00000002-train.png: damaged label file"):
+        data(sampling=Sampling("rare_class", min_pixels=20), on_bad_sample="raise").setup("fit")
+
+
+def test_lines_are_appended_whole_and_once(tmp_path):
+    first, second = Skipped("d", 'a,"b"', "one\nline"), Skipped("d", "b", "two")
+    append(tmp_path / "run", "train", [first, first])
+    append(tmp_path / "run", "train", [second, first])
+    append(tmp_path / "run", "val", [first])
+    assert [tuple(row.values()) for row in listed(tmp_path / "run")] == [
+        ("train", "d", 'a,"b"', "one line"),
+        ("train", "d", "b", "two"),
+        ("val", "d", 'a,"b"', "one line"),
+    ]

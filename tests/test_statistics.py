@@ -1,0 +1,120 @@
+"""Class statistics: right, computed once, and anew when anything they depend on changes."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import trees
+
+from ppar_lightning.cache import cache_folder
+from ppar_lightning.data import statistics
+from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.statistics import UNREADABLE, LabelCounts, class_statistics
+
+
+def camvid(root, **domain):
+    return Domain(dataset="camvid", root=str(root), **domain).open("camvid", "train")[0]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three training images: all road, half road and half sky, all unlabelled."""
+    trees.camvid(tmp_path / "data", {"train": 3, "val": 1, "test": 1})
+    for number, ids in enumerate(([3], [3, 0], [11])):
+        trees.write_label(tmp_path / f"data/trainannot/0001TP_{number:06d}.png", trees.stripes(ids, (4, 10)))
+    return tmp_path / "data"
+
+
+def counts_of(*rows):
+    table = np.zeros((len(rows), len(CLASSES)), np.int64)
+    for row, counts in enumerate(rows):
+        for name, pixels in counts.items():
+            table[row, CLASSES.index(name)] = pixels
+    return table
+
+
+EXPECTED = counts_of({"road": 40}, {"road": 20, "sky": 20}, {})
+
+
+def test_pixels_are_counted_once_and_kept_beside_the_data(root, monkeypatch):
+    first = class_statistics(camvid(root), workers=1)
+    np.testing.assert_array_equal(first, EXPECTED)
+    assert first.dtype == np.int64
+    assert len(list((root / ".ppar").iterdir())) == 1
+    assert not cache_folder().exists()
+    monkeypatch.delattr(LabelCounts, "__getitem__")
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+
+
+def test_a_limited_domain_counts_its_own_images(root):
+    np.testing.assert_array_equal(class_statistics(camvid(root, limit=2)), EXPECTED[[0, 2]])
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+
+
+def test_a_changed_file_is_noticed(root):
+    class_statistics(camvid(root))
+    path = root / "trainannot/0001TP_000000.png"
+    before = path.stat()
+    trees.write_label(path, trees.stripes([8], (4, 10)))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert class_statistics(camvid(root))[0, CLASSES.index("car")] == 40
+    for folder in ("train", "trainannot"):
+        (root / folder / "0001TP_000002.png").unlink()
+    assert len(class_statistics(camvid(root))) == 2
+
+
+def test_split_mapping_and_size_are_noticed(tmp_path):
+    root = str(trees.mapillary(tmp_path))
+    domains = [
+        Domain(dataset="mapillary", root=root, options={"mapping": mapping}) for mapping in ("robustnet", "rein")
+    ]
+    found = [class_statistics(domain.open("m", split)[0]) for domain in domains for split in ("train", "eval")]
+    assert [len(counts) for counts in found] == [6, 3, 6, 3]
+    assert (found[0] != found[2]).any()
+    sizes = [(16, 32), (32, 64)]
+    streets = [Domain(dataset="fog", options={"size": size, "length": 2}).open("fog", "train")[0] for size in sizes]
+    assert [class_statistics(dataset).sum() for dataset in streets] == [2 * 16 * 32, 2 * 32 * 64]
+
+
+def test_a_folder_that_cannot_be_written_to_leaves_it_to_the_cache(root, monkeypatch):
+    (root / ".ppar").write_text("in the way")
+    class_statistics(camvid(root))
+    assert len(list(cache_folder().glob("*.npy"))) == 1
+    monkeypatch.delattr(LabelCounts, "__getitem__")
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+
+
+def test_a_damaged_cache_is_made_anew(root):
+    class_statistics(camvid(root))
+    (path,) = (root / ".ppar").iterdir()
+    path.write_bytes(path.read_bytes()[:-9])
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+    np.testing.assert_array_equal(np.load(path), EXPECTED)
+
+
+def test_an_unreadable_label_is_marked(root):
+    (root / "trainannot/0001TP_000001.png").write_bytes(b"")
+    counts = class_statistics(camvid(root))
+    assert (counts[1] == UNREADABLE).all()
+    np.testing.assert_array_equal(counts[[0, 2]], EXPECTED[[0, 2]])
+
+
+def test_a_label_that_differs_from_its_image_is_counted_as_it_is(tmp_path):
+    trees.gta5(tmp_path)
+    cv2.imwrite(str(tmp_path / "labels/00001.png"), np.full((46, 80), 7, np.uint8))
+    dataset = Domain(dataset="gta", root=str(tmp_path)).open("gta", "train")[0]
+    assert class_statistics(dataset)[0].tolist() == [46 * 80] + [0] * 18
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_rank_counts_and_the_others_wait(root, monkeypatch, rank):
+    events = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: events.append("barrier"))
+    monkeypatch.setattr(statistics, "_cached", lambda *_: events.append("read"))
+    class_statistics(camvid(root))
+    assert events == (["read", "barrier"] if rank == 0 else ["barrier", "read"])
