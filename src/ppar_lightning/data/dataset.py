@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar, Literal, TypedDict
 
 import cv2
 from torch.utils.data import Dataset
@@ -34,12 +34,16 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     scored_classes: ClassVar[tuple[int, ...]] = tuple(range(len(CLASSES)))
     """Train ids that the data set labels; its mIoU is taken over these."""
+    counts: ClassVar[Mapping[str, int]] = {}
+    """Split -> the known number of its labelled images."""
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
 
     def __init__(self, split: str, domain: str) -> None:
         self.split = split
         self.domain = domain
+        self.remarks: list[str] = []
+        """Findings of one line, each with its remedy, that do not stop a run."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -76,6 +80,7 @@ class FolderDataset(SegmentationDataset):
         root: folder of the download.
         split: name of a split, as the data set calls it.
         domain: the name its samples carry.
+        on_bad_sample: `raise`, or `skip` to leave files without a counterpart out and list them in `unpaired`.
 
     Raises:
         FileNotFoundError: no folder, nothing in a known layout, or an image or label without its counterpart.
@@ -86,16 +91,22 @@ class FolderDataset(SegmentationDataset):
     resize_labels: ClassVar[bool] = False
     """Whether a label of another size is resized to its image (nearest) instead of being an error."""
 
-    def __init__(self, root: str | Path | None, split: str, domain: str) -> None:
+    def __init__(
+        self, root: str | Path | None, split: str, domain: str, on_bad_sample: Literal["raise", "skip"] = "raise"
+    ) -> None:
         super().__init__(split, domain)
         if root is None or not Path(root).is_dir():
             missing = "no folder given" if root is None else f"folder {root} not found"
             raise FileNotFoundError(f"{missing}; expected a folder with {self._expected()}")
         self.root = Path(root)
-        layout, images, labels = self._find()
-        self.names = self.select(_paired_names(images, labels))
+        self.layout, images, labels = self._find()
+        self.unpaired = [f"{path} has no label" for name, path in images.items() if name not in labels]
+        self.unpaired += [f"{path} has no image" for name, path in labels.items() if name not in images]
+        if on_bad_sample == "raise":
+            _paired_names(images, labels)
+        self.names = self.select([name for name in images if name in labels])
         self.pairs = [(images[name], labels[name]) for name in self.names]
-        self.table = lookup_table(layout.ids)
+        self.table = lookup_table(self.layout.ids)
 
     def select(self, names: Sequence[str]) -> list[str]:
         """Choose the names of `self.split`; where a split is a folder of its own, all of them."""
