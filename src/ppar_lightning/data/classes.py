@@ -31,6 +31,12 @@ CLASSES: tuple[str, ...] = (
 )
 """Class names; the position is the train id."""
 
+SYNTHIA_16: tuple[int, ...] = tuple(k for k, name in enumerate(CLASSES) if name not in ("terrain", "truck", "train"))
+"""Train ids that SYNTHIA labels; the usual second average for models trained on it."""
+
+SYNTHIA_13: tuple[int, ...] = tuple(k for k in SYNTHIA_16 if CLASSES[k] not in ("wall", "fence", "pole"))
+"""The same without the three that some papers leave out."""
+
 PALETTE: npt.NDArray[np.uint8] = np.array(
     [
         (128, 64, 128),

@@ -1,19 +1,29 @@
 """What a data set is: labelled images of one domain, from files or rendered."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, TypedDict
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from ppar_lightning.data.classes import CLASSES
-from ppar_lightning.data.decoding import Array, lookup_table, read_image, read_label, resize, to_train_ids
+from ppar_lightning.data.decoding import (
+    WRONG_FOLDER,
+    Array,
+    lookup_table,
+    read_image,
+    read_label,
+    resize,
+    to_train_ids,
+)
+from ppar_lightning.data.layout import Layout, unpaired
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+OnBadSample = Literal["raise", "skip"]
+"""What a file that cannot be read, or has no counterpart, does: end the run, or be left out and listed."""
 
 
 class Sample(TypedDict):
@@ -32,7 +42,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
     options it adds after those.
     """
 
-    scored_classes: ClassVar[tuple[int, ...]] = tuple(range(len(CLASSES)))
+    scored_classes: tuple[int, ...] = tuple(range(len(CLASSES)))
     """Train ids that the data set labels; its mIoU is taken over these."""
     counts: ClassVar[Mapping[str, int]] = {}
     """Split -> the known number of its labelled images."""
@@ -59,20 +69,6 @@ class SegmentationDataset(Dataset[Sample], ABC):
         return {"image": image, "label": label, "name": name, "domain": self.domain}
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where a download keeps its files.
-
-    `images` and `labels` are paths under the root. `*` stands for a sample's name, folders included, and is the same
-    in both; `{split}` for the split. Images may also be .jpg where the download has .png, and the other way round.
-    """
-
-    images: str
-    labels: str
-    ids: Mapping[int, int]
-    """Label id -> train id, for every id that the files may hold."""
-
-
 class FolderDataset(SegmentationDataset):
     """Pairs of image and label files in a folder, read as they were downloaded.
 
@@ -83,34 +79,77 @@ class FolderDataset(SegmentationDataset):
         on_bad_sample: `raise`, or `skip` to leave files without a counterpart out and list them in `unpaired`.
 
     Raises:
+        ValueError: a split that the data set does not have.
         FileNotFoundError: no folder, nothing in a known layout, or an image or label without its counterpart.
     """
 
     layouts: tuple[Layout, ...]
     """Known layouts; the first one with images and labels is taken."""
+    splits: ClassVar[tuple[str, ...]] = ()
+    """Names of the splits, where they are not folders of their own."""
     resize_labels: ClassVar[bool] = False
     """Whether a label of another size is resized to its image (nearest) instead of being an error."""
+    id_remedy: ClassVar[str] = WRONG_FOLDER
+    """What to do about a label value outside the table."""
 
-    def __init__(
-        self, root: str | Path | None, split: str, domain: str, on_bad_sample: Literal["raise", "skip"] = "raise"
-    ) -> None:
+    def __init__(self, root: str | Path | None, split: str, domain: str, on_bad_sample: OnBadSample = "raise") -> None:
         super().__init__(split, domain)
+        if self.splits and split not in self.splits:
+            raise ValueError(f"{type(self).__name__} has no split {split!r}; choose one of {', '.join(self.splits)}")
         if root is None or not Path(root).is_dir():
             missing = "no folder given" if root is None else f"folder {root} not found"
             raise FileNotFoundError(f"{missing}; expected a folder with {self._expected()}")
         self.root = Path(root)
-        self.layout, images, labels = self._find()
-        self.unpaired = [f"{path} has no label" for name, path in images.items() if name not in labels]
-        self.unpaired += [f"{path} has no image" for name, path in labels.items() if name not in images]
-        if on_bad_sample == "raise":
-            _paired_names(images, labels)
+        self.layout, images, labels = self.find()
+        self.unpaired = unpaired(images, labels)
+        self._report_unpaired(on_bad_sample, len(images) + len(labels))
         self.names = self.select([name for name in images if name in labels])
         self.pairs = [(images[name], labels[name]) for name in self.names]
         self.table = lookup_table(self.layout.ids)
 
+    def find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
+        """Choose the layout, and find its images and labels by name."""
+        for layout in self.layouts:
+            images, labels = layout.files(self.root, self.split)
+            if images and labels:
+                return layout, images, labels
+        raise FileNotFoundError(
+            f"no labelled images of split {self.split!r} in folder {self.root}; expected {self._expected()}"
+        )
+
     def select(self, names: Sequence[str]) -> list[str]:
-        """Choose the names of `self.split`; where a split is a folder of its own, all of them."""
+        """Choose the names of `self.split`, here all of them, and remark on a number other than the known one."""
+        known = self.counts.get(self.split, len(names))
+        if len(names) != known:
+            self.remarks.append(
+                f"{len(names)} labelled images of split {self.split!r} in {self.root}, {known} are known; "
+                "extract the rest, unless it is meant to be a part"
+            )
         return list(names)
+
+    def select_listed(self, names: Sequence[str], listed: Sequence[str]) -> list[str]:
+        """Choose the names in a list that comes with the data set, and remark on those that are not there."""
+        absent = sorted(set(listed) - set(names))
+        if absent:
+            self.remarks.append(
+                f"{len(absent)} of the {len(listed)} images listed for split {self.split!r} are not in {self.root}, "
+                f"the first is {absent[0]}; extract the download's other parts"
+            )
+        chosen = set(listed)
+        return [name for name in names if name in chosen]
+
+    def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
+        """Read a label file: (H, W), the ids as they are stored."""
+        return read_label(path)
+
+    def label(self, index: int) -> Array:
+        """Label of a sample in its file's own size: (H, W) uint8 train ids or IGNORE.
+
+        Raises:
+            ValueError: a damaged file, or an id outside the table.
+        """
+        path = self.pairs[index][1]
+        return to_train_ids(self.decode_label(path), self.table, path, self.id_remedy)
 
     def __len__(self) -> int:
         """Number of labelled images in the split."""
@@ -123,8 +162,7 @@ class FolderDataset(SegmentationDataset):
             ValueError: a damaged file, an id outside the table, or an image and a label of different size.
         """
         image_path, label_path = self.pairs[index]
-        image = read_image(image_path)
-        label = to_train_ids(read_label(label_path), self.table, label_path)
+        image, label = read_image(image_path), self.label(index)
         (height, width), (label_height, label_width) = image.shape[:2], label.shape
         if (height, width) != (label_height, label_width):
             if not self.resize_labels:
@@ -135,42 +173,15 @@ class FolderDataset(SegmentationDataset):
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
 
-    def _find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
-        for layout in self.layouts:
-            images = _files(self.root, layout.images.format(split=self.split), IMAGE_SUFFIXES)
-            labels = _files(self.root, layout.labels.format(split=self.split), (".png",))
-            if images and labels:
-                return layout, images, labels
-        raise FileNotFoundError(
-            f"no labelled images of split {self.split!r} in folder {self.root}; expected {self._expected()}"
-        )
+    def _report_unpaired(self, on_bad_sample: OnBadSample, files: int) -> None:
+        if not self.unpaired:
+            return
+        fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} images and labels are alone)"
+        if on_bad_sample == "raise" or len(self.unpaired) == files:
+            raise FileNotFoundError(
+                f"{fault}; extract the missing ones again, move such files away, or set on_bad_sample to skip"
+            )
+        self.remarks.append(f"{fault} and left out; extract the missing ones again")
 
     def _expected(self) -> str:
-        pairs = (f"{layout.images} and {layout.labels}" for layout in self.layouts)
-        return ", or ".join(pairs).format(split=self.split)
-
-
-def _files(root: Path, pattern: str, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Name -> file, sorted by name, for the files of a `Layout` pattern."""
-    folder, _, ending = Path(pattern).with_suffix("").as_posix().partition("*")
-    found: dict[str, Path] = {}
-    for parent, _, filenames in os.walk(root / folder, followlinks=True):
-        for filename in filenames:
-            path = Path(parent, filename)
-            if path.suffix in suffixes and path.stem.endswith(ending):
-                name = path.relative_to(root / folder).with_suffix("").as_posix().removesuffix(ending)
-                if name in found:
-                    raise ValueError(f"{found[name]} and {path} are one sample; remove one of them")
-                found[name] = path
-    return dict(sorted(found.items()))
-
-
-def _paired_names(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[str]:
-    for have, others, kind, other in ((images, labels, "image", "label"), (labels, images, "label", "image")):
-        alone = [name for name in have if name not in others]
-        if alone:
-            raise FileNotFoundError(
-                f"{have[alone[0]]} has no {other} ({len(alone)} of {len(have)} {kind}s); "
-                f"extract the {other}s again, or move such {kind}s away"
-            )
-    return list(images)
+        return ", or ".join(layout.expected(self.split) for layout in self.layouts)

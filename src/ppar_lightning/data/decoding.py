@@ -15,6 +15,9 @@ Array = npt.NDArray[np.uint8]
 UNKNOWN = 254
 """Entry of a lookup table for a value that the data set does not define."""
 
+WRONG_FOLDER = "check that root and dataset belong together"
+"""Remedy for such a value, unless a data set knows better."""
+
 
 def read_image(path: Path) -> Array:
     """Decode a photograph.
@@ -53,6 +56,25 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
     return label
 
 
+def read_red_label(path: Path) -> npt.NDArray[np.integer]:
+    """Decode a map of label ids that is the red channel of a colour PNG, 16-bit ones included.
+
+    Returns:
+        (H, W), the ids as they are stored.
+
+    Raises:
+        ValueError: the file is empty, cut short, no image or no colour image.
+    """
+    encoded = np.fromfile(path, dtype=np.uint8)
+    # Pillow would keep the high byte of a 16-bit channel alone, which is 0 for every id
+    label = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+    if label is None:
+        raise ValueError(f"{path}: damaged label file; download or extract it again")
+    if label.ndim != 3 or label.shape[2] != 3:
+        raise ValueError(f"{path}: not the RGB file with ids in red that was expected; extract it again")
+    return np.asarray(label[..., -1])  # OpenCV's order is BGR
+
+
 def lookup_table(ids: Mapping[int, int]) -> Array:
     """Spread a mapping label id -> train id over a table of 256 entries, UNKNOWN where it says nothing."""
     table = np.full(256, UNKNOWN, dtype=np.uint8)
@@ -61,13 +83,14 @@ def lookup_table(ids: Mapping[int, int]) -> Array:
     return table
 
 
-def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path) -> Array:
+def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remedy: str = WRONG_FOLDER) -> Array:
     """Map label ids to train ids.
 
     Args:
         label: (H, W), ids as stored.
         table: (256,), from `lookup_table`.
         path: the file that errors name.
+        remedy: what they advise.
 
     Returns:
         (H, W) uint8, train ids or IGNORE.
@@ -84,8 +107,8 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path) -> Ar
         unknown = np.unique(label[mapped == UNKNOWN])
     known = np.flatnonzero(table != UNKNOWN)
     raise ValueError(
-        f"{path}: label value {', '.join(map(str, unknown[:5]))} is not among this data set's ids {_ranges(known)}; "
-        "check that root and dataset belong together"
+        f"{path}: label value {', '.join(map(str, unknown[:5]))} is not among this data set's ids "
+        f"{_ranges(known)}; {remedy}"
     )
 
 

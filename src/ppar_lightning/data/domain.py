@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import Dataset, Subset
 
-from ppar_lightning.data.dataset import Sample, SegmentationDataset
+from ppar_lightning.data.dataset import OnBadSample, Sample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
 
 
@@ -32,12 +32,15 @@ class Domain:
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    def open(self, name: str, split: str) -> tuple[Dataset[Sample], tuple[int, ...]]:
-        """Open a split.
+    def open(
+        self, name: str, split: str, on_bad_sample: OnBadSample = "raise"
+    ) -> tuple[Dataset[Sample], tuple[int, ...]]:
+        """Open a split, and warn of what the data set remarks.
 
         Args:
             name: the domain's name.
             split: `train` or `eval`, which stands for `train_split` or `eval_split`.
+            on_bad_sample: what files without a counterpart do, in data sets that read files.
 
         Returns:
             The data set and the train ids that it is scored over.
@@ -45,7 +48,9 @@ class Domain:
         Raises:
             ValueError, FileNotFoundError: a data set, option or folder that is not there.
         """
-        dataset = self._open(name, split)
+        dataset = self._open(name, split, on_bad_sample)
+        for remark in dataset.remarks:
+            rank_zero_warn(f"domain {name!r}: {remark}")
         scored = dataset.scored_classes
         if self.limit is None or self.limit >= len(dataset):
             return dataset, scored
@@ -53,14 +58,21 @@ class Domain:
         chosen = np.linspace(0, len(dataset) - 1, self.limit).round().astype(int)
         return Subset(dataset, chosen.tolist()), scored
 
-    def _open(self, name: str, split: str) -> SegmentationDataset:
+    def _open(self, name: str, split: str, on_bad_sample: OnBadSample) -> SegmentationDataset:
         key = self.dataset or name
         if key not in DATASETS:
             raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
         maker = DATASETS[key]
         kind = getattr(maker, "func", maker)
         chosen = getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
-        unknown = set(self.options) - set(inspect.signature(maker).parameters)
+        known = inspect.signature(maker).parameters
+        unknown = set(self.options) - set(known)
         if unknown:
             raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}")
-        return maker(root=self.root, split=chosen, domain=name, **self.options)
+        given = {"root": self.root, "split": chosen, "domain": name, "on_bad_sample": on_bad_sample} | self.options
+        missing = [
+            option for option in known if known[option].default is inspect.Parameter.empty and option not in given
+        ]
+        if missing:
+            raise ValueError(f"data set {key!r} needs the options {', '.join(missing)} (domain.options)")
+        return maker(**{option: value for option, value in given.items() if option in known})

@@ -1,7 +1,10 @@
 """BDD100K: US roads in all weathers and lights, 1280x720."""
 
-from ppar_lightning.data.dataset import FolderDataset, Layout
+from typing import ClassVar
+
+from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.datasets.cityscapes import TRAIN_IDS
+from ppar_lightning.data.layout import Layout
 
 
 class BDD100K(FolderDataset):
@@ -11,3 +14,4 @@ class BDD100K(FolderDataset):
         Layout("images/10k/{split}/*.jpg", "labels/sem_seg/masks/{split}/*.png", TRAIN_IDS),
         Layout("images/{split}/*.jpg", "labels/{split}/*_train_id.png", TRAIN_IDS),
     )
+    counts: ClassVar = {"train": 7000, "val": 1000}

@@ -1,7 +1,10 @@
 """CamVid: Cambridge by day and at dusk, 480x360, in SegNet's split and 11 classes."""
 
+from typing import ClassVar
+
 from ppar_lightning.data.classes import CLASSES, IGNORE
-from ppar_lightning.data.dataset import FolderDataset, Layout
+from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.layout import Layout
 
 _NAMES = {
     0: "sky",
@@ -27,3 +30,4 @@ class CamVid(FolderDataset):
     layouts = (Layout("{split}/*.png", "{split}annot/*.png", IDS),)
     scored_classes = tuple(sorted(set(IDS.values()) - {IGNORE}))
     eval_split = "test"
+    counts: ClassVar = {"train": 367, "val": 101, "test": 233}

@@ -1,7 +1,10 @@
 """Cityscapes: German cities in daylight, 2048x1024."""
 
+from typing import ClassVar
+
 from ppar_lightning.data.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
-from ppar_lightning.data.dataset import FolderDataset, Layout
+from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.layout import Layout
 
 LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | dict(CITYSCAPES_LABEL_IDS)
 """All the ids that `labelIds` files hold; 255 is the license plate, -1 stored in a byte."""
@@ -17,3 +20,4 @@ class Cityscapes(FolderDataset):
         Layout("leftImg8bit/{split}/*_leftImg8bit.png", "gtFine/{split}/*_gtFine_labelIds.png", LABEL_IDS),
         Layout("leftImg8bit/{split}/*_leftImg8bit.png", "gtFine/{split}/*_gtFine_labelTrainIds.png", TRAIN_IDS),
     )
+    counts: ClassVar = {"train": 2975, "val": 500}

@@ -1,11 +1,13 @@
 """Mapillary Vistas v1.2: streets of the whole world, of many sizes, portrait too."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from ppar_lightning.data.classes import IGNORE
-from ppar_lightning.data.dataset import FolderDataset, Layout
+from ppar_lightning.data.dataset import FolderDataset, OnBadSample
+from ppar_lightning.data.layout import Layout
 
 Mapping19 = Literal["robustnet", "rein"]
 
@@ -37,24 +39,49 @@ MAPPINGS: Mapping[str, Mapping[int, int]] = {"robustnet": ROBUSTNET, "rein": REI
 
 
 class Mapillary(FolderDataset):
-    """18,000 images of split `training` and 2,000 of `validation`.
+    """18,000 images of split `training` and 2,000 of `validation`, with the 66 ids of v1.2.
 
     Args:
         root: folder of the download.
         split: `training` or `validation`.
         domain: the name its samples carry.
         mapping: which of the two tables in use takes its 66 ids to the 19 classes.
+        on_bad_sample: see `FolderDataset`.
     """
 
     train_split = "training"
     eval_split = "validation"
+    counts: ClassVar = {"training": 18000, "validation": 2000}
+    id_remedy = "v2.0 has other ids; take the labels of v1.2"
 
-    def __init__(self, root: str | Path | None, split: str, domain: str, mapping: Mapping19 = "robustnet") -> None:
+    def __init__(
+        self,
+        root: str | Path | None,
+        split: str,
+        domain: str,
+        mapping: Mapping19 = "robustnet",
+        on_bad_sample: OnBadSample = "raise",
+    ) -> None:
         if mapping not in MAPPINGS:
             raise ValueError(f"Mapillary has no mapping {mapping!r}; choose one of {', '.join(get_args(Mapping19))}")
         ids = MAPPINGS[mapping]
         self.layouts = (
-            Layout("{split}/images/*.jpg", "{split}/labels/*.png", ids),
             Layout("{split}/images/*.jpg", "{split}/v1.2/labels/*.png", ids),
+            Layout("{split}/images/*.jpg", "{split}/labels/*.png", ids),
         )
-        super().__init__(root, split, domain)
+        super().__init__(root, split, domain, on_bad_sample)
+
+    def find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
+        """Choose the layout, once it is sure that the labels are those of v1.2.
+
+        Raises:
+            ValueError: the folder holds v2.0 alone, or a config.json that lists another number of labels.
+        """
+        if not (self.root / self.split / "v1.2" / "labels").is_dir():
+            for name in ("config_v2.0.json", f"{self.split}/v2.0"):
+                if (self.root / name).exists() and not (self.root / "config_v1.2.json").exists():
+                    raise ValueError(f"{self.root / name} belongs to Mapillary Vistas v2.0; {self.id_remedy}")
+        for path in (self.root / "config_v1.2.json", self.root / "config.json"):
+            if path.is_file() and (labels := len(json.loads(path.read_text())["labels"])) != len(_EVERY_ID):
+                raise ValueError(f"{path} lists {labels} labels, not the {len(_EVERY_ID)} of v1.2; {self.id_remedy}")
+        return super().find()

@@ -1,0 +1,72 @@
+"""A folder of one's own: where its files are and what the label ids mean are options."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from ppar_lightning.data.classes import CLASSES, IGNORE
+from ppar_lightning.data.dataset import FolderDataset, OnBadSample
+from ppar_lightning.data.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, Layout
+
+
+class Folder(FolderDataset):
+    """Images and label maps of any folder, scored over the classes that `ids` names.
+
+    Args:
+        root: the folder.
+        split: takes the place of `{split}` in the patterns.
+        domain: the name its samples carry.
+        images: pattern of the images under the root, such as `images/{split}/*.jpg`; `*` is a sample's name.
+        labels: pattern of the label maps, PNG files of ids from 0 to 255, with the same `*`.
+        ids: label id -> train id, name of a class or `ignore`, for every id that occurs; or a YAML file of that, its
+            path under the root or from where the command runs.
+        on_bad_sample: see `FolderDataset`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        split: str,
+        domain: str,
+        images: str,
+        labels: str,
+        ids: str | Path | Mapping[int, int | str],
+        on_bad_sample: OnBadSample = "raise",
+    ) -> None:
+        for option, pattern, suffixes in (("images", images, IMAGE_SUFFIXES), ("labels", labels, LABEL_SUFFIXES)):
+            if "*" not in pattern or not pattern.endswith(suffixes):
+                raise ValueError(
+                    f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}"
+                )
+        table = _train_ids(ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids)))
+        self.layouts = (Layout(images, labels, table),)
+        self.scored_classes = tuple(sorted(set(table.values()) - {IGNORE}))
+        super().__init__(root, split, domain, on_bad_sample)
+
+
+def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
+    found = next((file for file in (Path(root or "", path), path) if file.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"ids file {path} not found, neither in {root} nor here; write lines like '7: road'")
+    try:
+        ids = yaml.safe_load(found.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{found} is no YAML ({' '.join(str(error).split())}); write lines like '7: road'") from error
+    if not isinstance(ids, Mapping):
+        raise ValueError(f"{found} holds no mapping; write lines like '7: road'")
+    return ids
+
+
+def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
+    known = {name: train_id for train_id, name in enumerate(CLASSES)} | {"ignore": IGNORE}
+    table: dict[int, int] = {}
+    for key, meaning in ids.items():
+        label_id, train_id = str(key), known.get(str(meaning), meaning)
+        if not label_id.isdecimal() or int(label_id) > 255 or train_id not in known.values():
+            raise ValueError(
+                f"ids maps {key!r} to {meaning!r}; map an id of 0-255 to a train id of 0-18, ignore, "
+                f"or one of {', '.join(CLASSES)}"
+            )
+        table[int(label_id)] = int(train_id)
+    return table

@@ -1,0 +1,48 @@
+"""SYNTHIA-RAND-CITYSCAPES: a rendered city from random viewpoints, 1280x760."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ppar_lightning.data.classes import CLASSES, IGNORE, SYNTHIA_16
+from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.decoding import read_red_label
+from ppar_lightning.data.layout import Layout
+
+_IN_ORDER_OF_TRAIN_IDS = (3, 4, 2, 21, 5, 7, 15, 9, 6, 16, 1, 10, 17, 8, 18, 19, 20, 12, 11)
+IDS = dict.fromkeys(range(23), IGNORE) | dict(zip(_IN_ORDER_OF_TRAIN_IDS, range(len(CLASSES)), strict=True))
+"""Label id -> train id. Void, parking slot, road work and lane marking (0, 13, 14, 22) are IGNORE."""
+
+
+class SYNTHIA(FolderDataset):
+    """9,400 images as `all`, or 6,580 / 2,820 as `train` and `val`.
+
+    The data set has no split of its own. RobustNet drew one at random and published it as the lists
+    `synthia_split_train.txt` and `synthia_split_val.txt`: where they lie in the folder they are followed. Without them
+    `val` is every image whose number ends in 7, 8 or 9, which gives the same sizes but other images, and a remark says
+    so. Files are 16-bit RGB with the class in red; terrain, truck and train do not occur.
+    """
+
+    layouts = (Layout("RGB/*.png", "GT/LABELS/*.png", IDS, beside="_labelTrainIds"),)
+    splits = ("train", "val", "all")
+    scored_classes = SYNTHIA_16
+    counts: ClassVar = {"train": 6580, "val": 2820, "all": 9400}
+
+    def select(self, names: Sequence[str]) -> list[str]:
+        """Choose by RobustNet's lists, or else by the last digit."""
+        if self.split == "all":
+            return super().select(names)
+        path = self.root / f"synthia_split_{self.split}.txt"
+        if path.is_file():
+            return self.select_listed(names, [Path(line).stem for line in path.read_text().split()])
+        self.remarks.append(
+            f"split {self.split!r} is by last digit, not RobustNet's; for that put its {path.name} into {self.root}"
+        )
+        return super().select([name for name in names if (name[-1] in "789") == (self.split == "val")])
+
+    def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
+        """Read the ids from the red channel."""
+        return read_red_label(path)

@@ -1,0 +1,18 @@
+"""UrbanSyn: rendered cities, 2048x1024."""
+
+from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.datasets.cityscapes import TRAIN_IDS
+from ppar_lightning.data.layout import Layout
+
+
+class UrbanSyn(FolderDataset):
+    """More than 7,500 images without a split, which is called `all`; class 19 is unlabelled."""
+
+    layouts = (
+        Layout("rgb/rgb_*.png", "ss/ss_*.png", TRAIN_IDS | {19: IGNORE}),
+        Layout("rgb/*.png", "ss/*.png", TRAIN_IDS | {19: IGNORE}),
+    )
+    splits = ("all",)
+    train_split = "all"
+    eval_split = "all"
