@@ -69,10 +69,9 @@ def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
     quieten()
     scores = DomainScores()
-    callbacks = [scores, TestReport(scores), PrototypeDiagnostics()]
-    options: dict[str, Any] = {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
-    options["trainer_class"] = DoctorTrainer
-    options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
+    defaults = {"callbacks": [scores, TestReport(scores), PrototypeDiagnostics()], "default_root_dir": "runs/ppar"}
+    options: dict[str, Any] = {"trainer_class": DoctorTrainer, "trainer_defaults": defaults}
+    options |= {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     try:
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (OSError, ValueError, MisconfigurationException) as error:

@@ -7,7 +7,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from ppar_lightning.data.dataset import Sample
+from ppar_lightning.data.dataset import OnBadSample, Sample
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import ResumableLoader, collate, use_one_thread
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
@@ -31,6 +31,7 @@ class DomainDataModule(LightningDataModule):
         augmentation: how training images are varied.
         seed: seed of order and augmentation.
         watch_unseen: score the unseen domains during `fit` too.
+        on_bad_sample: what files without a counterpart do: `raise` ends the run, `skip` leaves them out.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class DomainDataModule(LightningDataModule):
         augmentation: Augmentation = DEFAULT_AUGMENTATION,
         seed: int = 0,
         watch_unseen: bool = False,
+        on_bad_sample: OnBadSample = "raise",
     ) -> None:
         super().__init__()
         self.sources = sources
@@ -55,6 +57,7 @@ class DomainDataModule(LightningDataModule):
         self.augmentation = augmentation
         self.seed = seed
         self.watch_unseen = watch_unseen
+        self.on_bad_sample = on_bad_sample
         self._eval_sets: dict[str, Dataset[Sample]] = {}
         self._train_sets: list[Dataset[Sample]] = []
         self._scored_classes: dict[str, tuple[int, ...]] = {}
@@ -141,7 +144,7 @@ class DomainDataModule(LightningDataModule):
     def _open(self, group: Literal["sources", "unseen"], name: str, split: str) -> Dataset[Sample]:
         domain = getattr(self, group)[name]
         try:
-            dataset, self._scored_classes[name] = domain.open(name, split)
+            dataset, self._scored_classes[name] = domain.open(name, split, self.on_bad_sample)
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         return dataset

@@ -3,7 +3,9 @@
 ppar doctor --config configs/gta.yaml --data.sources.gta.root /data/gta5 --samples 20
 """
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,15 +18,13 @@ from rich.console import Console
 from rich.progress import track
 
 from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.decoding import Array
 from ppar_lightning.doctor.domains import Split, decode, judge_samples, open_split, sample_indices, splits
 from ppar_lightning.doctor.environment import check_devices, check_run_folder, check_versions, check_wandb
 from ppar_lightning.doctor.finding import Finding, Level
 from ppar_lightning.doctor.picture import sheet
-from ppar_lightning.doctor.report import histogram, show, verdict
+from ppar_lightning.doctor.report import Report
 from ppar_lightning.doctor.weights import check_weights, weights_size
-
-PIPE_WIDTH = 10_000
-"""Of a line that goes to a file or another program, which is never broken."""
 
 
 class DoctorTrainer(Trainer):
@@ -51,30 +51,45 @@ class DoctorTrainer(Trainer):
 
 def examine(config: Namespace) -> NoReturn:
     """Report on a parsed config, and exit with status 1 if training or testing would fail."""
-    terminal = Console().is_terminal
-    console = Console(highlight=False, width=None if terminal else PIPE_WIDTH)
+    logging.disable(logging.INFO)  # what Lightning and the data sets would say is among the findings
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            failed = report_on(config).failed
+    finally:
+        logging.disable(logging.NOTSET)
+    sys.exit(int(failed))
+
+
+def report_on(config: Namespace) -> Report:
+    """Check machine and data; print and write what is found, and draw the samples."""
     output = Path(config.output or Path(config.trainer.default_root_dir) / "doctor")
+    report = Report(output / "findings.txt")
     data = _data_module(config.data)
     findings, processes = check_machine(config)
-    show(console, findings, output / "findings.txt")
-    bad: Level = "note" if getattr(data, "on_bad_sample", "raise") == "skip" else "error"
-    examined = []
-    for split in splits(data):
-        _examine_split(split, data, config.samples, bad, console)
-        show(console, split.findings, output / "findings.txt")
-        findings += split.findings
-        examined.append(split)
-    enough = check_batches(examined, data.batch_size, processes)
-    show(console, enough, output / "findings.txt")
-    findings += enough
-    names = dict.fromkeys(split.name for split in examined if split.tiles)
-    pixels = {name: np.sum([split.pixels for split in examined if split.name == name], axis=0) for name in names}
+    report.add(findings)
+    examined = list(splits(data))
+    for split in examined:
+        _examine_split(split, data, config.samples, report.console)
+        report.add(split.findings)
+    report.add(check_batches(examined, data.batch_size, processes))
+    pixels = {split.name: np.zeros(256, dtype=np.int64) for split in examined if split.tiles}
+    for split in examined:
+        if split.tiles:
+            pixels[split.name] += split.pixels
     if pixels:
-        console.print(histogram(console, pixels))
-    _write(output, examined, findings)
-    console.print(f"Samples with their labels, and all findings: {output}", soft_wrap=True)
-    console.print(verdict(findings), soft_wrap=True)
-    sys.exit(int(any(finding.level == "error" for finding in findings)))
+        report.add_histogram(pixels)
+    for name in (*data.source_names, *data.unseen_names):
+        draw(output / f"{name}.png", [tile for split in examined if split.name == name for tile in split.tiles])
+    report.save()
+    return report
+
+
+def draw(path: Path, tiles: list[tuple[str, Array]]) -> None:
+    """Write a domain's sheet, or take away that of an earlier call if there is nothing to show."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if tiles:
+        cv2.imwrite(str(path), cv2.cvtColor(sheet(tiles), cv2.COLOR_RGB2BGR))
 
 
 def check_machine(config: Namespace) -> tuple[list[Finding], int]:
@@ -101,7 +116,8 @@ def check_batches(examined: list[Split], batch_size: int, processes: int) -> lis
     return [Finding("ok", "batches", f"{sum(known):,} training images, {steps} with {batch_size} images x {processes}")]
 
 
-def _examine_split(split: Split, data: DomainDataModule, samples: int, bad: Level, console: Console) -> None:
+def _examine_split(split: Split, data: DomainDataModule, samples: int, console: Console) -> None:
+    bad: Level = "note" if data.on_bad_sample == "skip" else "error"
     dataset = open_split(split, bad)
     if dataset is None:
         return
@@ -121,16 +137,3 @@ def _data_module(config: Namespace) -> DomainDataModule:
     parser = ArgumentParser()
     parser.add_class_arguments(DomainDataModule, "data")
     return parser.instantiate_classes(Namespace(data=config)).data
-
-
-def _write(output: Path, examined: list[Split], findings: list[Finding]) -> None:
-    """Write the findings and one sheet a domain."""
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "findings.txt").write_text("".join(f"{finding}\n" for finding in findings))
-    for name in dict.fromkeys(split.name for split in examined):
-        tiles = [tile for split in examined if split.name == name for tile in split.tiles]
-        path = output / f"{name}.png"
-        if tiles:
-            cv2.imwrite(str(path), cv2.cvtColor(sheet(tiles), cv2.COLOR_RGB2BGR))
-        else:
-            path.unlink(missing_ok=True)  # of an earlier call

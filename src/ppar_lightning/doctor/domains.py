@@ -1,19 +1,17 @@
 """The splits of a config's domains: whether they open, and a sample of their pairs, decoded."""
 
-import inspect
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDataset
-from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.decoding import Array
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.finding import Finding, Level, fault
@@ -79,13 +77,12 @@ def open_split(split: Split, bad: Level) -> Dataset[Sample] | None:
         The data set, without such files; None where it does not open, or is empty.
     """
     try:
-        dataset, _ = _skipping(split.domain, split.name).open(split.name, split.role)
+        dataset, _ = split.domain.open(split.name, split.role, on_bad_sample="skip")  # and list all there are
     except Exception as error:  # whatever it is, the other domains are still to be looked at
         split.add("error", f"{fault(error)} (settings: {split.option})")
         return None
     split.images = len(dataset)  # type: ignore[arg-type]
-    whole = dataset.dataset if isinstance(dataset, Subset) else dataset
-    assert isinstance(whole, SegmentationDataset)
+    whole = _whole(dataset)
     split.add("ok" if split.images else "error", _describe(whole, split.images))
     unpaired = whole.unpaired if isinstance(whole, FolderDataset) else []
     for remark in whole.remarks:
@@ -117,7 +114,7 @@ def decode(split: Split, dataset: Dataset[Sample], index: int, bad: Level) -> fl
     seconds = time.perf_counter() - start
     image, label = sample["image"], sample["label"]
     split.pixels += np.bincount(label.ravel(), minlength=256)
-    split.sizes.add(label.shape)
+    split.sizes.add(image.shape[:2])
     split.tiles.append((f"{split.role} {sample['name']}", overlay(image, label)))
     return seconds
 
@@ -143,12 +140,11 @@ def judge_samples(split: Split, seconds: list[float | None], eval_batch_size: in
         split.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")
 
 
-def _skipping(domain: Domain, name: str) -> Domain:
-    """Have files without a counterpart listed, where the data set can, so that all of them are seen."""
-    maker = DATASETS.get(domain.dataset or name)
-    if maker is None or "on_bad_sample" not in inspect.signature(maker).parameters:
-        return domain
-    return replace(domain, options={**domain.options, "on_bad_sample": "skip"})
+def _whole(dataset: Any) -> SegmentationDataset:
+    """Take the wrappers off a data set that `Domain.open` gave, such as a limit's."""
+    while not isinstance(dataset, SegmentationDataset):
+        dataset = dataset.dataset
+    return dataset
 
 
 def _describe(dataset: SegmentationDataset, images: int) -> str:
@@ -157,6 +153,5 @@ def _describe(dataset: SegmentationDataset, images: int) -> str:
     text = f"{count} images of split {dataset.split!r}" + (f" ({known:,} are known)" if known else "")
     if not isinstance(dataset, FolderDataset):
         return f"{text}, rendered"
-    layout = f"{dataset.layout.images} and {dataset.layout.labels}".replace("{split}", dataset.split)
-    text += f" in {dataset.root}: {layout}"
+    text += f" in {dataset.root}: {dataset.layout.expected(dataset.split)}"
     return text if images else f"{text}; extract the missing files, or choose another split"

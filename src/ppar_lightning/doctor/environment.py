@@ -1,6 +1,5 @@
 """The machine: versions, devices, the run folder and its disk, W&B."""
 
-import logging
 import os
 import platform
 import shutil
@@ -37,7 +36,6 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     Returns:
         The finding, and the number of processes that share the training images, 1 if there is no such device.
     """
-    logging.disable(logging.INFO)  # it would say what it found in lines of its own
     try:
         chosen = lightning.Trainer(
             accelerator=trainer.accelerator, devices=trainer.devices, logger=False, enable_checkpointing=False
@@ -45,8 +43,6 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     except (MisconfigurationException, ValueError) as error:
         asked = f"--trainer.accelerator {trainer.accelerator}, --trainer.devices {trainer.devices}"
         return Finding("error", "devices", f"{error}; the config asks for {asked}: give what this machine has"), 1
-    finally:
-        logging.disable(logging.NOTSET)
     kind = type(chosen.accelerator).__name__.removesuffix("Accelerator")
     nodes = f" on each of {trainer.num_nodes} nodes" if trainer.num_nodes > 1 else ""
     return Finding("ok", "devices", f"{chosen.num_devices} x {kind}{nodes}"), chosen.num_devices * trainer.num_nodes
