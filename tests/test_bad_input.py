@@ -70,7 +70,7 @@ def test_an_image_and_a_label_of_different_size(city, capsys):
 
 def test_an_image_without_a_label(city, capsys):
     next(city.glob("gtFine/train/*/*_labelIds.png")).unlink()
-    assert "has no label (1 of 6 images)" in complaint(capsys, *train_on(city))
+    assert "has no label (1 of 11 images and labels are alone)" in complaint(capsys, *train_on(city))
 
 
 def test_names_for_another_number_of_classes(tmp_path, capsys):

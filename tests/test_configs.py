@@ -1,5 +1,6 @@
 """Every file in configs/ parses, stays short, and trains two steps on trees as a download leaves them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import CLIPModel, ResNetConfig, ResNetModel
 from trees import TREES
 
 from ppar_lightning.cli import main
+from ppar_lightning.data.domain import Domain
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -41,9 +43,33 @@ def test_every_file_is_short_and_accepted_by_the_parser(path, capsys):
     assert printed["model"]["ppar"]["enabled"] == written["model"].get("ppar", {}).get("enabled", True)
 
 
+def real_files() -> list[Path]:
+    return [path for path in FILES if path.parent == CONFIGS and "microsoft/resnet-50" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", real_files(), ids=lambda path: path.stem)
+def test_real_recipes_open_every_domain_of_generated_trees(tmp_path, path):
+    data = yaml.safe_load(path.read_text())["data"]
+    domains = {**data["sources"], **data["unseen"]}
+    assert all(domain["root"] == f"data/{name}" for name, domain in domains.items())
+    for name in domains:
+        root = str(TREES[name](tmp_path / name))
+        for split in ("train", "eval") if name in data["sources"] else ("eval",):
+            assert len(Domain(root=root).open(name, split)[0]) > 0
+
+
+def test_real_recipes_differ_in_their_domains_and_run_folder_alone():
+    rest = []
+    for path in real_files():
+        written = yaml.safe_load(path.read_text().replace(f"runs/{path.stem}", "runs/x"))
+        del written["data"]["sources"], written["data"]["unseen"]
+        rest.append(written)
+    assert len(rest) == 4
+    assert all(written == rest[0] for written in rest)
+
+
 def test_gta_trains_and_tests_on_generated_trees(tmp_path, clip_folder, resnet):
-    roots = {"sources.gta": "gta", "unseen.cityscapes": "cityscapes", "unseen.bdd100k": "bdd100k"}
-    roots["unseen.mapillary"] = "mapillary"
+    roots = {"sources.gta": "gta"} | {f"unseen.{n}": n for n in ("cityscapes", "bdd100k", "mapillary", "synthia")}
     folders = {f"--data.{key}.root": str(TREES[name](tmp_path / name)) for key, name in roots.items()}
     words = [word for item in folders.items() for word in item]
     models = ["--model.segmenter.backbone", resnet, "--model.ppar.clip", str(clip_folder)]
@@ -52,7 +78,7 @@ def test_gta_trains_and_tests_on_generated_trees(tmp_path, clip_folder, resnet):
     main(["fit", "--config", config, "--trainer.default_root_dir", run, *quick, *models, *words])
     main(["test", "--config", f"{run}/config.yaml"])
     table = (tmp_path / "run" / "test.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in table[1:]] == ["gta", "cityscapes", "bdd100k", "mapillary"]
+    assert [row.split(",")[0] for row in table[1:]] == ["gta", "cityscapes", "bdd100k", "mapillary", "synthia"]
 
 
 def test_cityscapes_256_trains_and_tests_on_generated_trees(tmp_path):
@@ -63,6 +89,10 @@ def test_cityscapes_256_trains_and_tests_on_generated_trees(tmp_path):
     main(["fit", "--config", config, "--trainer.default_root_dir", run, *QUICK, *roots])
     main(["test", "--config", f"{run}/config.yaml"])
     assert "camvid" in (tmp_path / "run" / "test.csv").read_text()
+    more = {name: {"root": str(TREES[name](tmp_path / name))} for name in ("kitti", "acdc", "synthia")}
+    main(["test", "--config", f"{run}/config.yaml", "--data.unseen", json.dumps(more)])
+    table = (tmp_path / "run" / "test.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in table[1:]] == ["cityscapes", "kitti", "acdc", "synthia"]
 
 
 def test_the_towers_of_the_test_are_real_clips(clip_folder):

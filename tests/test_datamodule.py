@@ -14,14 +14,15 @@ from ppar_lightning.data import sampling
 from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.transforms import FILL, Augment, Augmentation, RandomScaleCrop, largest_class_share
+from ppar_lightning.data.loading import on_device
+from ppar_lightning.data.transforms import FILL, Augment, Augmentation, RandomScaleCrop, coarse_counts, largest_share
 
 PLAIN = Augmentation(scale=(1, 1), max_class_share=1, flip=0, jitter=0, blur=0)
 
 
 def sample_of(label):
     """A sample whose image repeats its label in all channels."""
-    return {"image": np.repeat(label[..., None], 3, axis=2), "label": label, "name": "a", "domain": "d"}
+    return {"image": np.repeat(label[..., None], 3, axis=2), "label": label, "name": "a", "domain": "d", "error": []}
 
 
 def ramp(size):
@@ -103,14 +104,16 @@ def test_scales_fill_their_range():
     assert max(heights) > 58
 
 
+def share_of(label):
+    return largest_share(np.bincount(label.ravel(), minlength=256))
+
+
 def test_one_class_seldom_fills_a_crop():
     label = np.zeros((64, 256), np.uint8)
     label[:, 224:] = trees.stripes(range(1, 9), (64, 32))
     free, limited = (
         [
-            largest_class_share(
-                Augment((32, 32), dataclasses.replace(PLAIN, max_class_share=share))(sample, (i,))["label"]
-            )
+            share_of(Augment((32, 32), dataclasses.replace(PLAIN, max_class_share=share))(sample, (i,))["label"])
             for i in range(100)
         ]
         for share in (1.0, 0.75)
@@ -118,8 +121,18 @@ def test_one_class_seldom_fills_a_crop():
     )
     assert np.mean(np.array(free) > 0.75) > 0.7
     assert np.mean(np.array(limited) > 0.75) < 0.4
-    assert largest_class_share(np.full((8, 8), IGNORE, np.uint8)) == 1
-    assert largest_class_share(np.tile(np.uint8([[0], [0], [0], [0], [IGNORE], [0], [0], [0]]), 8)) == 1
+    assert share_of(np.full((8, 8), IGNORE, np.uint8)) == 1
+    assert share_of(np.array([[0, 0, 1, IGNORE]], np.uint8)) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("window", [(0, 0, 16, 24), (3, 5, 10, 9), (-6, -3, 40, 50), (8, 4, 8, 20)])
+def test_a_crop_is_judged_by_every_fourth_row_and_column(window):
+    label = ramp((16, 24))
+    seen = np.zeros((80, 80), bool)
+    seen[32 + window[0] :, 32 + window[1] :][: window[2], : window[3]] = True
+    seen = seen[32:48, 32:56]
+    expected = np.bincount(label[::4, ::4][seen[::4, ::4]], minlength=256)
+    np.testing.assert_array_equal(coarse_counts(np.ascontiguousarray(label[::4, ::4]), window), expected)
 
 
 def test_every_augmentation_can_be_had_and_left():
@@ -151,7 +164,9 @@ def test_batches_keep_the_contract():
     assert first["image"].shape == (4, 3, 16, 24)
     assert first["image"].dtype == torch.uint8
     assert first["label"].shape == (4, 16, 24)
-    assert first["label"].dtype == torch.int64
+    assert on_device(first)["label"].dtype == torch.int64
+    assert on_device(first)["image"].is_contiguous()
+    assert first["error"] == []
     assert set(first["label"].unique().tolist()) <= {*range(19), IGNORE}
     assert first["domain"] == ["game"] * 4
     assert len(set(first["name"])) == 4

@@ -1,20 +1,26 @@
 """Data sets as they are downloaded: layouts, ids and bad files."""
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import trees
-from PIL import Image
+from scipy.io import savemat
 
 from ppar_lightning.data.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.datasets.gta5 import FAULTY
 from ppar_lightning.data.datasets.mapillary import MAPPINGS
-from ppar_lightning.data.decoding import lookup_table, read_image, to_train_ids
+from ppar_lightning.data.domain import Domain
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TRAIN_IDS = (*range(19), IGNORE)
+SYNTHIA_IDS = "3>0 4>1 2>2 21>3 5>4 7>5 15>6 9>7 6>8 16>9 1>10 10>11 17>12 8>13 18>14 19>15 20>16 12>17 11>18"
+SYNTHIA_TRAIN_IDS = [
+    {int(i): int(k) for i, k in re.findall(r"(\d+)>(\d+)", SYNTHIA_IDS)}.get(i, IGNORE) for i in range(23)
+]
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real images are not in ../shared/data")
 
 
@@ -29,7 +35,14 @@ def cityscapes_ids(ids):
         ("gta", "val", {}, 4, cityscapes_ids(range(35))),
         ("gta", "test", {}, 1, cityscapes_ids(range(35))),
         ("gta", "all", {"split_mat": False}, 10, cityscapes_ids(range(35))),
-        ("gta", "train", {"train_ids": True}, 5, TRAIN_IDS),
+        ("gta", "all", {"train_ids": 10}, 10, cityscapes_ids(range(35))),  # mmseg's files lie beside the raw ones
+        ("gta", "train", {"train_ids": 4}, 5, cityscapes_ids(range(35))),
+        ("gta", "train", {"train_ids": 10, "raw": False}, 5, TRAIN_IDS),
+        ("synthia", "all", {}, 10, SYNTHIA_TRAIN_IDS),
+        ("synthia", "train", {}, 7, SYNTHIA_TRAIN_IDS),
+        ("synthia", "val", {}, 3, SYNTHIA_TRAIN_IDS),
+        ("synthia", "val", {"lists": True}, 5, SYNTHIA_TRAIN_IDS),
+        ("urbansyn", "all", {}, 3, TRAIN_IDS),
         ("cityscapes", "train", {}, 6, cityscapes_ids((*range(34), 255))),
         ("cityscapes", "val", {"suffix": ".jpg"}, 3, cityscapes_ids((*range(34), 255))),
         ("cityscapes", "val", {"kind": "labelTrainIds", "ids": TRAIN_IDS}, 3, TRAIN_IDS),
@@ -37,6 +50,17 @@ def cityscapes_ids(ids):
         ("bdd100k", "val", {"old": True}, 3, TRAIN_IDS),
         ("mapillary", "training", {}, 6, [MAPPINGS["robustnet"][i] for i in range(66)]),
         ("mapillary", "validation", {"nested": True}, 3, [MAPPINGS["robustnet"][i] for i in range(66)]),
+        ("idd", "train", {}, 6, TRAIN_IDS),
+        ("idd", "val", {}, 3, TRAIN_IDS),
+        ("acdc", "train", {}, 8, TRAIN_IDS),
+        ("acdc", "val", {"zips": True}, 4, TRAIN_IDS),
+        ("acdc_fog", "train", {"conditions": ["fog", "snow"]}, 2, TRAIN_IDS),
+        ("acdc_night", "val", {}, 1, TRAIN_IDS),
+        ("acdc_rain", "val", {"zips": True}, 1, TRAIN_IDS),
+        ("acdc_snow", "val", {"kinds": ["labelIds"]}, 1, cityscapes_ids((*range(34), 255))),
+        ("dark_zurich", "val", {}, 3, TRAIN_IDS),
+        ("kitti", "training", {}, 3, cityscapes_ids(range(34))),
+        ("kitti", "training", {"scene_flow": True}, 3, cityscapes_ids(range(34))),
         ("camvid", "test", {}, 3, [10, 2, 5, 0, 1, 8, 7, 4, 13, 11, 12, 255]),
     ],
 )
@@ -49,50 +73,6 @@ def test_layout_and_ids(tmp_path, key, split, tree, count, expected):
     assert sample["image"].shape == (*trees.SIZE, 3)
     assert sample["image"].dtype == sample["label"].dtype == np.uint8
     np.testing.assert_array_equal(sample["label"], trees.stripes(expected))
-
-
-def test_images_are_rgb_and_belong_to_their_label(tmp_path):
-    root = trees.cityscapes(tmp_path)
-    path = root / "leftImg8bit/val/bochum/bochum_000002_000019_leftImg8bit.png"
-    cv2.imwrite(str(path), np.full((*trees.SIZE, 3), (0, 0, 255), dtype=np.uint8))  # OpenCV writes BGR: pure red
-    dataset = DATASETS["cityscapes"](root=root, split="val", domain="cityscapes")
-    sample = dataset[dataset.names.index("bochum/bochum_000002_000019")]
-    assert (sample["image"] == (255, 0, 0)).all()
-
-
-def test_portrait_images_keep_their_size(tmp_path):
-    dataset = DATASETS["mapillary"](root=trees.mapillary(tmp_path), split="validation", domain="m")
-    assert [dataset[index]["image"].shape[:2] for index in range(2)] == [trees.SIZE, trees.SIZE[::-1]]
-
-
-PROTOCOL = (
-    "13,24,41>0; 2,15>1; 17>2; 6>3; 3>4; 45,47>5; 48>6; 50>7; 30>8; 29>9; 27>10; 19>11; 20,21,22>12; 55>13; 61>14; "
-    "54>15; 58>16; 57>17; 52>18"
-)
-REIN_CHANGES = "7,8,10,14,23>0; 9,11>1; 44>5; 46,49>7; 41>255"
-
-
-def entries(text):
-    pairs = (entry.split(">") for entry in text.split(";"))
-    return {int(label_id): int(train_id) for ids, train_id in pairs for label_id in ids.split(",")}
-
-
-def test_mapillary_tables_entry_by_entry():
-    robustnet = dict.fromkeys(range(66), IGNORE) | entries(PROTOCOL)
-    expected = {"robustnet": robustnet, "rein": robustnet | entries(REIN_CHANGES)}
-    assert expected == MAPPINGS
-
-
-def test_mapillary_mapping_is_an_option(tmp_path):
-    trees.mapillary(tmp_path)
-    labels = [
-        DATASETS["mapillary"](root=tmp_path, split="validation", domain="m", mapping=mapping)[0]["label"]
-        for mapping in MAPPINGS
-    ]
-    raw = trees.stripes(range(66))
-    np.testing.assert_array_equal(np.unique(raw[labels[0] != labels[1]]), [7, 8, 9, 10, 11, 14, 23, 41, 44, 46, 49])
-    with pytest.raises(ValueError, match="no mapping 'v2'; choose one of robustnet, rein"):
-        DATASETS["mapillary"](root=tmp_path, split="validation", domain="m", mapping="v2")
 
 
 def test_camvid_is_scored_over_the_classes_it_has():
@@ -108,95 +88,167 @@ def test_gta_label_of_another_size_is_resized(tmp_path):
     np.testing.assert_array_equal(label, trees.stripes([0, 1, 2]))
 
 
-def test_any_other_size_mismatch_names_both_files(tmp_path):
-    root = trees.camvid(tmp_path)
-    trees.write_label(root / "testannot/0001TP_000000.png", trees.stripes(range(12), (24, 40)))
-    with pytest.raises(ValueError, match=r"test/0001TP_000000.png is 80x48 but .*testannot/0001TP_000000.png is 40x24"):
-        DATASETS["camvid"](root=root, split="test", domain="camvid")[0]
-
-
 def test_gta_without_split_mat_names_the_remedies(tmp_path):
     root = trees.gta5(tmp_path, split_mat=False)
     with pytest.raises(FileNotFoundError, match=r"split.mat not found.*put it there or set train_split to all"):
         DATASETS["gta"](root=root, split="train", domain="gta")
-    with pytest.raises(ValueError, match="no split 'training'; choose one of train, val, test, all"):
+    with pytest.raises(ValueError, match="no split 'training'; choose one of train, val, test, train_robustnet, all"):
         DATASETS["gta"](root=root, split="training", domain="gta")
 
 
-def test_gta_frames_that_the_download_lacks_are_reported(tmp_path):
+def test_gta_frames_that_the_download_lacks_are_a_remark(tmp_path):
     root = trees.gta5(tmp_path)
     for folder in ("images", "labels"):
         (root / folder / "00002.png").unlink()
-    with pytest.warns(UserWarning, match="1 of the 5 frames of split 'train' are absent, the first is 00002"):
-        assert len(DATASETS["gta"](root=root, split="train", domain="gta")) == 4
+    dataset = DATASETS["gta"](root=root, split="train", domain="gta")
+    assert dataset.names == ["00001", "00003", "00004", "00005"]
+    (remark,) = dataset.remarks
+    assert remark.startswith("1 of the 5 images listed for split 'train' are not in")
+    assert "the first is 00002; extract" in remark
 
 
-def test_value_outside_the_table_names_file_and_value(tmp_path):
-    root = trees.camvid(tmp_path)
-    trees.write_label(root / "testannot/0001TP_000000.png", trees.stripes([0, 77, 3]))
-    with pytest.raises(ValueError, match=r"testannot/0001TP_000000.png: label value 77 .* ids 0-11; check"):
-        DATASETS["camvid"](root=root, split="test", domain="camvid")[0]
+def test_gta_robustnet_train_list_leaves_out_fifteen_frames(tmp_path):
+    left_out = {12160, 12166, 12167, 12191, 12192, 12193, 12195, *range(12202, 12209), 19993}
+    assert set(FAULTY) == left_out
+    numbers = [12159, 12160, 12194, 12195, 12196, 12208, 12209, 19993]
+    for number in numbers:
+        trees.write_image(tmp_path / f"images/{number}.png")
+        trees.write_label(tmp_path / f"labels/{number}.png", trees.stripes([7]), palette=True)
+    savemat(tmp_path / "split.mat", {"trainIds": np.array(numbers)[:, None], "valIds": [[1]], "testIds": [[2]]})
+    for split, expected in (("train", numbers), ("train_robustnet", [12159, 12194, 12196, 12209])):
+        dataset = DATASETS["gta"](root=tmp_path, split=split, domain="gta")
+        assert [int(name) for name in dataset.names] == expected
+        assert dataset.remarks == []
 
 
-def test_values_that_do_not_fit_a_byte_are_outside_the_table():
-    table = lookup_table({0: 0, 44: 3})
-    np.testing.assert_array_equal(to_train_ids(np.array([[0, 44]], np.uint16), table, Path("x")), [[0, 3]])
-    for value in (300, -1):  # 300 is 44 in a byte
-        with pytest.raises(ValueError, match=f"x: label value {value} "):
-            to_train_ids(np.array([[0, value]], np.int32), table, Path("x"))
-
-
-def test_colour_picture_as_label_is_refused(tmp_path):
-    root = trees.camvid(tmp_path)
-    trees.write_image(root / "testannot/0001TP_000000.png")
-    with pytest.raises(ValueError, match=r"0001TP_000000.png: a colour picture, not a map of ids"):
-        DATASETS["camvid"](root=root, split="test", domain="camvid")[0]
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5])
-@pytest.mark.parametrize("file", ["images/10k/val/00000000-val.jpg", "labels/sem_seg/masks/val/00000000-val.png"])
-def test_damaged_file_is_named(tmp_path, file, share):
-    path = trees.bdd100k(tmp_path) / file
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ValueError, match=rf"{path.name}: damaged .* file.*download or extract it again"):
-        DATASETS["bdd100k"](root=tmp_path, split="val", domain="bdd100k")[0]
-
-
-def test_damaged_png_is_named(tmp_path):
-    path = tmp_path / "a.png"
-    trees.write_image(path)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"a.png: damaged image file"):
-        read_image(path)
-
-
-def test_orientation_tag_is_ignored(tmp_path):
-    picture = Image.new("RGB", (30, 20))
-    tags = picture.getexif()
-    tags[274] = 6  # turned by a quarter
-    picture.save(tmp_path / "a.jpg", exif=tags)
-    assert read_image(tmp_path / "a.jpg").shape == (20, 30, 3)
-
-
-@pytest.mark.parametrize(("gone", "kind", "other"), [("images", "label", "image"), ("labels", "image", "label")])
-def test_files_without_a_counterpart_are_counted(tmp_path, gone, kind, other):
+@pytest.mark.parametrize(("gone", "other"), [("images", "image"), ("labels", "label")])
+def test_files_without_a_counterpart_are_counted(tmp_path, gone, other):
     trees.gta5(tmp_path)
     for number in (3, 5):
         (tmp_path / gone / f"0000{number}.png").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"00003.png has no {other} \(2 of 10 {kind}s\)"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"00003.png has no {other} \(2 of 18 .* set --data.on_bad_sample skip"
+    ):
         DATASETS["gta"](root=tmp_path, split="train", domain="gta")
+    dataset = DATASETS["gta"](root=tmp_path, split="all", domain="gta", on_bad_sample="skip")
+    assert len(dataset) == len(dataset.pairs) == 8
+    assert [line.split(" has ")[1] for line in dataset.unpaired] == [f"no {other}"] * 2
+    assert any(f"00003.png has no {other} (2 of 18" in remark for remark in dataset.remarks)
+
+
+def test_files_that_are_all_alone_are_never_skipped(tmp_path):
+    trees.write_image(tmp_path / "test/a.png")
+    trees.write_label(tmp_path / "testannot/b.png", trees.stripes([3]))
+    with pytest.raises(FileNotFoundError, match="a.png has no label"):
+        DATASETS["camvid"](root=tmp_path, split="test", domain="c", on_bad_sample="skip")
 
 
 @pytest.mark.parametrize("key", list(trees.TREES))
 def test_missing_or_wrong_folder_tells_the_layout(tmp_path, key):
+    split = DATASETS[key].eval_split
     for root, fault in (
         (None, "no folder given"),
         (tmp_path / "gone", f"folder {tmp_path / 'gone'} not found"),
-        (tmp_path, "no labelled images of split 'val'"),
+        (tmp_path, f"no labelled images of split {split!r}"),
     ):
         with pytest.raises(FileNotFoundError, match=rf"{fault}.*expected .* and .*\*") as caught:
-            DATASETS[key](root=root, split="val", domain="x")
+            DATASETS[key](root=root, split=split, domain="x")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", list(trees.TREES))
+def test_images_encoded_again_as_jpeg_are_read(tmp_path, key):
+    root = trees.TREES[key](tmp_path)
+    split = DATASETS[key].eval_split
+    before = DATASETS[key](root=root, split=split, domain=key)
+    for image, _ in before.pairs:
+        cv2.imwrite(str(image.with_suffix(".JPG")), cv2.imread(str(image)))
+        image.unlink()
+    after = DATASETS[key](root=root, split=split, domain=key)
+    assert after.names == before.names
+    assert {image.suffix for image, _ in after.pairs} == {".JPG"}
+    assert after[0]["image"].shape == (*trees.SIZE, 3)
+
+
+def test_one_sample_in_two_files_is_an_error(tmp_path):
+    path = trees.kitti(tmp_path) / "training/image_2/000001_10.jpg"
+    trees.write_image(path)
+    with pytest.raises(ValueError, match=r"000001_10\.... and .*000001_10\.... are one sample; remove one"):
+        DATASETS["kitti"](root=tmp_path, split="training", domain="kitti")
+
+
+def test_known_counts_are_those_of_the_documentation():
+    counts = {key: dict(DATASETS[key].counts) for key in trees.TREES if DATASETS[key].counts}
+    condition = {"train": 400, "val": 100}
+    assert counts == {
+        "gta": {"train": 12403, "val": 6382, "test": 6181, "train_robustnet": 12388, "all": 24966},
+        "synthia": {"train": 6580, "val": 2820, "all": 9400},
+        "cityscapes": {"train": 2975, "val": 500},
+        "bdd100k": {"train": 7000, "val": 1000},
+        "mapillary": {"training": 18000, "validation": 2000},
+        "acdc": {"train": 1600, "val": 406},
+        "acdc_fog": condition,
+        "acdc_night": {"train": 400, "val": 106},
+        "acdc_rain": condition,
+        "acdc_snow": condition,
+        "dark_zurich": {"val": 50},
+        "kitti": {"training": 200},
+        "camvid": {"train": 367, "val": 101, "test": 233},
+    }
+    assert 12403 + 6382 + 6181 == 24966
+    assert len(FAULTY) == 12403 - 12388
+
+
+def test_another_count_than_the_known_one_is_a_remark(tmp_path, monkeypatch):
+    root = trees.kitti(tmp_path)
+    (remark,) = DATASETS["kitti"](root=root, split="training", domain="kitti").remarks
+    assert remark.startswith("3 labelled images of split 'training' in")
+    assert "200 are known; extract the rest" in remark
+    monkeypatch.setattr(DATASETS["kitti"], "counts", {"training": 3})
+    assert DATASETS["kitti"](root=root, split="training", domain="kitti").remarks == []
+    assert DATASETS["idd"](root=trees.idd(tmp_path), split="val", domain="idd").remarks == []  # no number is known
+
+
+def test_domain_warns_of_remarks_by_name(tmp_path):
+    domain = Domain(dataset="kitti", root=str(trees.kitti(tmp_path)))
+    with pytest.warns(UserWarning, match="domain 'karlsruhe': 3 labelled images .* 200 are known"):
+        dataset, _ = domain.open("karlsruhe", "eval")
+    assert len(dataset) == 3
+
+
+def test_domain_hands_on_bad_sample_to_folders_alone(tmp_path):
+    (trees.kitti(tmp_path) / "training/semantic/000001_10.png").unlink()
+    domain = Domain(dataset="kitti", root=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="000001_10.png has no label"):
+        domain.open("kitti", "eval")
+    with pytest.warns(UserWarning, match="000001_10.png has no label .* and left out"):
+        assert len(domain.open("kitti", "eval", on_bad_sample="skip")[0]) == 2
+    assert len(Domain().open("fog", "eval", on_bad_sample="skip")[0]) > 0
+
+
+# SYNTHIA: 16-bit labels
+
+
+# ACDC and Mapillary: look-alikes in the same folder
+
+
+def test_acdc_takes_each_condition_for_itself_and_all_together(tmp_path):
+    trees.acdc(tmp_path)
+    together = DATASETS["acdc"](root=tmp_path, split="train", domain="acdc")
+    assert [name.split("/")[0] for name in together.names] == [
+        c for c in ("fog", "night", "rain", "snow") for _ in "ab"
+    ]
+    for condition in ("fog", "night", "rain", "snow"):
+        dataset = DATASETS[f"acdc_{condition}"](root=tmp_path, split="train", domain="x")
+        assert {image.relative_to(tmp_path).parts[:3] for image, _ in dataset.pairs} == {
+            ("rgb_anon", condition, "train")
+        }
+        assert {label.name.split("_gt_")[1] for _, label in dataset.pairs} == {"labelTrainIds.png"}
+    with pytest.raises(FileNotFoundError, match="no labelled images of split 'test'"):
+        DATASETS["acdc"](root=tmp_path, split="test", domain="acdc")
+
+
+# A folder of one's own
 
 
 def test_procedural_domains_are_in_the_table():

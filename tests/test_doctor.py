@@ -186,6 +186,16 @@ def test_nothing_that_can_be_read_is_an_error_even_then(roots, capsys):
     assert not (roots / "run/doctor/camvid.png").exists()
 
 
+def test_every_data_set(tmp_path, capsys):
+    trees.cityscapes(tmp_path / "city")
+    roots = {name: {"root": str(write(tmp_path / "trees" / name))} for name, write in trees.TREES.items()}
+    status, lines = doctor(capsys, tmp_path, "--data.unseen", str(roots), "--samples", "1")
+    assert status == 0
+    decoded = {line.split()[1] for line in lines if " samples: 1 pairs decoded" in line}
+    assert decoded == {"city/train", "city/eval", *(f"{name}/eval" for name in trees.TREES)}
+    assert {path.stem for path in (tmp_path / "run/doctor").glob("*.png")} == {"city", *trees.TREES}
+
+
 def test_every_domain_is_reported_when_the_first_is_broken(roots, capsys):
     shutil.rmtree(roots / "city")
     status, lines = doctor(capsys, roots)
@@ -238,7 +248,7 @@ def test_labels_that_are_all_ignored(roots, capsys):
         (("--trainer.accelerator", "gpu", "--trainer.devices", "4"), "devices: .*--trainer.devices 4: give what"),
         (("--model.segmenter.backbone", "no/such", "--model.segmenter.pretrained", "true"), "backbone: .* the cache"),
         (("--model.segmenter.backbone", "no/such"), "backbone: the config of no/such .*; run `hf download no/such`"),
-        (("--model.segmenter.pretrained", "true"), "backbone: folder resnet_small holds no weights; "),
+        (("--model.segmenter.pretrained", "true"), "backbone: resnet_small ships as a config without weights; "),
         (("--model.ppar.clip", "no/such"), "CLIP: the weights of no/such are not in the cache, and HF_HUB_OFFLINE"),
         (("--model.ppar.clip", "no/such/folder"), "CLIP: .*give a hub id or a folder that exists"),
         (("--model.ppar.text_embeddings", "no.npy"), "text embeddings: .*no.npy not found: check"),

@@ -102,7 +102,7 @@ def test_alignment_starts_at_vtp_and_ends_at_otp(clip_folder, u, anchor):
     batch = make_batch()
     embedded, weights = grids(objective, batch, u)
     anchors = getattr(objective.prototypes, anchor)
-    loss = alignment_nll(cosines(embedded.z, anchors), embedded.labels.label, 0.07)
+    loss = alignment_nll(cosines(embedded.features, anchors), embedded.labels.label, 0.07)
     mean = class_balanced_mean(loss, embedded.labels.purity, embedded.one_hot, weights.total, weights.number)
     torch.testing.assert_close(objective(batch.output, batch.image, batch.label, u).terms["align"], 0.4 * mean)
 

@@ -3,13 +3,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from ppar_lightning.cache import cache_folder
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.method.bank import VisualBank, feature_sums
-from ppar_lightning.method.clip import FrozenImageTower, embed_texts
+from ppar_lightning.method.clip import FrozenImageTower, embed_texts, value_path
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prompts import TEMPLATES, sentences
 from ppar_lightning.method.prototypes import Prototypes, vtp_sums
-from ppar_lightning.method.text import cache_folder, text_prototypes
+from ppar_lightning.method.text import text_prototypes
 
 
 def test_prompt_sets_describe_every_class():
@@ -99,11 +100,11 @@ def test_the_image_tower_sees_any_size_without_gradient_and_outside_the_checkpoi
 
 
 def test_dense_features_depend_on_their_own_patch_alone_in_the_last_block(clip_folder):
-    tower = FrozenImageTower(str(clip_folder), size=None)
+    tower = FrozenImageTower(str(clip_folder), size=None).tower.vision_model
     hidden = torch.randn(1, 4, 32)
     changed = hidden.clone()
     changed[0, 2] = torch.randn(32)
-    moved = (tower._value_path(hidden) - tower._value_path(changed)).abs().amax(dim=-1)[0] > 1e-6
+    moved = (value_path(tower, hidden) - value_path(tower, changed)).abs().amax(dim=-1)[0] > 1e-6
     assert moved.tolist() == [False, False, True, False]
 
 

@@ -1,6 +1,7 @@
 """Small trees in the exact layouts of the data sets, as a download leaves them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -35,13 +36,22 @@ def write_label(path: Path, label: np.ndarray, palette: bool = False) -> None:
 
 
 def gta5(
-    root: Path, count: int = 10, ids: Iterable[int] = range(35), split_mat: bool = True, train_ids: bool = False
+    root: Path,
+    count: int = 10,
+    ids: Iterable[int] = range(35),
+    split_mat: bool = True,
+    raw: bool = True,
+    train_ids: int = 0,
 ) -> Path:
-    """Frames 00001 to count: the first half for training, then validation, the last for testing."""
+    """Frames 00001 to count: the first half for training, then validation, the last for testing.
+
+    The first `train_ids` of them have a label of train ids, beside the raw one or in its place.
+    """
     for number in range(1, count + 1):
         write_image(root / f"images/{number:05d}.png")
-        write_label(root / f"labels/{number:05d}.png", stripes(ids), palette=True)
-        if train_ids:
+        if raw:
+            write_label(root / f"labels/{number:05d}.png", stripes(ids), palette=True)
+        if number <= train_ids:
             write_label(root / f"labels/{number:05d}_labelTrainIds.png", stripes((*range(19), 255)))
     if split_mat:
         train, val, test = np.split(np.arange(1, count + 1)[:, None], [count // 2, count - 1])
@@ -95,11 +105,105 @@ def camvid(root: Path, counts: Mapping[str, int] = {"train": 6, "val": 3, "test"
     return root
 
 
+def synthia(root: Path, count: int = 10, ids: Iterable[int] = range(23), lists: bool = False) -> Path:
+    """Frames 0000000 to count - 1; with lists, the even ones are for training."""
+    for number in range(count):
+        write_image(root / f"RGB/{number:07d}.png")
+        path = root / f"GT/LABELS/{number:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        instances = np.full(SIZE, 300 + number, np.uint16)  # what the download keeps in green
+        red = stripes(ids).astype(np.uint16)
+        cv2.imwrite(str(path), np.stack([np.zeros_like(red), instances, red], axis=2))
+        write_image(root / f"GT/COLOR/{number:07d}.png")
+    for split, first in (("train", 0), ("val", 1)) if lists else ():
+        names = [f"{number:07d}.png\n" for number in range(first, count, 2)]
+        (root / f"synthia_split_{split}.txt").write_text("".join(names))
+    return root
+
+
+def idd(root: Path, counts: Mapping[str, int] = {"train": 6, "val": 3}) -> Path:
+    """Frames of one number in several drives, and the polygons that the labels are made of."""
+    for split, count in counts.items():
+        for number in range(count):
+            stem = f"{split}/{number}/000042"
+            write_image(root / f"leftImg8bit/{stem}_leftImg8bit.png")
+            write_label(root / f"gtFine/{stem}_gtFine_labelcsTrainIds.png", stripes((*range(19), 255)))
+            (root / f"gtFine/{stem}_gtFine_polygons.json").write_text("{}")
+    return root
+
+
+def acdc(
+    root: Path,
+    counts: Mapping[str, int] = {"train": 2, "val": 1},
+    conditions: Iterable[str] = ("fog", "night", "rain", "snow"),
+    zips: bool = False,
+    kinds: Iterable[str] = ("labelTrainIds", "labelIds"),
+) -> Path:
+    """Every condition has reference images, a test split without labels, and further files beside the labels."""
+    images, labels = (root / "rgb_anon_trainvaltest", root / "gt_trainval") if zips else (root, root)
+    ids = {"labelTrainIds": (*range(19), 255), "labelIds": (*range(34), 255)}
+    for condition in conditions:
+        for split, count in {**counts, "test": 1}.items():
+            for number in range(count):
+                stem = f"{condition}/{split}/GOPR0{number}/GOPR0{number}_frame_000001"
+                write_image(images / f"rgb_anon/{stem}_rgb_anon.png")
+                reference = stem.replace(f"/{split}/", f"/{split}_ref/")
+                write_image(images / f"rgb_anon/{reference}_rgb_ref_anon.png")
+                if split == "test":
+                    continue
+                for kind in kinds:
+                    write_label(labels / f"gt/{stem}_gt_{kind}.png", stripes(ids[kind]))
+                write_label(labels / f"gt/{stem}_gt_invIds.png", stripes([0, 1]))
+                write_image(labels / f"gt/{stem}_gt_labelColor.png")
+                write_label(labels / f"gt/{reference}_gt_ref_labelTrainIds.png", stripes([3]))
+    return root
+
+
+def dark_zurich(root: Path, count: int = 3) -> Path:
+    for number in range(count):
+        stem = f"val/night/GOPR0356/GOPR0356_frame_{number:06d}"
+        write_image(root / f"rgb_anon/{stem}_rgb_anon.png")
+        write_image(root / f"rgb_anon/val_ref/day/GOPR0356_ref/GOPR0356_frame_{number:06d}_ref_rgb_anon.png")
+        for kind, ids in (("labelTrainIds", (*range(19), 255)), ("labelIds", range(34)), ("invIds", (0, 1))):
+            write_label(root / f"gt/{stem}_gt_{kind}.png", stripes(ids))
+        write_image(root / f"gt/{stem}_gt_labelColor.png")
+    return root
+
+
+def urbansyn(root: Path, count: int = 3) -> Path:
+    for number in range(1, count + 1):
+        write_image(root / f"rgb/rgb_{number:04d}.png")
+        write_label(root / f"ss/ss_{number:04d}.png", stripes(range(20)))
+        write_image(root / f"ss_color/ss_color_{number:04d}.png")
+    return root
+
+
+def kitti(root: Path, count: int = 3, scene_flow: bool = False) -> Path:
+    """With scene flow's second frames in the same folder, if asked for."""
+    for number in range(count):
+        name = f"{number:06d}_10.png"
+        write_image(root / "training/image_2" / name)
+        write_label(root / "training/semantic" / name, stripes(range(34)))
+        write_image(root / "training/semantic_rgb" / name)
+        write_label(root / "training/instance" / name, stripes(range(34)))
+        write_image(root / "testing/image_2" / name)
+        if scene_flow:
+            write_image(root / f"training/image_2/{number:06d}_11.png")
+    return root
+
+
 TREES: Mapping[str, Callable[..., Path]] = {
     "gta": gta5,
+    "synthia": synthia,
+    "urbansyn": urbansyn,
     "cityscapes": cityscapes,
     "bdd100k": bdd100k,
     "mapillary": mapillary,
+    "idd": idd,
+    "acdc": acdc,
+    **{f"acdc_{condition}": partial(acdc, conditions=[condition]) for condition in ("fog", "night", "rain", "snow")},
+    "dark_zurich": dark_zurich,
+    "kitti": kitti,
     "camvid": camvid,
 }
 """Data set -> what writes a small one of it into a folder, and returns the folder."""

@@ -18,6 +18,8 @@ from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.report import TestReport
 from ppar_lightning.callbacks.scores import DomainScores
+from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.callbacks.skipped import SkippedSamples
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
@@ -37,6 +39,9 @@ class PPARCLI(LightningCLI):
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionGrid, "pictures")
+        parser.add_lightning_class_args(TargetSelectionGuard, "target_selection")
+        parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
+        parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):
@@ -69,10 +74,11 @@ def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
     quieten()
     scores = DomainScores()
-    defaults = {"callbacks": [scores, TestReport(scores), PrototypeDiagnostics()], "default_root_dir": "runs/ppar"}
+    callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
+    defaults = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
     options: dict[str, Any] = {"trainer_class": DoctorTrainer, "trainer_defaults": defaults}
     options |= {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     try:
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
-    except (OSError, ValueError, MisconfigurationException) as error:
+    except (ImportError, OSError, ValueError, MisconfigurationException) as error:
         leave(error)

@@ -32,7 +32,11 @@ def has_account() -> bool:
 
 
 def quieten() -> None:
-    """Drop messages that say nothing of the run: an advertisement, and warnings about what is meant to be so."""
+    """Drop messages that say nothing of the run, an advertisement and warnings about what is meant to be so.
+
+    Warnings that are left come in one line, without the place in the code.
+    """
+    warnings.formatwarning = lambda message, category, *_, **__: f"{category.__name__}: {message}\n"
     trainer = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     trainer.addFilter(lambda record: "litlogger" not in record.getMessage())
     for message in ("Found .* in eval mode at the start", "`isinstance.treespec", "The number of training batches"):

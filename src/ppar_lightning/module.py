@@ -15,6 +15,7 @@ from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.segmenter.segmenter import Segmenter
+from ppar_lightning.segmenter.sliding import predict, slide
 
 
 class PPARModule(L.LightningModule):
@@ -102,13 +103,20 @@ class PPARModule(L.LightningModule):
         if self.objective is not None:
             self.objective.update()
 
+    def predict_labels(self, batch: Batch) -> Tensor:
+        """Segment a batch of one domain, through the window of its protocol, into train ids at its labels' size."""
+        image = as_float(batch["image"])
+        window = self.trainer.datamodule.windows[batch["domain"][0]]  # type: ignore[attr-defined]
+        logits = self(image) if window is None else slide(self, image, window.size, window.stride)
+        return predict(logits, (batch["label"].shape[-2], batch["label"].shape[-1]))
+
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
-        return self(as_float(batch["image"])).argmax(dim=1)
+        return self.predict_labels(batch)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
-        return self(as_float(batch["image"])).argmax(dim=1)
+        return self.predict_labels(batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Give the backbone its own learning rate; warm up linearly, then decay polynomially, per step."""

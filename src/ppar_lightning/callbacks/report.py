@@ -5,12 +5,14 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import lightning as L
 from rich.console import Console
 from rich.table import Table
 
 from ppar_lightning.callbacks.scores import DomainScore, DomainScores
+from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.data.classes import CLASSES
 
 UNSEEN = "unseen (mean)"
@@ -33,32 +35,38 @@ class TestReport(L.Callback):
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         scores = self.scores.scores
-        write_json(folder / "test.json", scores, unseen)
+        selected_on = monitored_targets(trainer)
+        write_json(folder / "test.json", scores, unseen, selected_on)
         write_csv(folder / "test.csv", scores)
         console = Console()
         console.print(domain_table(scores, unseen))
         console.print(class_table(scores))
+        if selected_on:
+            console.print(
+                f"Checkpoints were selected on unseen domains, by {', '.join(selected_on)}: no measure of them."
+            )
         console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
 
 
-def unseen_mean(scores: dict[str, DomainScore], unseen: Sequence[str]) -> float:
-    """Mean mIoU over the unseen domains, in [0, 1]; NaN without one."""
-    return sum(scores[name].miou for name in unseen) / len(unseen) if unseen else math.nan
+def unseen_mean(scores: dict[str, DomainScore], unseen: Sequence[str], mean: str = "miou") -> float:
+    """Mean of a domain mean over the unseen domains, in [0, 1]; NaN without one."""
+    return fmean(scores[name].means[mean] for name in unseen) if unseen else math.nan
 
 
-def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]) -> None:
-    """Write all figures, in [0, 1], null where a class does not occur."""
+def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str], selected_on: Sequence[str]) -> None:
+    """Write all figures, in [0, 1], null where a class does not occur; and what a checkpoint was selected by."""
     domains = {
         name: {
             "unseen": name in unseen,
             "images": score.images,
-            "miou": score.miou,
+            "protocol": score.protocol,
+            **score.means,
             "iou": {label: None if math.isnan(value) else value for label, value in score.iou.items()},
         }
         for name, score in scores.items()
     }
-    mean = unseen_mean(scores, unseen)
-    record = {"domains": domains, "unseen_miou": None if math.isnan(mean) else mean}
+    means = {f"unseen_{mean}": unseen_mean(scores, unseen, mean) for mean in mean_names(scores)} if unseen else {}
+    record = {"domains": domains, "unseen_miou": None, **means, "target_selection": list(selected_on)}
     path.write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -66,10 +74,11 @@ def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
     """Write one row a domain, in [0, 1], an empty cell where a class does not occur."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["domain", "images", "miou", *CLASSES])
+        writer.writerow(["domain", "protocol", "images", *mean_names(scores), *CLASSES])
         for name, score in scores.items():
             cells = ["" if math.isnan(value) else f"{value:.6f}" for value in score.iou.values()]
-            writer.writerow([name, score.images, f"{score.miou:.6f}", *cells])
+            means = [f"{value:.6f}" for value in score.means.values()]
+            writer.writerow([name, score.protocol, score.images, *means, *cells])
 
 
 def percent(value: float) -> str:
@@ -82,13 +91,21 @@ def domain_table(scores: dict[str, DomainScore], unseen: Sequence[str]) -> Table
     table = Table(title="mIoU (%) by domain")
     table.add_column("domain")
     table.add_column("role")
+    table.add_column("protocol")
     table.add_column("images", justify="right")
-    table.add_column("mIoU", justify="right")
+    for mean in mean_names(scores):
+        table.add_column(mean.replace("miou", "mIoU").replace("_", " "), justify="right")
     for name, score in scores.items():
-        table.add_row(name, "unseen" if name in unseen else "source", str(score.images), percent(score.miou))
+        role = "unseen" if name in unseen else "source"
+        table.add_row(name, role, score.protocol, str(score.images), *map(percent, score.means.values()))
     table.add_section()
-    table.add_row(UNSEEN, "", "", percent(unseen_mean(scores, unseen)))
+    table.add_row(UNSEEN, "", "", "", *(percent(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)))
     return table
+
+
+def mean_names(scores: dict[str, DomainScore]) -> list[str]:
+    """Names of the means, the same for every domain."""
+    return list(next(iter(scores.values())).means)
 
 
 def class_table(scores: dict[str, DomainScore]) -> Table:

@@ -1,6 +1,7 @@
 """Scores by domain: a confusion matrix each, logged under the domain's name."""
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import lightning as L
@@ -16,11 +17,18 @@ from ppar_lightning.metrics import class_iou, mean_iou
 class DomainScore:
     """Score of one domain."""
 
-    miou: float
-    """Mean over its classes with ground truth or predictions, in [0, 1]."""
+    means: dict[str, float]
+    """`miou`, the mean over its classes with ground truth or predictions, in [0, 1]; for SYNTHIA as a source also
+    `miou_16` and `miou_13`, over those of SYNTHIA's classes."""
     iou: dict[str, float]
     """By class name, in [0, 1]; NaN where the domain has neither ground truth nor predictions of it."""
     images: int
+    protocol: str
+
+    @property
+    def miou(self) -> float:
+        """Mean over all classes that the domain labels."""
+        return self.means["miou"]
 
 
 class DomainScores(L.Callback):
@@ -42,7 +50,7 @@ class DomainScores(L.Callback):
     def _update(self, batch: dict[str, Any], prediction: Tensor) -> None:
         domain = batch["domain"][0]
         self._confusion[domain].update(prediction, batch["label"])
-        self._images[domain] += len(prediction)
+        self._images[domain] += sum(name != "" for name in batch["name"])  # a placeholder has no name
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -52,14 +60,20 @@ class DomainScores(L.Callback):
             iou = class_iou(confusion.compute())
             by_class = dict(zip(CLASSES, iou.tolist(), strict=True))
             images = int(trainer.strategy.reduce(self._images[domain], reduce_op="sum"))
-            score = DomainScore(float(mean_iou(iou, data.scored_classes[domain])), by_class, images)
-            self.scores[domain] = score
-            logged[f"{stage}/{domain}/miou"] = score.miou
+            scored = set(data.scored_classes[domain])
+            means = {name: float(mean_iou(iou, sorted(scored & set(ids)))) for name, ids in data.means.items()}
+            self.scores[domain] = DomainScore(means, by_class, images, data.protocol_titles[domain])
+            logged |= {f"{stage}/{domain}/{name}": value for name, value in means.items()}
             logged |= {f"{stage}/{domain}/iou/{name}": value for name, value in by_class.items()}
-        unseen = [self.scores[name].miou for name in data.unseen_names if name in self.scores]
+        unseen = [self.scores[name].means for name in data.unseen_names if name in self.scores]
         if unseen:
-            logged[f"{stage}/unseen/miou"] = sum(unseen) / len(unseen)
+            logged |= {f"{stage}/unseen/{name}": fmean(means[name] for means in unseen) for name in data.means}
         module.log_dict(logged)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Tell the loggers the protocol of each domain."""
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"protocol": dict(trainer.datamodule.protocol_titles)})  # type: ignore[attr-defined]
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the domains' matrices anew."""

@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from ppar_lightning.data.dataset import OnBadSample, Sample
+from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
+from ppar_lightning.data.dataset import OnBadSample, Sample, Skipped
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.loading import ResumableLoader, collate, use_one_thread
+from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, use_one_thread
+from ppar_lightning.data.order import DEFAULT_SAMPLING, Order, Sampling
+from ppar_lightning.data.protocols import Window, find_protocol
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
+from ppar_lightning.data.skipping import SkippingDataset, unwrap
+from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
 
 
@@ -18,12 +24,14 @@ class DomainDataModule(LightningDataModule):
     """Training batches of the sources, and evaluation batches of one domain each.
 
     `fit` reads the sources alone, unless `watch_unseen`; `test` reads the sources' evaluation splits and the unseen
-    domains. Images are evaluated at their own size. Order and augmentation depend on `seed` alone: two methods see the
+    domains. How they are scored is the protocol's. Order and augmentation depend on `seed` alone: two methods see the
     same crops, for any number of workers, and a resumed run goes on with the next batch.
 
     Args:
         sources: domains to train on, by name; several are put together.
         unseen: domains that are never trained on, by name.
+        protocol: how domains are scored, by name, where a domain does not name its own.
+        window: window of the inference, for protocol `full`; the others have their own.
         crop: height and width of training crops.
         batch_size: training images per device and step.
         eval_batch_size: images per evaluation batch; above 1 a domain's images must have one size.
@@ -31,13 +39,17 @@ class DomainDataModule(LightningDataModule):
         augmentation: how training images are varied.
         seed: seed of order and augmentation.
         watch_unseen: score the unseen domains during `fit` too.
-        on_bad_sample: what files without a counterpart do: `raise` ends the run, `skip` leaves them out.
+        sampling: how training images are chosen.
+        on_bad_sample: what happens where a sample cannot be read: `raise` ends the run; `skip` trains on another one in
+            its place, leaves it out of the scores, and lists it.
     """
 
     def __init__(
         self,
         sources: dict[str, Domain],
         unseen: dict[str, Domain] | None = None,
+        protocol: str = "full",
+        window: Window | None = None,
         crop: tuple[int, int] = (512, 512),
         batch_size: int = 8,
         eval_batch_size: int = 1,
@@ -45,11 +57,14 @@ class DomainDataModule(LightningDataModule):
         augmentation: Augmentation = DEFAULT_AUGMENTATION,
         seed: int = 0,
         watch_unseen: bool = False,
+        sampling: Sampling = DEFAULT_SAMPLING,
         on_bad_sample: OnBadSample = "raise",
     ) -> None:
         super().__init__()
         self.sources = sources
         self.unseen = unseen or {}
+        self.protocol = protocol
+        self.window = window
         self.crop = (crop[0], crop[1])
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -57,14 +72,22 @@ class DomainDataModule(LightningDataModule):
         self.augmentation = augmentation
         self.seed = seed
         self.watch_unseen = watch_unseen
+        self.sampling = sampling
         self.on_bad_sample = on_bad_sample
         self._eval_sets: dict[str, Dataset[Sample]] = {}
         self._train_sets: list[Dataset[Sample]] = []
+        self._order: Order | None = None
+        self._unreadable: list[Skipped] = []
         self._scored_classes: dict[str, tuple[int, ...]] = {}
         both = set(sources) & set(self.unseen)
         if not sources or both:
             fault = f"{', '.join(sorted(both))} is a source and unseen" if both else "there is no source"
             raise ValueError(f"{fault}; give each domain one name under data.sources or data.unseen")
+        for chosen in self.protocols.values():
+            find_protocol(chosen)
+        if window is not None and "full" not in self.protocols.values():
+            raise ValueError(f"protocol {protocol!r} has a window of its own; leave data.window out")
+        check_weights(sources, self.unseen)
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -82,6 +105,33 @@ class DomainDataModule(LightningDataModule):
         return tuple(self._eval_sets)
 
     @property
+    def protocols(self) -> Mapping[str, str]:
+        """Domain -> name of the protocol it is scored by, for all domains."""
+        return {name: domain.protocol or self.protocol for name, domain in (self.sources | self.unseen).items()}
+
+    @property
+    def windows(self) -> Mapping[str, Window | None]:
+        """Domain -> window of its inference, None for the whole image."""
+        return {
+            name: self.window if protocol == "full" else find_protocol(protocol).window
+            for name, protocol in self.protocols.items()
+        }
+
+    @property
+    def protocol_titles(self) -> Mapping[str, str]:
+        """Domain -> what stands beside its figures: the protocol's name, and the window if it was chosen freely."""
+        chosen = f" (window {self.window.size}, stride {self.window.stride})" if self.window is not None else ""
+        return {name: used + (chosen if used == "full" else "") for name, used in self.protocols.items()}
+
+    @property
+    def means(self) -> Mapping[str, tuple[int, ...]]:
+        """Mean that is reported -> its train ids: `miou`, and for SYNTHIA as a source the usual two more."""
+        means = {"miou": tuple(range(len(CLASSES)))}
+        if any(self._scored_classes.get(name) == SYNTHIA_16 for name in self.sources):
+            means |= {"miou_16": SYNTHIA_16, "miou_13": SYNTHIA_13}
+        return means
+
+    @property
     def scored_classes(self) -> Mapping[str, tuple[int, ...]]:
         """Domain -> train ids its mIoU is taken over, for the domains of the stage that was set up."""
         return self._scored_classes
@@ -95,14 +145,17 @@ class DomainDataModule(LightningDataModule):
         self._eval_sets = {name: self._open("sources", name, "eval") for name in self.sources}
         if stage == "fit":
             self._train_sets = [self._open("sources", name, "train") for name in self.sources]
+            self._unreadable = []
+            self._order = self._make_order()
         if stage == "test" or self.watch_unseen:
             self._eval_sets |= {name: self._open("unseen", name, "eval") for name in self.unseen}
 
     def train_dataloader(self) -> ResumableLoader:
         """Augmented batches of the sources, shuffled; an incomplete last one is left out."""
-        augment = Augment(self.crop, self.augmentation)
-        dataset = AugmentedDataset(self._train_sets, augment, self.seed)
-        sampler = TrainSampler(dataset, self.seed)
+        augment = Augment(self.crop, self.augmentation, self.sampling.focus_pixels)
+        dataset = AugmentedDataset([self._readable(each) for each in self._train_sets], augment, self.seed)
+        assert self._order is not None, "setup('fit') first"
+        sampler = TrainSampler(self._order)
         if len(sampler) < self.batch_size:
             raise ValueError(
                 f"{len(sampler)} training images per device are less than a batch of {self.batch_size}; "
@@ -129,9 +182,37 @@ class DomainDataModule(LightningDataModule):
         """One loader a source, then one an unseen domain."""
         return self.val_dataloader()
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Lay a batch out as the model takes it."""
+        return on_device(batch)
+
+    def skipped(self) -> list[Skipped]:
+        """What is known from the start to be left out: files without a counterpart, labels without statistics."""
+        wholes = [unwrap(dataset)[0] for dataset in (*self._train_sets, *self._eval_sets.values())]
+        lines = [(whole, line) for whole in wholes for line in getattr(whole, "unpaired", [])]
+        return [Skipped(whole.domain, "", line) for whole, line in lines] + self._unreadable
+
+    def _make_order(self) -> Order:
+        weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
+        counts = None
+        if self.sampling.class_share > 0:
+            counts = np.concatenate([self._statistics(dataset) for dataset in self._train_sets])
+        sizes = [len(dataset) for dataset in self._train_sets]  # type: ignore[arg-type]
+        return Order(sizes, self.seed, self.sampling, weights or None, counts)
+
+    def _statistics(self, dataset: Dataset[Sample]) -> Counts:
+        counts = class_statistics(dataset, self.workers)
+        unreadable = np.flatnonzero(counts[:, 0] == UNREADABLE)
+        for index in unreadable.tolist():  # which the rule may never draw
+            self._unreadable += self._readable(dataset)[index]["error"]
+        return counts
+
+    def _readable(self, dataset: Dataset[Sample]) -> Dataset[Sample]:
+        return SkippingDataset(dataset) if self.on_bad_sample == "skip" else dataset
+
     def _eval_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
         return DataLoader(
-            dataset,
+            self._readable(dataset),
             batch_size=self.eval_batch_size,
             sampler=EvaluationSampler(dataset),
             num_workers=self.workers,
@@ -144,7 +225,23 @@ class DomainDataModule(LightningDataModule):
     def _open(self, group: Literal["sources", "unseen"], name: str, split: str) -> Dataset[Sample]:
         domain = getattr(self, group)[name]
         try:
-            dataset, self._scored_classes[name] = domain.open(name, split, self.on_bad_sample)
+            protocol = self.protocols[name]
+            dataset, self._scored_classes[name] = domain.open(name, split, protocol, self.on_bad_sample)
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         return dataset
+
+
+def check_weights(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> None:
+    """Refuse weights that say nothing.
+
+    Raises:
+        ValueError: some sources have a weight and some have none, one is not above 0, or an unseen domain has one.
+    """
+    weights = {name: domain.weight for name, domain in sources.items()}
+    given = [weight for weight in weights.values() if weight is not None]
+    if given and (len(given) < len(weights) or min(given) <= 0):
+        raise ValueError(f"weights of the sources are {weights}; give each a number above 0, or none of them")
+    weighted = [name for name, domain in unseen.items() if domain.weight is not None]
+    if weighted:
+        raise ValueError(f"{weighted[0]} is never trained on; leave data.unseen.{weighted[0]}.weight out")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, TypedDict
+from typing import ClassVar, Literal, NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -26,13 +26,26 @@ OnBadSample = Literal["raise", "skip"]
 """What a file that cannot be read, or has no counterpart, does: end the run, or be left out and listed."""
 
 
+class Skipped(NamedTuple):
+    """A sample that was left out, and why."""
+
+    domain: str
+    name: str
+    message: str
+    """One line that names the file and the remedy."""
+
+
 class Sample(TypedDict):
-    """`image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`."""
+    """`image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`.
+
+    `error` lists the samples that could not be read in its place. A placeholder, all IGNORE, has no name.
+    """
 
     image: Array
     label: Array
     name: str
     domain: str
+    error: list[Skipped]
 
 
 class SegmentationDataset(Dataset[Sample], ABC):
@@ -63,10 +76,18 @@ class SegmentationDataset(Dataset[Sample], ABC):
     def read(self, index: int) -> tuple[Array, Array, str]:
         """Image (H, W, 3) uint8 RGB, label (H, W) uint8 train ids, and a name that is unique in the data set."""
 
+    def read_label(self, index: int) -> Array:
+        """Label alone, (H, W) uint8 train ids, at the size of its file."""
+        return self.read(index)[1]
+
+    def name(self, index: int) -> str:
+        """The name that `read` gives, without reading."""
+        return f"{self.split}/{index:05d}"
+
     def __getitem__(self, index: int) -> Sample:
         """Read one sample; see `Sample` for shapes."""
         image, label, name = self.read(index)
-        return {"image": image, "label": label, "name": name, "domain": self.domain}
+        return {"image": image, "label": label, "name": name, "domain": self.domain, "error": []}
 
 
 class FolderDataset(SegmentationDataset):
@@ -142,7 +163,7 @@ class FolderDataset(SegmentationDataset):
         """Read a label file: (H, W), the ids as they are stored."""
         return read_label(path)
 
-    def label(self, index: int) -> Array:
+    def read_label(self, index: int) -> Array:
         """Label of a sample in its file's own size: (H, W) uint8 train ids or IGNORE.
 
         Raises:
@@ -162,7 +183,7 @@ class FolderDataset(SegmentationDataset):
             ValueError: a damaged file, an id outside the table, or an image and a label of different size.
         """
         image_path, label_path = self.pairs[index]
-        image, label = read_image(image_path), self.label(index)
+        image, label = read_image(image_path), self.read_label(index)
         (height, width), (label_height, label_width) = image.shape[:2], label.shape
         if (height, width) != (label_height, label_width):
             if not self.resize_labels:
@@ -179,9 +200,13 @@ class FolderDataset(SegmentationDataset):
         fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} images and labels are alone)"
         if on_bad_sample == "raise" or len(self.unpaired) == files:
             raise FileNotFoundError(
-                f"{fault}; extract the missing ones again, move such files away, or set on_bad_sample to skip"
+                f"{fault}; extract the missing ones again, move such files away, or set --data.on_bad_sample skip"
             )
         self.remarks.append(f"{fault} and left out; extract the missing ones again")
+
+    def name(self, index: int) -> str:
+        """The name of a pair."""
+        return self.names[index]
 
     def _expected(self) -> str:
         return ", or ".join(layout.expected(self.split) for layout in self.layouts)

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset
 
 from ppar_lightning.data.dataset import OnBadSample, Sample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.protocols import ViewedDataset, find_protocol
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,30 @@ class Domain:
         root: folder of the download; rendered data sets have none.
         train_split: split to train on; by default the data set's own.
         eval_split: split to score on; by default the data set's own.
+        protocol: how it is scored, by name; by default as `data.protocol` says.
         limit: use only this many images, evenly spaced over the split.
         options: further arguments of the data set.
+        weight: of a source, expected share of the draws among the sources' weights; by default as large as the source.
     """
 
     dataset: str | None = None
     root: str | None = None
     train_split: str | None = None
     eval_split: str | None = None
+    protocol: str | None = None
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    weight: float | None = None
 
     def open(
-        self, name: str, split: str, on_bad_sample: OnBadSample = "raise"
+        self, name: str, split: str, protocol: str = "full", on_bad_sample: OnBadSample = "raise"
     ) -> tuple[Dataset[Sample], tuple[int, ...]]:
         """Open a split, and warn of what the data set remarks.
 
         Args:
             name: the domain's name.
             split: `train` or `eval`, which stands for `train_split` or `eval_split`.
+            protocol: how it is scored; its table of ids holds for both splits, its sizes for `eval` alone.
             on_bad_sample: what files without a counterpart do, in data sets that read files.
 
         Returns:
@@ -48,17 +54,21 @@ class Domain:
         Raises:
             ValueError, FileNotFoundError: a data set, option or folder that is not there.
         """
-        dataset = self._open(name, split, on_bad_sample)
-        for remark in dataset.remarks:
+        key = self.dataset or name
+        found = find_protocol(protocol)
+        opened = self._open(name, split, {"on_bad_sample": on_bad_sample, **found.options.get(key, {})})
+        for remark in opened.remarks:
             rank_zero_warn(f"domain {name!r}: {remark}")
-        scored = dataset.scored_classes
-        if self.limit is None or self.limit >= len(dataset):
-            return dataset, scored
-        rank_zero_info(f"domain {name!r}: {self.limit} of the {len(dataset)} images of split {dataset.split!r}")
-        chosen = np.linspace(0, len(dataset) - 1, self.limit).round().astype(int)
-        return Subset(dataset, chosen.tolist()), scored
+        dataset: Dataset[Sample] = opened
+        if self.limit is not None and self.limit < len(opened):
+            rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
+            chosen = np.linspace(0, len(opened) - 1, self.limit).round().astype(int)
+            dataset = Subset(opened, chosen.tolist())
+        if split == "eval" and key in found.views:
+            dataset = ViewedDataset(dataset, found.views[key])
+        return dataset, opened.scored_classes
 
-    def _open(self, name: str, split: str, on_bad_sample: OnBadSample) -> SegmentationDataset:
+    def _open(self, name: str, split: str, defaults: dict[str, Any]) -> SegmentationDataset:
         key = self.dataset or name
         if key not in DATASETS:
             raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
@@ -69,7 +79,7 @@ class Domain:
         unknown = set(self.options) - set(known)
         if unknown:
             raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}")
-        given = {"root": self.root, "split": chosen, "domain": name, "on_bad_sample": on_bad_sample} | self.options
+        given = {"root": self.root, "split": chosen, "domain": name} | defaults | self.options
         missing = [
             option for option in known if known[option].default is inspect.Parameter.empty and option not in given
         ]

@@ -9,25 +9,34 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ppar_lightning.data.dataset import Sample
+from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
+from ppar_lightning.data.skipping import is_placeholder
 
 
 class Batch(TypedDict):
-    """`image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) int64 train ids or IGNORE, `name` and `domain` B strings."""
+    """`image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) train ids or IGNORE, `name` and `domain` B strings.
+
+    As a loader gives it, the image is a view of (B, H, W, 3) and the label uint8, which is least work for a worker;
+    `on_device` makes them contiguous and int64. `error` lists what could not be read. A batch of which no sample could
+    be read is one placeholder: all IGNORE, its name empty.
+    """
 
     image: Tensor
     label: Tensor
     name: list[str]
     domain: list[str]
+    error: list[Skipped]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples.
+    """Stack the samples that could be read.
 
     Raises:
         ValueError: the images differ in size.
     """
+    errors = [error for sample in samples for error in sample["error"]]
+    samples = [sample for sample in samples if not is_placeholder(sample)] or samples[:1]
     first = samples[0]
     for sample in samples:
         if sample["image"].shape != first["image"].shape:
@@ -37,11 +46,17 @@ def collate(samples: Sequence[Sample]) -> Batch:
                 "which make no batch; set --data.eval_batch_size 1"
             )
     return {
-        "image": torch.from_numpy(np.stack([sample["image"].transpose(2, 0, 1) for sample in samples])),
-        "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])).long(),
+        "image": torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2),
+        "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])),
         "name": [sample["name"] for sample in samples],
         "domain": [sample["domain"] for sample in samples],
+        "error": errors,
     }
+
+
+def on_device(batch: Batch) -> Batch:
+    """Lay a batch out as the model takes it, after it was moved to its device."""
+    return {**batch, "image": batch["image"].contiguous(), "label": batch["label"].long()}
 
 
 def use_one_thread(worker: int) -> None:

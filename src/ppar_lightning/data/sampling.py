@@ -1,5 +1,6 @@
 """Which samples are read, in which order, and what seeds their augmentation."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,12 @@ import torch.distributed
 from torch.utils.data import ConcatDataset, Dataset, DistributedSampler
 
 from ppar_lightning.data.dataset import Sample
+from ppar_lightning.data.order import NO_FOCUS, Order
+from ppar_lightning.data.skipping import is_placeholder
 from ppar_lightning.data.transforms import Augment
+
+REPLACEMENTS = 10
+"""Images drawn in place of one that cannot be read, before the run ends."""
 
 
 class Draw(NamedTuple):
@@ -19,22 +25,24 @@ class Draw(NamedTuple):
     epoch: int
     position: int
     """Place in the epoch's order, over all ranks."""
+    focus: int | None = None
+    """Train id that the crop should show."""
 
 
 class TrainSampler(DistributedSampler[Draw]):
-    """A random order of the data set, anew in every epoch, dealt out to the ranks like cards.
+    """The draws of an `Order`, anew in every epoch, dealt out to the ranks like cards.
 
-    The order depends on (seed, epoch) alone. N ranks with batch b see in each step what one rank with batch N b sees.
+    They depend on (seed, epoch) alone. N ranks with batch b see in each step what one rank with batch N b sees.
     Lightning leaves a DistributedSampler as it is and tells it the epoch.
 
     Args:
-        dataset: what is sampled.
-        seed: seed of the order.
+        order: what each epoch draws.
     """
 
-    def __init__(self, dataset: Dataset[Sample], seed: int) -> None:
+    def __init__(self, order: Order) -> None:
         rank, ranks = _world()
-        super().__init__(dataset, num_replicas=ranks, rank=rank, seed=seed, drop_last=True)
+        super().__init__(order, num_replicas=ranks, rank=rank, drop_last=True)  # type: ignore[arg-type]
+        self.order = order
         self.start = 0
         """Samples of this rank to leave out at the beginning of the epoch, because they were seen before a restart."""
 
@@ -46,10 +54,11 @@ class TrainSampler(DistributedSampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         """Yield this rank's share of the epoch."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))  # type: ignore[arg-type]
+        samples, focus = self.order.draws(self.epoch)
         start, self.start = self.start, 0
         for position in range(self.rank, self.total_size, self.num_replicas)[start:]:
-            yield Draw(int(order[position]), self.epoch, position)
+            wanted = None if focus[position] == NO_FOCUS else int(focus[position])
+            yield Draw(int(samples[position]), self.epoch, position, wanted)
 
 
 class EvaluationSampler(DistributedSampler[int]):
@@ -73,7 +82,8 @@ class AugmentedDataset(Dataset[Sample]):
     """The sources one after another, augmented.
 
     An item is a function of (seed, draw) alone: not of the process that reads it, nor of the global generators, which
-    the model uses as it likes. Two draws never share their random numbers, even of one image.
+    the model uses as it likes. Two draws never share their random numbers, even of one image. In place of an image that
+    a `SkippingDataset` cannot read comes another one of its source.
 
     Args:
         datasets: the sources' training splits.
@@ -92,8 +102,25 @@ class AugmentedDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw | int) -> Sample:
         """Read and augment; a plain index, as overfit_batches asks for, is the draw of that position in epoch 0."""
-        sample, epoch, position = draw if isinstance(draw, tuple) else (draw, 0, draw)
-        return self.augment(self.samples[sample], (self.seed, epoch, position))
+        draw = draw if isinstance(draw, Draw) else Draw(draw, epoch=0, position=draw)
+        return self.augment(self._read(draw), (self.seed, draw.epoch, draw.position), draw.focus)
+
+    def _read(self, draw: Draw) -> Sample:
+        sample = self.samples[draw.sample]
+        errors = list(sample["error"])
+        ends = [0, *self.samples.cumulative_sizes]
+        source = bisect_right(ends, draw.sample)
+        while is_placeholder(sample):
+            if len(errors) > REPLACEMENTS:
+                domain, _, message = errors[-1]
+                raise ValueError(
+                    f"domain {domain!r}: {len(errors)} images in a row cannot be read, the last: {message}"
+                )
+            rng = np.random.default_rng((self.seed, draw.epoch, draw.position, len(errors)))
+            sample = self.samples[int(rng.integers(ends[source - 1], ends[source]))]
+            errors += sample["error"]
+        sample["error"] = errors
+        return sample
 
 
 def _world() -> tuple[int, int]:

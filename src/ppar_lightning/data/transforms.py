@@ -1,6 +1,7 @@
 """Training augmentation: what happens to a sample between its file and its batch."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.data.colour import ColourJitter
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.decoding import Array, resize
 
@@ -17,6 +19,9 @@ FILL = (124, 116, 104)
 """RGB of padded pixels: ImageNet's mean, zero after the usual normalisation."""
 
 CROP_TRIES = 10
+
+STEP = 4
+"""Every STEP-th row and column of a label is looked at to judge a crop."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class RandomScaleCrop(A.DualTransform):
         crop: (height, width) of the result.
         scale: range of the factor.
         max_class_share: see `Augmentation`.
+        focus_pixels: where a call names a `focus`, a train id, of 10 crops the first with more pixels of it than this
+            is taken, or else the last; 0: every crop surrounds one of its pixels.
         p: probability, as every transform has one.
     """
 
@@ -64,28 +71,48 @@ class RandomScaleCrop(A.DualTransform):
         crop: tuple[int, int]
         scale: tuple[float, float]
         max_class_share: float
+        focus_pixels: int
 
     def __init__(
-        self, crop: tuple[int, int], scale: tuple[float, float], max_class_share: float, p: float = 1.0
+        self,
+        crop: tuple[int, int],
+        scale: tuple[float, float],
+        max_class_share: float,
+        focus_pixels: int = 0,
+        p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
         self.crop = crop
         self.scale = scale
         self.max_class_share = max_class_share
+        self.focus_pixels = focus_pixels
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw the window of the image, (top, left, height, width), that becomes the crop; it may reach outside."""
-        mask = data["mask"]
+        mask, focus = data["mask"], data.get("focus")
         factor = self.random_generator.uniform(*self.scale)
-        height, width = (max(1, round(side / factor)) for side in self.crop)
+        size = [max(1, round(side / factor)) for side in self.crop]
+        coarse = np.ascontiguousarray(mask[::STEP, ::STEP])
+        places = np.flatnonzero(mask == focus) if focus is not None and self.focus_pixels == 0 else np.empty(0, int)
+        enough = self.focus_pixels * (size[0] * size[1]) / (self.crop[0] * self.crop[1] * STEP**2)
         for _ in range(CROP_TRIES):
-            top, left = (
-                int(self.random_generator.integers(min(0, room), max(0, room), endpoint=True))
-                for room in (mask.shape[0] - height, mask.shape[1] - width)
-            )
-            if largest_class_share(_inside(mask, top, left, height, width)) <= self.max_class_share:
+            window = self._draw_window(mask.shape, size, places)
+            counts = coarse_counts(coarse, window)
+            held = self.focus_pixels == 0 or focus is None or counts[focus] > enough
+            if held and largest_share(counts) <= self.max_class_share:
                 break
-        return {"window": (top, left, height, width)}
+        return {"window": window}
+
+    def _draw_window(
+        self, shape: tuple[int, ...], size: Sequence[int], places: npt.NDArray[np.integer]
+    ) -> tuple[int, int, int, int]:
+        """Any window inside the image, or one that surrounds one of the places, flat indices of pixels."""
+        limits = [(min(0, room), max(0, room)) for room in (shape[0] - size[0], shape[1] - size[1])]
+        if len(places):
+            place = divmod(int(self.random_generator.choice(places)), shape[1])
+            limits = [(max(a, x - n + 1), min(b, x)) for (a, b), x, n in zip(limits, place, size, strict=True)]
+        top, left = (int(self.random_generator.integers(low, high, endpoint=True)) for low, high in limits)
+        return top, left, size[0], size[1]
 
     def apply(self, img: Array, window: tuple[int, int, int, int], **params: Any) -> Array:
         """Cut the image out; down to half size, linear sampling still sees every pixel."""
@@ -93,11 +120,9 @@ class RandomScaleCrop(A.DualTransform):
 
     def apply_to_mask(self, mask: Array, window: tuple[int, int, int, int], **params: Any) -> Array:
         """Cut the label out, by the nearest pixel."""
-        return self._cut(mask, window, cv2.INTER_NEAREST_EXACT, IGNORE)
+        return self._cut(mask, window, cv2.INTER_NEAREST_EXACT, (IGNORE,))
 
-    def _cut(
-        self, array: Array, window: tuple[int, int, int, int], interpolation: int, fill: int | tuple[int, ...]
-    ) -> Array:
+    def _cut(self, array: Array, window: tuple[int, int, int, int], interpolation: int, fill: tuple[int, ...]) -> Array:
         part = _inside(array, *window)
         zooms = self.crop[0] / window[2], self.crop[1] / window[3]
         rows, columns = (max(1, round(side * zoom)) for side, zoom in zip(part.shape[:2], zooms, strict=True))
@@ -106,19 +131,29 @@ class RandomScaleCrop(A.DualTransform):
             return part
         top, left = (round(max(0, -start) * zoom) for start, zoom in zip(window[:2], zooms, strict=True))
         top, left = min(top, self.crop[0] - rows), min(left, self.crop[1] - columns)  # rounded up twice
-        canvas = np.full((*self.crop, *array.shape[2:]), fill, dtype=np.uint8)
-        canvas[top : top + rows, left : left + columns] = part
-        return canvas
+        bottom, right = self.crop[0] - rows - top, self.crop[1] - columns - left
+        padded = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT, value=fill)
+        return np.asarray(padded, dtype=np.uint8)
 
 
 def _inside(array: Array, top: int, left: int, height: int, width: int) -> Array:
     return array[max(0, top) : top + height, max(0, left) : left + width]
 
 
-def largest_class_share(label: npt.NDArray[np.uint8]) -> float:
-    """Share of the most frequent class among labelled pixels, from every fourth row and column; 1 if none."""
-    counts = np.bincount(label[::4, ::4].ravel(), minlength=IGNORE + 1)[:IGNORE]
-    return float(counts.max() / counts.sum()) if counts.any() else 1.0
+def coarse_counts(coarse: Array, window: tuple[int, int, int, int]) -> npt.NDArray[np.int64]:
+    """Pixels of each value, (256,), that a window shows of every STEP-th row and column of a label."""
+    top, left, height, width = window
+    rows, columns = (
+        slice(max(0, -(-start // STEP)), -(-(start + length) // STEP))
+        for start, length in ((top, height), (left, width))
+    )
+    return np.bincount(coarse[rows, columns].ravel(), minlength=IGNORE + 1)
+
+
+def largest_share(counts: npt.NDArray[np.int64]) -> float:
+    """Share of the most frequent class among labelled pixels, by (256,) counts; 1 if none is labelled."""
+    labelled = counts[:IGNORE]
+    return float(labelled.max() / labelled.sum()) if labelled.any() else 1.0
 
 
 class Augment:
@@ -127,31 +162,31 @@ class Augment:
     Args:
         crop: (height, width) of the result.
         augmentation: how samples are varied.
+        focus_pixels: see `RandomScaleCrop`.
     """
 
-    def __init__(self, crop: tuple[int, int], augmentation: Augmentation) -> None:
-        strength = augmentation.jitter_strength
-        span = (max(0.0, 1 - strength), 1 + strength)
+    def __init__(self, crop: tuple[int, int], augmentation: Augmentation, focus_pixels: int = 0) -> None:
         self.compose = A.Compose(
             [
-                RandomScaleCrop(crop, augmentation.scale, augmentation.max_class_share),
+                RandomScaleCrop(crop, augmentation.scale, augmentation.max_class_share, focus_pixels),
                 A.HorizontalFlip(p=augmentation.flip),
-                A.ColorJitter(span, span, span, (-strength / 4, strength / 4), p=augmentation.jitter),
+                ColourJitter(augmentation.jitter_strength, p=augmentation.jitter),
                 A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.3), p=augmentation.blur),
             ]
         )
 
-    def __call__(self, sample: Sample, entropy: tuple[int, ...]) -> Sample:
+    def __call__(self, sample: Sample, entropy: tuple[int, ...], focus: int | None = None) -> Sample:
         """Augment a sample.
 
         Args:
             sample: image (H, W, 3), label (H, W), any size.
             entropy: non-negative integers; equal ones give equal results, whatever was drawn before.
+            focus: train id that the crop should show.
 
         Returns:
             The sample with image (*crop, 3) and label (*crop).
         """
         rng = np.random.default_rng(entropy)
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        varied = self.compose(image=sample["image"], mask=sample["label"])
+        varied = self.compose(image=sample["image"], mask=sample["label"], focus=focus)
         return {**sample, "image": varied["image"], "label": varied["mask"]}

@@ -30,6 +30,7 @@ class Split:
         name: The domain's.
         role: ``train`` or ``eval``.
         domain: As the config writes it.
+        protocol: How it is scored.
         images: Number of pairs that a run reads; None where it does not open.
         findings: The lines to be said.
         pixels: (256,) pixels of each train id in the samples.
@@ -41,6 +42,7 @@ class Split:
     name: str
     role: Literal["train", "eval"]
     domain: Domain
+    protocol: str
     images: int | None = None
     findings: list[Finding] = field(default_factory=list)
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
@@ -60,10 +62,10 @@ class Split:
 def splits(data: DomainDataModule) -> Iterator[Split]:
     """Go through the splits of a run: of a source the one to train on and the one to score on, then the unseen."""
     for name, domain in data.sources.items():
-        yield Split("sources", name, "train", domain)
-        yield Split("sources", name, "eval", domain)
+        yield Split("sources", name, "train", domain, data.protocols[name])
+        yield Split("sources", name, "eval", domain, data.protocols[name])
     for name, domain in data.unseen.items():
-        yield Split("unseen", name, "eval", domain)
+        yield Split("unseen", name, "eval", domain, data.protocols[name])
 
 
 def open_split(split: Split, bad: Level) -> Dataset[Sample] | None:
@@ -77,7 +79,7 @@ def open_split(split: Split, bad: Level) -> Dataset[Sample] | None:
         The data set, without such files; None where it does not open, or is empty.
     """
     try:
-        dataset, _ = split.domain.open(split.name, split.role, on_bad_sample="skip")  # and list all there are
+        dataset, _ = split.domain.open(split.name, split.role, split.protocol, "skip")  # and list all there are
     except Exception as error:  # whatever it is, the other domains are still to be looked at
         split.add("error", f"{fault(error)} (settings: {split.option})")
         return None

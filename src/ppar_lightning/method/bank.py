@@ -42,10 +42,12 @@ def feature_sums(features: Tensor, weight: Tensor, one_hot: Tensor) -> Tensor:
     """Return (K, D + 1): S_k = sum w_n m_n z_n and C_k = sum w_n m_n of each class in this rank's batch.
 
     Args:
-        features: (B, n, D) unit vectors.
+        features: (B, n, D), of any norm; z_n is the unit vector along them.
         weight: (B, n), w_n m_n.
         one_hot: (B, n, K).
     """
     share = (one_hot * weight.unsqueeze(-1)).detach().flatten(0, 1)
-    total = share.T @ features.detach().flatten(0, 1)  # not an einsum, which would copy the features
+    flat = features.detach().flatten(0, 1)
+    norm = torch.linalg.vector_norm(flat, dim=-1, keepdim=True).clamp_min(1e-12)
+    total = (share / norm).T @ flat  # not an einsum, which would copy the features
     return torch.cat([total, share.sum(dim=0).unsqueeze(1)], dim=1)

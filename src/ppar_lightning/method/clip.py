@@ -103,27 +103,27 @@ class FrozenImageTower(nn.Module):
         pixels = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
         pixels = ((pixels - self.mean) / self.std).to(self.tower.dtype)
         output = self.tower(pixel_values=pixels, interpolate_pos_encoding=True, output_hidden_states=True)
-        dense = self._value_path(output.hidden_states[-2][:, 1:])
+        dense = self.tower.visual_projection(value_path(self.tower.vision_model, output.hidden_states[-2][:, 1:]))
         return VisualContext(output.image_embeds, dense, (size[0] // self.patch, size[1] // self.patch))
 
-    def _value_path(self, hidden: Tensor) -> Tensor:
-        """Run the last block with every position attending to itself alone, so that a patch keeps its own content.
 
-        This is the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071): value and output projection in
-        place of the attention, then the block's MLP, norm and projection as usual.
+def value_path(tower: Any, hidden: Tensor) -> Tensor:
+    """Run the last block with every position attending to itself alone, so that a patch keeps its own content.
 
-        Args:
-            hidden: (B, N, C), input of the last block.
+    This is the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071): value and output projection in place of
+    the attention, then the block's MLP and the norm as usual; the projection into the joint space comes after it.
 
-        Returns:
-            (B, N, D).
-        """
-        model = self.tower.vision_model
-        block = model.encoder.layers[-1]
-        attention = block.self_attn
-        hidden = hidden + attention.out_proj(attention.v_proj(block.layer_norm1(hidden)))
-        hidden = hidden + block.mlp(block.layer_norm2(hidden))
-        return self.tower.visual_projection(model.post_layernorm(hidden))
+    Args:
+        tower: ``vision_model`` of a CLIP.
+        hidden: (B, N, C), input of the last block.
+
+    Returns:
+        (B, N, C).
+    """
+    block = tower.encoder.layers[-1]
+    attention = block.self_attn
+    hidden = hidden + attention.out_proj(attention.v_proj(block.layer_norm1(hidden)))
+    return tower.post_layernorm(hidden + block.mlp(block.layer_norm2(hidden)))
 
 
 def _load_tower(loader: Any, clip: str, part: str) -> Any:

@@ -43,8 +43,8 @@ class Losses(NamedTuple):
 class Embedded(NamedTuple):
     """Features in the joint space, with the labels of their grid."""
 
-    z: Tensor
-    """(B, n, D) unit vectors, fp32."""
+    features: Tensor
+    """(B, n, D), fp32, of any norm: only their directions count."""
     grid: tuple[int, int]
     labels: GridLabels
     one_hot: Tensor
@@ -126,13 +126,13 @@ class PPAR(nn.Module):
             return self._losses(output, label, embedded, context, self.stage(u))
 
     def _embed(self, output: SegmenterOutput, image: Tensor, label: Tensor) -> tuple[Embedded, VisualContext]:
-        """Bring features and visual context into the joint space; cosines are fp32 from here on."""
+        """Bring features and visual context into the joint space; all is fp32 from here on."""
         embedding = self.embed(self._features(output))
         context = self.clip(image) if self.clip is not None else _own_context(embedding)
         grid = (embedding.shape[-2], embedding.shape[-1])
         labels = grid_labels(label, grid, self.num_classes)
-        z = F.normalize(embedding.flatten(2).transpose(1, 2).float().contiguous(), dim=-1)
-        return Embedded(z, grid, labels, labels.one_hot(self.num_classes)), context
+        features = embedding.flatten(2).transpose(1, 2).float().contiguous()
+        return Embedded(features, grid, labels, labels.one_hot(self.num_classes)), context
 
     def _features(self, output: SegmenterOutput) -> Tensor:
         """Take the feature map to align, (B, C, h, w), no finer than ``min_stride``."""
@@ -173,7 +173,7 @@ class PPAR(nn.Module):
         anchors = F.normalize(
             vtp * self.prototypes.bank + otp * self.prototypes.otp + naive * self.visual_bank.bank, dim=-1
         )
-        margin = reweighting.margins(alignment.cosines(embedded.z, anchors), embedded.labels.label)
+        margin = reweighting.margins(alignment.cosines(embedded.features, anchors), embedded.labels.label)
         return reweighting.pool_margins(margin, embedded.one_hot, self.options.reweighting)
 
     @torch.no_grad()
@@ -193,7 +193,9 @@ class PPAR(nn.Module):
         anchors = (self.prototypes.bank, self.prototypes.otp, self.visual_bank.bank)
         parts = [
             share
-            * alignment.alignment_nll(alignment.cosines(embedded.z, anchor), embedded.labels.label, self.options.tau)
+            * alignment.alignment_nll(
+                alignment.cosines(embedded.features, anchor), embedded.labels.label, self.options.tau
+            )
             for share, anchor in zip(shares, anchors, strict=True)
             if share > 0
         ]
@@ -208,7 +210,7 @@ class PPAR(nn.Module):
         self.pending += torch.cat(
             [
                 prototypes.vtp_sums(vtp, embedded.labels.present),
-                bank.feature_sums(embedded.z, weights.w * embedded.labels.purity, embedded.one_hot),
+                bank.feature_sums(embedded.features, weights.w * embedded.labels.purity, embedded.one_hot),
                 reweighting.margin_sums(margin, embedded.one_hot),
             ],
             dim=1,
@@ -232,7 +234,11 @@ class PPAR(nn.Module):
         w = torch.where(counted, weights.w, torch.ones_like(weights.w))
 
         def distance(anchors: Tensor) -> Tensor:
-            own = alignment.cosines(embedded.z, anchors).gather(-1, embedded.labels.label.unsqueeze(-1)).squeeze(-1)
+            own = (
+                alignment.cosines(embedded.features, anchors)
+                .gather(-1, embedded.labels.label.unsqueeze(-1))
+                .squeeze(-1)
+            )
             return ((2 - 2 * own).clamp_min(0).sqrt() * counted).sum() / number
 
         return {

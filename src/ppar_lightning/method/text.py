@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,15 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ppar_lightning.cache import cache_folder, save_array
 from ppar_lightning.method.clip import embed_texts
 from ppar_lightning.method.options import PPAROptions, Prompts
 from ppar_lightning.method.prompts import sentences
 from ppar_lightning.segmenter.pretrained import revision
-
-
-def cache_folder() -> Path:
-    """Folder of cached prototypes: ``$PPAR_CACHE``, else ``~/.cache/ppar_lightning``."""
-    return Path(os.environ.get("PPAR_CACHE", Path.home() / ".cache" / "ppar_lightning"))
 
 
 def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
@@ -85,12 +80,8 @@ def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -
 
 
 def _write(path: Path, clip: str, texts: list[list[str]]) -> None:
-    """Embed the sentences and write their unit sums, whole or not at all, as several ranks may do at once."""
+    """Embed the sentences and write their unit sums."""
     embeddings = embed_texts(clip, [text for group in texts for text in group])
     groups = embeddings.split([len(group) for group in texts])
     prototypes = F.normalize(torch.stack([group.sum(dim=0) for group in groups]), dim=-1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with partial.open("wb") as file:
-        np.save(file, prototypes.numpy())
-    partial.replace(path)
+    save_array(path, prototypes.numpy())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, CLIPVisionModel
 from transformers.modeling_outputs import BackboneOutput
 
+from ppar_lightning.segmenter import efficientnet_lite as efficientnet_lite  # registers itself with transformers
 from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation
 
 CLIP = "clip_vision_model"

@@ -1,4 +1,4 @@
-"""Decoders: DeepLabV3+ for hierarchical backbones, a simple feature pyramid for plain ViTs, FCN as auxiliary head."""
+"""Decoders: DeepLabV3+ and FPN for hierarchical backbones, a simple pyramid for plain ViTs, an auxiliary FCN."""
 
 import math
 from collections.abc import Sequence
@@ -60,6 +60,32 @@ class DeepLabV3Plus(nn.Module):
         low_level = self.low_level(maps[0])
         context = resize(self.aspp(maps[-1]), low_level.shape[2:])
         return self.decoder(torch.cat([context, low_level], dim=1))
+
+
+class FPN(nn.Module):
+    """Feature pyramid (arXiv 1612.03144) whose levels, refined from coarse to fine, are summed at the finest."""
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        """Build the head.
+
+        Args:
+            in_channels: Of the maps, fine to coarse.
+            channels: Of every level.
+        """
+        super().__init__()
+        self.lateral = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in in_channels])
+        self.smooth = nn.ModuleList([conv(channels, channels, 3) for _ in in_channels])
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Decode maps, fine to coarse, to (B, C, h, w) of the finest."""
+        merged = self.lateral[-1](maps[-1])
+        levels = [merged]
+        for lateral, finer in zip(reversed(self.lateral[:-1]), reversed(maps[:-1]), strict=True):
+            merged = lateral(finer) + resize(merged, finer.shape[2:])
+            levels.append(merged)
+        size = maps[0].shape[2:]
+        smoothed = [resize(smooth(level), size) for smooth, level in zip(self.smooth, levels, strict=True)]
+        return torch.stack(smoothed).sum(dim=0)
 
 
 class FCN(nn.Sequential):

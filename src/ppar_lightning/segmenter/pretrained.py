@@ -15,8 +15,14 @@ IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 Colour = tuple[float, float, float]
 
-SHIPPED = {"tinyclip": tinyclip.PATH, "resnet_small": Path(__file__).parent / "resnet_small"}
-"""Models of the package; ``resnet_small``, a ResNet-18 of half the width, is a config without weights."""
+_HERE = Path(__file__).parent
+SHIPPED = {
+    "tinyclip": tinyclip.PATH,
+    "resnet_small": _HERE / "resnet_small",
+    "efficientnet_lite0": _HERE / "efficientnet_lite0",
+}
+"""Models of the package; ``resnet_small``, a ResNet-18 of half the width, is a config without weights, and those of
+``efficientnet_lite0`` are an extra."""
 
 
 def resolve(name: str) -> str:

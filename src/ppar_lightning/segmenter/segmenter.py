@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ppar_lightning.segmenter.backbones import Backbone
-from ppar_lightning.segmenter.heads import FCN, DeepLabV3Plus, Pyramid, resize
+from ppar_lightning.segmenter.heads import FCN, FPN, DeepLabV3Plus, Pyramid, resize
 
 
 class SegmenterOutput(NamedTuple):
@@ -43,7 +43,7 @@ class Segmenter(nn.Module):
     def __init__(
         self,
         backbone: str = "tinyclip",
-        head: Literal["deeplabv3plus", "pyramid"] = "pyramid",
+        head: Literal["deeplabv3plus", "fpn", "pyramid"] = "pyramid",
         num_classes: int = 19,
         pretrained: bool = True,
         freeze_stages: int = 0,
@@ -55,13 +55,14 @@ class Segmenter(nn.Module):
 
         Args:
             backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
-            head: ``deeplabv3plus`` for hierarchical backbones (ResNet, ConvNeXt, Swin), ``pyramid`` for plain ViTs.
+            head: ``deeplabv3plus`` or ``fpn`` for hierarchical backbones (ResNet, ConvNeXt, Swin, EfficientNet-Lite),
+                ``pyramid`` for plain ViTs.
             num_classes: K.
             pretrained: Load the backbone's weights; otherwise read its config alone.
             freeze_stages: Hold the stem and this many stages (blocks of a plain ViT), norms in eval mode; 0: none.
             output_stride: Of the last map. A ResNet is dilated to it, None meaning 16; others keep their own.
             decoder_channels: C_d.
-            auxiliary: Train an FCN head on the last stage but one, with DeepLabV3+; the pyramid has none.
+            auxiliary: Train an FCN head on the last stage but one, with DeepLabV3+ alone.
 
         Raises:
             OSError: If the backbone is neither on this machine nor to be fetched.
@@ -69,7 +70,7 @@ class Segmenter(nn.Module):
         """
         super().__init__()
         auxiliary = auxiliary and head == "deeplabv3plus"
-        stages = (-1,) if head == "pyramid" else (1, -2, -1) if auxiliary else (1, -1)
+        stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, (1, -2, -1) if auxiliary else (1, -1))
         self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride)
         channels, stride = self.backbone.channels, self.backbone.stride
         if self.backbone.plain != (head == "pyramid"):
@@ -78,6 +79,8 @@ class Segmenter(nn.Module):
         self.head: nn.Module
         if head == "pyramid":
             self.head = Pyramid(channels[-1], decoder_channels, stride)
+        elif head == "fpn":
+            self.head = FPN(channels, decoder_channels)
         else:
             self.head = DeepLabV3Plus((channels[0], channels[-1]), decoder_channels, stride)
         self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)

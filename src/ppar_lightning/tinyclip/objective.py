@@ -5,6 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel
 
+from ppar_lightning.method.clip import value_path
+
 
 def embed_images(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Embed images of any size.
@@ -14,15 +16,11 @@ def embed_images(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
         pixels: (B, 3, H, W), normalised.
 
     Returns:
-        (B, D) of the images and (B, N, D) of their N patches by MaskCLIP's value path (the last block without its
-        attention, arXiv 2112.01071), both of unit length.
+        (B, D) of the images and (B, N, D) of their N patches by `value_path`, both of unit length.
     """
     tower = model.vision_model
     output = tower(pixel_values=pixels, interpolate_pos_encoding=True, output_hidden_states=True)
-    block, patches = tower.encoder.layers[-1], output.hidden_states[-2][:, 1:]
-    patches = patches + block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(patches)))
-    patches = patches + block.mlp(block.layer_norm2(patches))
-    dense = model.visual_projection(tower.post_layernorm(patches))
+    dense = model.visual_projection(value_path(tower, output.hidden_states[-2][:, 1:]))
     return F.normalize(model.visual_projection(output.pooler_output).float(), dim=-1), F.normalize(
         dense.float(), dim=-1
     )

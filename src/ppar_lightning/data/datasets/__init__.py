@@ -21,8 +21,6 @@ from ppar_lightning.data.procedural import DOMAINS
 
 DATASETS: Mapping[str, Callable[..., SegmentationDataset]] = {
     "gta": GTA5,
-    "synthia": SYNTHIA,
-    "urbansyn": UrbanSyn,
     "cityscapes": Cityscapes,
     "bdd100k": BDD100K,
     "mapillary": Mapillary,
@@ -35,6 +33,8 @@ DATASETS: Mapping[str, Callable[..., SegmentationDataset]] = {
     "dark_zurich": DarkZurich,
     "kitti": KITTI,
     "camvid": CamVid,
+    "synthia": SYNTHIA,
+    "urbansyn": UrbanSyn,
     "folder": Folder,
     **{style: partial(ProceduralStreets, style=style) for style in DOMAINS},
 }

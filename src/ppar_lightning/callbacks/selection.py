@@ -1,0 +1,31 @@
+"""The guard against choosing checkpoints by the domains that the run is to be judged on."""
+
+import lightning as L
+
+
+def monitored_targets(trainer: L.Trainer) -> list[str]:
+    """Metrics of unseen domains that a callback monitors, such as a ModelCheckpoint's or an EarlyStopping's."""
+    unseen = {"unseen", *trainer.datamodule.unseen_names}  # type: ignore[attr-defined]
+    monitors = (getattr(callback, "monitor", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return sorted({monitor for monitor in monitors if monitor and unseen & set(monitor.split("/"))})
+
+
+class TargetSelectionGuard(L.Callback):
+    """Refuse a run whose checkpoints would be selected on an unseen domain, unless that is allowed by name."""
+
+    def __init__(self, allow: bool = False) -> None:
+        """Set whether it is allowed; the report of the run says so then."""
+        self.allow = allow
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Look at what the callbacks monitor.
+
+        Raises:
+            ValueError: An unseen domain is monitored.
+        """
+        targets = monitored_targets(trainer)
+        if targets and not self.allow:
+            raise ValueError(
+                f"{', '.join(targets)} is monitored, but unseen domains must not choose the checkpoint: monitor a "
+                "source domain, or set allow_target_selection: true, which the report will say"
+            )

@@ -1,0 +1,172 @@
+"""Evaluation protocols by name: at what size a data set is scored, with which window, by which table of ids.
+
+Numbers of different protocols are not comparable. Each published one is written down as its repository does it; a data
+set that it says nothing of is scored at its own size. Labels keep their size unless a view says so.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.data.dataset import Sample
+from ppar_lightning.data.decoding import Array, resize
+
+View = Callable[[Array, Array], tuple[Array, Array]]
+"""Image (H, W, 3) and label (H', W') into what the segmenter sees and what it is scored against."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square window that is moved over the image, its logits averaged where it overlaps.
+
+    Attributes:
+        size: side in pixels.
+        stride: step in pixels.
+
+    Raises:
+        ValueError: the stride would leave pixels out.
+    """
+
+    size: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.stride <= self.size:
+            raise ValueError(f"window size {self.size}, stride {self.stride}: give a stride from 1 to the size")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How domains are scored.
+
+    Attributes:
+        summary: what it does, in one line.
+        window: of the inference; None takes the image whole.
+        views: name of a data set -> its view; others are scored as they are.
+        options: name of a data set -> options it is opened with, where the config gives none.
+    """
+
+    summary: str
+    window: Window | None = None
+    views: Mapping[str, View] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def native(image: Array, label: Array) -> tuple[Array, Array]:
+    """Leave both as they are."""
+    return image, label
+
+
+def fit(image: Array, label: Array, long: int, short: int) -> tuple[Array, Array]:
+    """Resize the image, ratio kept, to the largest size with sides of at most `long` and `short`; keep the label."""
+    sides = image.shape[:2]
+    scale = min(long / max(sides), short / min(sides))
+    height, width = (int(side * scale + 0.5) for side in sides)
+    return resize(image, (height, width), cv2.INTER_LINEAR), label
+
+
+def halve(image: Array, label: Array) -> tuple[Array, Array]:
+    """Resize image and label to half their size."""
+    size = (image.shape[0] // 2, image.shape[1] // 2)
+    return resize(image, size, cv2.INTER_LINEAR), resize(label, size, cv2.INTER_NEAREST)
+
+
+def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, Array]:
+    """Resize image and label to a height, then crop or pad them to a square about their centre.
+
+    Args:
+        image: (H, W, 3).
+        label: (H, W).
+        side: of the square.
+        exact: pad and place as RobustNet's evaluation does. There a narrow image is padded by the missing width on
+            either side, and the square is cut where it would lie in the image before padding: half the missing width
+            at the right border of the image is lost, and all that is added counts as class 0, road.
+    """
+    width = int(image.shape[1] / image.shape[0] * side)
+    image = np.asarray(Image.fromarray(image).resize((width, side), Image.Resampling.BICUBIC))
+    label = np.asarray(Image.fromarray(label).resize((width, side), Image.Resampling.NEAREST))
+    offset = round((width - side) / 2)  # of the square in the image; negative in a narrow one
+    left = max(0, -offset) + (max(0, side - width) if exact else 0)
+    kept = slice(max(0, offset), max(0, offset) + max(0, side - left))
+    canvas = np.zeros((side, side, 3), np.uint8)
+    target = np.full((side, side), 0 if exact else IGNORE, np.uint8)
+    columns = slice(left, left + image[:, kept].shape[1])
+    canvas[:, columns], target[:, columns] = image[:, kept], label[:, kept]
+    return canvas, target
+
+
+_ROBUSTNET_IDS = {"mapillary": {"mapping": "robustnet"}}
+_REIN_IDS = {"mapillary": {"mapping": "rein"}}
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "full": Protocol("every image and label at its own size; whole image, or the window that data.window gives"),
+    "robustnet": Protocol(
+        "whole image at its own size; Mapillary at height 1536, cropped or padded with ignore to 1536x1536, centred",
+        views={"mapillary": partial(square, side=1536, exact=False)},
+        options=_ROBUSTNET_IDS,
+    ),
+    "robustnet_exact": Protocol(
+        "as robustnet, but Mapillary padded with road and misplaced, as in its repository: for its tables alone",
+        views={"mapillary": partial(square, side=1536, exact=True)},
+        options=_ROBUSTNET_IDS,
+    ),
+    "rein": Protocol(
+        "window 512, stride 341; Cityscapes at 1024x512, Mapillary and its labels halved, Rein's Mapillary ids",
+        Window(512, 341),
+        {"cityscapes": partial(fit, long=1024, short=512), "mapillary": halve},
+        _REIN_IDS,
+    ),
+    "soma": Protocol(
+        "window 512, stride 341 (the stride is Rein's); every image at its own size, Rein's Mapillary ids",
+        Window(512, 341),
+        options=_REIN_IDS,
+    ),
+    "tqdm": Protocol(
+        "window 512, stride 341; Mapillary images within 2048x1024, RobustNet's Mapillary ids",
+        Window(512, 341),
+        {"mapillary": partial(fit, long=2048, short=1024)},
+        _ROBUSTNET_IDS,
+    ),
+}
+"""Name -> protocol."""
+
+
+def find_protocol(name: str) -> Protocol:
+    """Look a protocol up.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+class ViewedDataset(Dataset[Sample]):
+    """A data set as a protocol shows it.
+
+    Args:
+        dataset: what is shown.
+        view: of the protocol.
+    """
+
+    def __init__(self, dataset: Dataset[Sample], view: View) -> None:
+        self.dataset = dataset
+        self.view = view
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read a sample and show it; image and label may differ in size."""
+        sample = self.dataset[index]
+        image, label = self.view(sample["image"], sample["label"])
+        return {**sample, "image": image, "label": label}

