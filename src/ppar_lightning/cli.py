@@ -2,9 +2,9 @@
 
 ppar fit --config configs/demo.yaml
 ppar test --config runs/demo/config.yaml
+ppar doctor --config configs/demo.yaml
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
 from ppar_lightning.callbacks.skipped import SkippedSamples
 from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
 from ppar_lightning.parser import OneLineParser, leave
@@ -31,8 +32,8 @@ class PPARCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Offer ``fit``, ``validate`` and ``test``."""
-        return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate", "test")}
+        """Offer ``fit``, ``validate``, ``test`` and ``doctor``."""
+        return {name: LightningCLI.subcommands().get(name, set()) for name in ("fit", "validate", "test", "doctor")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
@@ -47,8 +48,10 @@ class PPARCLI(LightningCLI):
             parser.link_arguments("seed_everything", name)
 
     def before_instantiate_classes(self) -> None:
-        """Find the last checkpoint, which is evaluated unless another is named."""
+        """Find the last checkpoint, which is evaluated unless another is named; the doctor builds nothing."""
         config = self.config[self.subcommand]
+        if self.subcommand == "doctor":
+            examine(config)
         stay_offline_without_account(config.trainer.logger)
         if self.subcommand != "fit" and config.ckpt_path in (None, "last"):
             config.ckpt_path = f"{config.trainer.default_root_dir}/checkpoints/last.ckpt"
@@ -72,11 +75,10 @@ def main(args: ArgsType = None) -> None:
     quieten()
     scores = DomainScores()
     callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
-    options: dict[str, Any] = {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
-    options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
+    defaults = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
+    options: dict[str, Any] = {"trainer_class": DoctorTrainer, "trainer_defaults": defaults}
+    options |= {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     try:
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (ImportError, OSError, ValueError, MisconfigurationException) as error:
-        if "PPAR_TRACEBACK" in os.environ:
-            raise
         leave(error)

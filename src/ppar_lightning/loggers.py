@@ -17,12 +17,12 @@ def default_logger(folder: str, command: str) -> CSVLogger:
 
 def stay_offline_without_account(logger: Any) -> None:
     """Set W&B to offline, and say so, if a logger's config names it and this machine has no account."""
-    if "WandbLogger" in str(logger) and "WANDB_MODE" not in os.environ and not _has_account():
+    if "WandbLogger" in str(logger) and "WANDB_MODE" not in os.environ and not has_account():
         os.environ["WANDB_MODE"] = "offline"
         print("W&B: no account on this machine, logging offline; `wandb sync` uploads the run later")
 
 
-def _has_account() -> bool:
+def has_account() -> bool:
     """Look for a key where `wandb login` leaves it; W&B itself would cache the mode before it can be set."""
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:

@@ -1,5 +1,6 @@
 """Errors of the command line in one line, which names the thing and the remedy."""
 
+import os
 import sys
 from typing import NoReturn
 
@@ -21,7 +22,12 @@ def leave(error: object, status: int = 1) -> NoReturn:
         error: An exception or a message; of several lines (an error in a worker process carries its traceback, a
             parser's error the path of keys that led to it) the headings are dropped and the rest is joined.
         status: Exit status.
+
+    Raises:
+        The exception itself, where ``PPAR_TRACEBACK`` is set.
     """
+    if isinstance(error, Exception) and "PPAR_TRACEBACK" in os.environ:
+        raise error
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     if any(line.startswith("Traceback") or "Original Traceback" in line for line in lines):
         lines = [lines[-1].partition(": ")[2] or lines[-1]]

