@@ -13,13 +13,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
+from ppar_lightning.callbacks import default_callbacks
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
-from ppar_lightning.callbacks.report import TestReport
-from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
-from ppar_lightning.callbacks.skipped import SkippedSamples
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
@@ -73,9 +70,7 @@ class PPARCLI(LightningCLI):
 def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
     quieten()
-    scores = DomainScores()
-    callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
-    defaults = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
+    defaults = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
     options: dict[str, Any] = {"trainer_class": DoctorTrainer, "trainer_defaults": defaults}
     options |= {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     try:

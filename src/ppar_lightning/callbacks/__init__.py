@@ -1,1 +1,14 @@
 """Callbacks: scores by domain, the report, pictures and prototype diagnostics, each with any logger or none."""
+
+from lightning import Callback
+
+from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
+from ppar_lightning.callbacks.report import TestReport
+from ppar_lightning.callbacks.scores import DomainScores
+from ppar_lightning.callbacks.skipped import SkippedSamples
+
+
+def default_callbacks() -> list[Callback]:
+    """Callbacks of every run, in the order in which they act."""
+    scores = DomainScores()
+    return [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
