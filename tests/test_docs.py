@@ -1,4 +1,4 @@
-"""docs/datasets.md: its commands, its numbers, and the data set it adds."""
+"""docs/datasets.md: its commands, its numbers, and the data set it adds; docs/protocols.md: its table and commands."""
 
 import re
 import shlex
@@ -12,6 +12,7 @@ import yaml
 from ppar_lightning.cli import main
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "datasets.md").read_text()
@@ -25,7 +26,7 @@ def test_the_options_of_a_command_are_accepted(command, monkeypatch, capsys):
     assert (program, subcommand) == ("ppar", "doctor")
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match="0"):
-        main(["fit", *words, "--print_config"])  # the same options
+        main(["doctor", *words, "--print_config"])
     data = yaml.safe_load(capsys.readouterr().out)["data"]
     assert all(domain["dataset"] or name in DATASETS for name, domain in (data["sources"] | data["unseen"]).items())
 
@@ -66,3 +67,21 @@ def test_the_data_set_that_is_added_works(tmp_path, monkeypatch):
     assert scored == (0, 1, 2, 10, 13)
     assert [train[index]["name"] for index in range(len(train))] == ["mole", "quay"]
     np.testing.assert_array_equal(train[0]["label"], trees.stripes([255, 0, 1, 2, 10, 13]))
+
+
+PROTOCOL_TEXT = (ROOT / "docs" / "protocols.md").read_text()
+
+
+def test_the_table_of_protocols_is_the_code():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PROTOCOL_TEXT, flags=re.MULTILINE))
+    assert rows == {name: protocol.summary for name, protocol in PROTOCOLS.items()}
+
+
+@pytest.mark.parametrize("command", re.findall(r"^ppar test .*$", PROTOCOL_TEXT, flags=re.MULTILINE))
+def test_a_protocol_can_be_chosen_by_the_command(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    words = [word.replace("runs/gta/config.yaml", "configs/gta.yaml") for word in shlex.split(command)]
+    with pytest.raises(SystemExit, match="0"):
+        main([*words[1:], "--print_config"])
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert {data["protocol"], data["unseen"]["mapillary"]["protocol"]} & {"robustnet_exact", "rein", "full"}
