@@ -14,7 +14,7 @@ from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.skipped import SkippedSamples, append
 from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.data.dataset import FolderDataset, Skipped
+from ppar_lightning.data.dataset import Skipped
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.order import Sampling
 
@@ -176,18 +176,26 @@ def test_nothing_skipped_is_said_by_an_empty_list(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_never_comes_to_be_drawn_is_listed_too(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(FolderDataset, "unpaired", ["x.png has no label"], raising=False)
+def test_what_never_comes_to_be_drawn_is_listed_too(data, tmp_path):
+    (tmp_path / "c/gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png").unlink()
+    (tmp_path / "b/images/10k/train/00000005-train.jpg").unlink()
     label = next((tmp_path / "b").glob("labels/sem_seg/masks/train/00000002-train.png"))
     cut(label)
     datamodule = data(sampling=Sampling("rare_class", min_pixels=20))
     run(tmp_path / "run", datamodule, "fit")
     rows = listed(tmp_path / "run")
-    assert {(row["domain"], row["message"]) for row in rows} >= {
-        ("cityscapes", "x.png has no label"),
-        ("bdd100k", "x.png has no label"),
+    lonely = {(row["domain"], row["message"].rpartition("/")[2]) for row in rows if "has no" in row["message"]}
+    assert lonely == {
+        ("cityscapes", "aachen_000001_000019_leftImg8bit.png has no label"),
+        ("bdd100k", "00000005-train.png has no image"),
     }
     assert [row["stage"] for row in rows if row["name"] == "00000002-train"] == ["train"]
+    with pytest.raises(FileNotFoundError, match="aachen_000001_000019_leftImg8bit.png has no label"):
+        data(on_bad_sample="raise").setup("fit")
+
+
+def test_a_label_that_cannot_be_counted_is_an_error_by_default(data, tmp_path):
+    cut(tmp_path / "b/labels/sem_seg/masks/train/00000002-train.png")
     with pytest.raises(ValueError, match="00000002-train.png: damaged label file"):
         data(sampling=Sampling("rare_class", min_pixels=20), on_bad_sample="raise").setup("fit")
 
