@@ -14,6 +14,7 @@ from ppar_lightning.data.loading import Batch
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
+from ppar_lightning.method.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
 
@@ -25,6 +26,7 @@ class PPARModule(L.LightningModule):
         self,
         segmenter: Segmenter,
         ppar: PPAROptions = PPAROptions(),  # noqa: B008
+        isw: ISWOptions = ISWOptions(),  # noqa: B008
         optimizer: OptimizerCallable = torch.optim.AdamW,
         backbone_lr: float = 0.1,
         warmup_steps: int = 0,
@@ -36,6 +38,7 @@ class PPARModule(L.LightningModule):
         Args:
             segmenter: The network that ships.
             ppar: Options of the method.
+            isw: Options of the whitening, a baseline alone or beside PPAR.
             optimizer: Optimiser of all parameters, with the learning rate of everything but the backbone.
             backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
             warmup_steps: Optimiser steps of linear warm-up.
@@ -46,6 +49,8 @@ class PPARModule(L.LightningModule):
         self.segmenter = segmenter
         self.options = ppar
         self.objective: PPAR | None = None
+        self.isw = isw
+        self.whitening: InstanceSelectiveWhitening | None = None
         self.optimizer = optimizer
         self.backbone_lr = backbone_lr
         self.warmup_steps = warmup_steps
@@ -60,12 +65,14 @@ class PPARModule(L.LightningModule):
             channels = self.segmenter.backbone_channels if backbone else self.segmenter.decoder_channels
             torch.manual_seed(self.seed)  # the same start whatever the strategy drew before
             self.objective = PPAR(self.options, channels, self.segmenter.num_classes)
+        if self.isw.enabled and stage == "fit" and self.whitening is None:
+            self.whitening = InstanceSelectiveWhitening(self.isw, self.segmenter.early_channels)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the prototype memory in the checkpoint where only the plain segmenter runs."""
-        if self.objective is None:
-            state = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith("objective.")}
+        """Leave what only training needs in the checkpoint where only the plain segmenter runs."""
+        absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith(absent)}
 
     @property
     def progress(self) -> float:
@@ -92,6 +99,10 @@ class PPARModule(L.LightningModule):
             losses = Losses(torch.stack(list(terms.values())).sum(), terms, {})
         else:
             losses = self.objective(output, image, label, self.progress)
+        if self.whitening is not None:
+            place = (self.seed, self.trainer.global_step)
+            isw = self.whitening(output.early, image, self.segmenter.early, self.progress, place)
+            losses = losses._replace(total=losses.total + isw, terms=losses.terms | {"isw": isw})
         size = len(image)
         self.log("train/loss", losses.total, prog_bar=True, sync_dist=True, batch_size=size)
         self.log_dict({f"train/loss/{k}": v for k, v in losses.terms.items()}, sync_dist=True, batch_size=size)

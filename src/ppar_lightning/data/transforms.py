@@ -14,6 +14,7 @@ from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.colour import ColourJitter
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.decoding import Array, resize
+from ppar_lightning.data.style import style_randomisation
 
 FILL = (124, 116, 104)
 """RGB of padded pixels: ImageNet's mean, zero after the usual normalisation."""
@@ -37,6 +38,7 @@ class Augmentation:
         jitter_strength: largest relative change of brightness, contrast and saturation; the hue turns by at most a
             quarter of it, 1 being the whole circle.
         blur: probability of a Gaussian blur with a deviation between 0.3 and 1.3 pixels.
+        style: probability of a style of its own, see `ppar_lightning.data.style`: a baseline of domain generalisation.
     """
 
     scale: tuple[float, float] = (0.5, 2.0)
@@ -45,6 +47,7 @@ class Augmentation:
     jitter: float = 0.8
     jitter_strength: float = 0.4
     blur: float = 0.5
+    style: float = 0.0
 
 
 DEFAULT_AUGMENTATION = Augmentation()
@@ -167,12 +170,14 @@ class Augment:
     """
 
     def __init__(self, crop: tuple[int, int], augmentation: Augmentation, focus_pixels: int = 0) -> None:
+        style = [style_randomisation(augmentation.style)] if augmentation.style > 0 else []  # else it takes a number
         self.compose = A.Compose(
             [
                 RandomScaleCrop(crop, augmentation.scale, augmentation.max_class_share, focus_pixels),
                 A.HorizontalFlip(p=augmentation.flip),
                 ColourJitter(augmentation.jitter_strength, p=augmentation.jitter),
                 A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.3), p=augmentation.blur),
+                *style,
             ]
         )
 

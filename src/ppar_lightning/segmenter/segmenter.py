@@ -6,6 +6,7 @@ label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
 
 from typing import Literal, NamedTuple, final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +28,8 @@ class SegmenterOutput(NamedTuple):
     """(B, C_b, h', w'), the backbone's last map, at its stride."""
     auxiliary: Tensor | None
     """(B, K, H, W), logits of the auxiliary head; None in eval mode or without one."""
+    early: tuple[Tensor, ...] = ()
+    """(B, C, h, w) each, the backbone's maps of the first stages; none of a plain ViT."""
 
 
 @final
@@ -38,6 +41,7 @@ class Segmenter(nn.Module):
         num_classes: K.
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
         backbone_channels: C_b of ``SegmenterOutput.backbone``.
+        early_channels: Of the maps in ``SegmenterOutput.early``.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Segmenter(nn.Module):
         output_stride: Literal[8, 16, 32] | None = None,
         decoder_channels: int = 256,
         auxiliary: bool = True,
+        early_stages: Literal[1, 2] = 1,
     ) -> None:
         """Build the network.
 
@@ -63,6 +68,7 @@ class Segmenter(nn.Module):
             output_stride: Of the last map. A ResNet is dilated to it, None meaning 16; others keep their own.
             decoder_channels: C_d.
             auxiliary: Train an FCN head on the last stage but one, with DeepLabV3+ alone.
+            early_stages: Of a hierarchy, whose maps ``SegmenterOutput.early`` shows; 2 are for a loss that reads both.
 
         Raises:
             OSError: If the backbone is neither on this machine nor to be fetched.
@@ -70,7 +76,9 @@ class Segmenter(nn.Module):
         """
         super().__init__()
         auxiliary = auxiliary and head == "deeplabv3plus"
-        stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, (1, -2, -1) if auxiliary else (1, -1))
+        last = (-2, -1) if auxiliary else (-1,)
+        first = tuple(range(1, early_stages + 1))
+        stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, first + last)
         self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride)
         channels, stride = self.backbone.channels, self.backbone.stride
         if self.backbone.plain != (head == "pyramid"):
@@ -88,6 +96,7 @@ class Segmenter(nn.Module):
         self.num_classes = num_classes
         self.decoder_channels = decoder_channels
         self.backbone_channels = channels[-1]
+        self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment RGB images (B, 3, H, W) in [0, 1], of any size, into logits (B, K, H, W)."""
@@ -96,8 +105,7 @@ class Segmenter(nn.Module):
     def outputs(self, image: Tensor) -> SegmenterOutput:
         """Segment RGB images (B, 3, H, W) in [0, 1], and keep the features on the way."""
         height, width = image.shape[2:]
-        stride = self.backbone.stride
-        padded = functional.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
+        padded = self._pad(image)
         maps = self.backbone(padded)
         decoder = self.head(maps)
 
@@ -105,4 +113,19 @@ class Segmenter(nn.Module):
             return resize(logits, padded.shape[2:])[..., :height, :width]
 
         auxiliary = at_input(self.auxiliary(maps[-2])) if self.auxiliary is not None and self.training else None
-        return SegmenterOutput(at_input(self.classifier(decoder)), decoder, maps[-1], auxiliary)
+        early = maps[: len(self.early_channels)]
+        return SegmenterOutput(at_input(self.classifier(decoder)), decoder, maps[-1], auxiliary, early)
+
+    @torch.no_grad()
+    def early(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Give ``SegmenterOutput.early`` alone, in eval mode, so that the pass leaves nothing behind."""
+        training = self.backbone.training
+        self.backbone.eval()
+        maps = self.backbone(self._pad(image))
+        self.backbone.train(training)
+        return maps[: len(self.early_channels)]
+
+    def _pad(self, image: Tensor) -> Tensor:
+        height, width = image.shape[2:]
+        stride = self.backbone.stride
+        return functional.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
