@@ -33,18 +33,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack the samples that could be read.
 
     Raises:
-        ValueError: the images differ in size.
+        ValueError: the images or their labels differ in size.
     """
     errors = [error for sample in samples for error in sample["error"]]
     samples = [sample for sample in samples if not is_placeholder(sample)] or samples[:1]
     first = samples[0]
     for sample in samples:
-        if sample["image"].shape != first["image"].shape:
-            (h, w), (other_h, other_w) = first["image"].shape[:2], sample["image"].shape[:2]
-            raise ValueError(
-                f"domain {first['domain']!r}: {first['name']} is {w}x{h} and {sample['name']} is {other_w}x{other_h}, "
-                "which make no batch; set --data.eval_batch_size 1"
-            )
+        for part in (sample["image"], first["image"]), (sample["label"], first["label"]):  # which protocols tell apart
+            (other_h, other_w), (h, w) = (array.shape[:2] for array in part)
+            if (other_h, other_w) != (h, w):
+                raise ValueError(
+                    f"domain {first['domain']!r}: {first['name']} is {w}x{h} and {sample['name']} is "
+                    f"{other_w}x{other_h}, which make no batch; set --data.eval_batch_size 1"
+                )
     return {
         "image": torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2),
         "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])),
