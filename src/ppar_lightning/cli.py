@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
+from ppar_lightning.callbacks.manifest import RunManifest
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.report import TestReport
@@ -71,7 +72,7 @@ def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
     quieten()
     scores = DomainScores()
-    callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
+    callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples(), RunManifest()]
     options: dict[str, Any] = {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
     try:
