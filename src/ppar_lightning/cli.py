@@ -2,9 +2,11 @@
 
 ppar fit --config configs/demo.yaml
 ppar test --config runs/demo/config.yaml
+ppar report runs/reproduce/demo
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
 from ppar_lightning.parser import OneLineParser, leave
+from ppar_lightning.report import command
 
 
 class PPARCLI(LightningCLI):
@@ -70,12 +73,17 @@ class PPARCLI(LightningCLI):
 
 def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
+    words = sys.argv[1:] if args is None else args
     quieten()
     scores = DomainScores()
     callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples(), RunManifest()]
     options: dict[str, Any] = {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
+    options["parser_kwargs"] = {"description": "PPAR in PyTorch Lightning; `ppar report --help` compares runs"}
     try:
+        if isinstance(words, list) and words[:1] == ["report"]:
+            command.main(words[1:])
+            return
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (ImportError, OSError, ValueError, MisconfigurationException) as error:
         if "PPAR_TRACEBACK" in os.environ:

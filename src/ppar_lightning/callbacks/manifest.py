@@ -22,9 +22,9 @@ Session = dict[str, Any]
 class RunManifest(L.Callback):
     """Keep ``manifest.json`` in the run folder: the seed, whether training is finished, and each session of it.
 
-    A session is one call of ``ppar fit``; a run that was stopped and continued has several. Its time (seconds, validation
-    included) and peak memory (GiB) are brought up to date with each checkpoint, as what comes after the last one is lost,
-    and at the end of training.
+    A session is one call of ``ppar fit``; a run that was stopped and continued has several. Its time (seconds,
+    validation included) and peak memory (GiB) are brought up to date with each checkpoint, as what comes after the last
+    one is lost, and at the end of training.
     """
 
     def __init__(self) -> None:
@@ -35,13 +35,11 @@ class RunManifest(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what is known before the first step, after the sessions that this one continues."""
         self._started = time.monotonic()
-        earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None  # type: ignore[attr-defined]
+        earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
         self.sessions = [*(earlier or {"sessions": []})["sessions"], new_session(trainer)]
         self._save(trainer, pl_module)
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count the time up to a checkpoint."""
         self._save(trainer, pl_module)
 
