@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
+from ppar_lightning.callbacks.last import LastCheckpoint
 from ppar_lightning.callbacks.manifest import RunManifest
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
@@ -45,7 +46,7 @@ class PPARCLI(LightningCLI):
         parser.add_lightning_class_args(TargetSelectionGuard, "target_selection")
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
-        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
+        parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):
             parser.link_arguments("seed_everything", name)
@@ -76,7 +77,8 @@ def main(args: ArgsType = None) -> None:
     words = sys.argv[1:] if args is None else args
     quieten()
     scores = DomainScores()
-    callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples(), RunManifest()]
+    callbacks = [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
+    callbacks += [RunManifest(), LastCheckpoint()]
     options: dict[str, Any] = {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
     options["trainer_defaults"] = {"callbacks": callbacks, "default_root_dir": "runs/ppar"}
     options["parser_kwargs"] = {"description": "PPAR in PyTorch Lightning; `ppar report --help` compares runs"}

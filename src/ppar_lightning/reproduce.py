@@ -11,6 +11,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -145,11 +146,17 @@ def execute(runs: Sequence[Planned], total: int, output: Path) -> None:
     for group in groups:
         free.put(group)
 
+    failed = threading.Event()
+
     def work(number: int, run: Planned) -> None:
         group = free.get()
         try:
-            print(f"[{total - len(runs) + number}/{total}] {run.title}: {run.state}", flush=True)
-            train_and_test(run, output, group, quiet=len(groups) > 1)
+            if not failed.is_set():
+                print(f"[{total - len(runs) + number}/{total}] {run.title}: {run.state}", flush=True)
+                train_and_test(run, output, group, quiet=len(groups) > 1)
+        except BaseException:
+            failed.set()  # before this thread takes the next run
+            raise
         finally:
             free.put(group)
 
@@ -176,7 +183,7 @@ def device_groups(trainer: Resolved) -> list[str | None]:
         return [None]
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
-    size = {"auto": "1"}.get(trainer["devices"], str(trainer["devices"]))
+    size = "1" if trainer["devices"] == "auto" else str(trainer["devices"])
     if not size.isdigit() or not 0 < int(size) <= len(devices):  # a list of devices, -1 for all, or more than there are
         return [None]
     starts = range(0, len(devices) - int(size) + 1, int(size))

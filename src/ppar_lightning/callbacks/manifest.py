@@ -6,10 +6,10 @@ import platform
 import resource
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import monotonic as now
 from typing import Any
 
 import lightning as L
@@ -34,7 +34,7 @@ class RunManifest(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what is known before the first step, after the sessions that this one continues."""
-        self._started = time.monotonic()
+        self._started = now()
         earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
         self.sessions = [*(earlier or {"sessions": []})["sessions"], new_session(trainer)]
         self._save(trainer, pl_module)
@@ -50,7 +50,7 @@ class RunManifest(L.Callback):
     def _save(self, trainer: L.Trainer, module: L.LightningModule, finished: bool = False) -> None:
         if not trainer.is_global_zero or not self.sessions:
             return
-        cost = {"seconds": round(time.monotonic() - self._started, 1), "peak_memory": peak_memory(module.device)}
+        cost = {"seconds": round(now() - self._started, 1), "peak_memory": peak_memory(module.device)}
         self.sessions[-1] |= cost
         path = Path(trainer.default_root_dir) / "manifest.json"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -140,12 +140,12 @@ def _published(tables: dict[str, list[Published]]) -> list[str]:
     for protocol, rows in tables.items():
         header = ["method", "backbone", *rows[0].scores, "average", "source"]
         lines = [
-            [row.method, row.backbone, *(_two(v) for v in (*row.scores.values(), row.average)), row.source]
+            [row.method, row.backbone, *(_given(v) for v in (*row.scores.values(), row.average)), row.source]
             for row in rows
         ]
         parts += [f"Protocol {protocol}:", table(header, lines, 2)]
     return parts
 
 
-def _two(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _given(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"  # no more digits than were published
