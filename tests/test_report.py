@@ -117,7 +117,6 @@ def test_the_report_is_written_again_from_its_csv(demo, tmp_path):
         assert (tmp_path / name).read_bytes() == (demo / name).read_bytes(), name
 
 
-@pytest.mark.skipif(not (DOCS / "results.csv").is_file(), reason="docs/results.csv is not there yet")
 def test_the_documentation_is_what_the_report_writes(tmp_path):
     main(["report", str(DOCS / "results.csv"), "--output", str(tmp_path)])
     for name in ("results.md", "results.csv", "summary.csv"):
