@@ -1,14 +1,14 @@
 # make demo       trains PPAR on rendered streets and scores it on five appearances it never saw, on two CPU cores
 # make test       runs the tests
 # make lint       format, lint and types
-# make reproduce  SETTING=demo SEEDS="0 1 2": source only and PPAR over seeds, tested and summarised
+# make reproduce  SETTING=demo SEEDS="0 1 2" ROWS="source_only ppar" ARGS="--data.workers 2": the table of ablations (all
+#                 rows unless some are named) over seeds, with overrides if any; goes on where it was stopped
 # make tinyclip   trains the tiny CLIP that ships with the package again, from nothing
 # make benchmark  time and memory of a training step, source only and PPAR; images per second of the data loading
 PYTHON ?= python3
 SETTING ?= demo
 SEEDS ?= 0 1 2
 RUN ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
-REPRODUCE := runs/reproduce/$(SETTING)
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -38,15 +38,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# A run that has been tested is not run again; one that was stopped goes on from its last checkpoint.
-reproduce: $(foreach seed,$(SEEDS),$(foreach row,source_only ppar,$(REPRODUCE)/$(row)/$(seed)/test.json))
-	$(BIN)/python benchmarks/summary.py $(REPRODUCE)
-
-$(REPRODUCE)/%/test.json: $(INSTALLED)
-	$(BIN)/ppar fit --config configs/$(SETTING).yaml --config configs/ablations/$(*D).yaml --seed_everything $(*F) \
-	  --trainer.default_root_dir $(@D) \
-	  $(if $(wildcard $(@D)/checkpoints/last.ckpt),--ckpt_path $(@D)/checkpoints/last.ckpt)
-	$(BIN)/ppar test --config $(@D)/config.yaml
+reproduce: $(INSTALLED)
+	$(BIN)/python -m ppar_lightning.reproduce configs/$(SETTING).yaml --seeds $(SEEDS) \
+	  $(if $(strip $(ROWS)),--rows $(ROWS)) $(if $(strip $(ARGS)),-- $(ARGS))
 
 tinyclip: $(INSTALLED)
 	$(BIN)/python -m ppar_lightning.tinyclip.train

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ppar_lightning.cli import main
+from ppar_lightning.report.command import parse
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -23,6 +24,9 @@ def test_a_command_is_accepted(command, monkeypatch, tmp_path, capsys):
         subprocess.run(["make", "-n", *words[1:]], check=True, capture_output=True)
         return
     assert words[0] == "ppar"
+    if words[1] == "report":
+        parse(words[2:])
+        return
     if words[1] == "test":  # its config is what fit has saved: make it first
         saved = tmp_path / "config.yaml"
         with pytest.raises(SystemExit, match="0"):

@@ -1,11 +1,9 @@
 """The command ``ppar``: LightningCLI over the module and the data module.
 
-ppar fit --config configs/demo.yaml
-ppar test --config runs/demo/config.yaml
-ppar doctor --config configs/demo.yaml
+ppar {fit,validate,test,doctor} --config configs/demo.yaml, and ppar report runs/reproduce/demo
 """
 
-from pathlib import Path
+import sys
 from typing import Any
 
 from lightning import Trainer
@@ -14,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from ppar_lightning.callbacks import default_callbacks
+from ppar_lightning.callbacks.last import last_checkpoint
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
@@ -22,6 +21,7 @@ from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
 from ppar_lightning.parser import OneLineParser, leave
+from ppar_lightning.report.command import main as compare
 
 
 class PPARCLI(LightningCLI):
@@ -34,12 +34,12 @@ class PPARCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(PredictionGrid, "pictures")
-        parser.add_lightning_class_args(TargetSelectionGuard, "target_selection")
+        groups = {"checkpoint": ModelCheckpoint, "pictures": PredictionGrid, "target_selection": TargetSelectionGuard}
+        for name, callback in groups.items():
+            parser.add_lightning_class_args(callback, name)
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
-        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
+        parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):
             parser.link_arguments("seed_everything", name)
@@ -51,9 +51,7 @@ class PPARCLI(LightningCLI):
             examine(config)
         stay_offline_without_account(config.trainer.logger)
         if self.subcommand != "fit" and config.ckpt_path in (None, "last"):
-            config.ckpt_path = f"{config.trainer.default_root_dir}/checkpoints/last.ckpt"
-            if not Path(config.ckpt_path).is_file():
-                raise FileNotFoundError(f"{config.ckpt_path} not found: run `ppar fit` first, or give --ckpt_path")
+            config.ckpt_path = last_checkpoint(config.trainer.default_root_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Log to CSV unless a logger is named."""
@@ -69,11 +67,14 @@ class PPARCLI(LightningCLI):
 
 def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
+    words = sys.argv[1:] if args is None else args
     quieten()
-    defaults = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
-    options: dict[str, Any] = {"trainer_class": DoctorTrainer, "trainer_defaults": defaults}
-    options |= {"parser_class": OneLineParser, "seed_everything_default": 0, "args": args}
+    options: dict[str, Any] = {"trainer_class": DoctorTrainer, "parser_class": OneLineParser, "args": args}
+    options["trainer_defaults"] = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
+    options |= {"seed_everything_default": 0, "parser_kwargs": {"description": "See also `ppar report --help`."}}
     try:
+        if isinstance(words, list) and words[:1] == ["report"]:  # it has no config
+            return compare(words[1:])
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (ImportError, OSError, ValueError, MisconfigurationException) as error:
         leave(error)

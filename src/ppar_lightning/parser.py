@@ -2,6 +2,7 @@
 
 import os
 import sys
+from argparse import ArgumentParser
 from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -11,6 +12,14 @@ class OneLineParser(LightningArgumentParser):
     """Parser that reports an unknown key or a bad value in one line, without the usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the error and leave with status 2."""
+        leave(message, status=2)
+
+
+class PlainParser(ArgumentParser):
+    """Parser of a command that trains nothing; its errors are of the same form."""
+
+    def error(self, message: str) -> NoReturn:
         """Print the error and leave with status 2."""
         leave(message, status=2)
 

@@ -3,6 +3,8 @@
 from lightning import Callback
 
 from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
+from ppar_lightning.callbacks.last import LastCheckpoint
+from ppar_lightning.callbacks.manifest import RunManifest
 from ppar_lightning.callbacks.report import TestReport
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.skipped import SkippedSamples
@@ -11,4 +13,4 @@ from ppar_lightning.callbacks.skipped import SkippedSamples
 def default_callbacks() -> list[Callback]:
     """Callbacks of every run, in the order in which they act."""
     scores = DomainScores()
-    return [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples()]
+    return [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples(), RunManifest(), LastCheckpoint()]

@@ -19,7 +19,7 @@ class RunRecord(SaveConfigCallback):
             return
         folder = Path(trainer.default_root_dir)
         path = folder / self.config_filename
-        continued = getattr(trainer, "ckpt_path", None) is not None
+        continued = self.config.get("ckpt_path") is not None  # the trainer learns of it after this
         occupied = trainer.strategy.broadcast(path.exists())
         if occupied and not continued:
             raise FileExistsError(

@@ -1,0 +1,1 @@
+"""``ppar report``: the runs of a setting over seeds, as tables, CSV and chart."""

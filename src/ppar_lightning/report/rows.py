@@ -1,0 +1,14 @@
+"""The rows of the table of ablations, in the order in which they are run and shown."""
+
+from collections.abc import Iterable
+
+BASELINE = "source_only"
+ROWS = (
+    *(BASELINE, "naive", "otp", "vtp", "progressive", "reversed", "reweighting", "ppar"),
+    *("isw", "isw_ppar", "style", "style_ppar"),
+)
+
+
+def in_order(rows: Iterable[str]) -> list[str]:
+    """Sort rows as the table has them, others behind by name."""
+    return sorted(set(rows), key=lambda row: (ROWS.index(row) if row in ROWS else len(ROWS), row))

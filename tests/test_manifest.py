@@ -1,0 +1,134 @@
+"""The manifest and the last checkpoint, on a model of one weight: sessions add up; neither git nor CUDA is needed."""
+
+import json
+import subprocess
+from contextlib import nullcontext
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+
+from ppar_lightning.callbacks import last, manifest
+from ppar_lightning.callbacks.last import LastCheckpoint
+from ppar_lightning.callbacks.manifest import RunManifest, peak_memory, revision
+
+
+class OneWeight(L.LightningModule):
+    def __init__(self, stop_at: int | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.seed = 7
+        self.stop_at = stop_at
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == self.stop_at:
+            raise RuntimeError("stopped")
+        return (self.weight * batch).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(folder: Path, stop_at: int | None = None, ckpt_path: str | None = None, **options) -> dict:
+    """Train two epochs of two steps."""
+    callbacks = [RunManifest(), LastCheckpoint()]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = L.Trainer(default_root_dir=folder, max_epochs=2, callbacks=callbacks, **quiet, **options)
+    with nullcontext() if stop_at is None else pytest.raises(RuntimeError, match="stopped"):
+        trainer.fit(OneWeight(stop_at), torch.utils.data.DataLoader(torch.ones(2)), ckpt_path=ckpt_path)
+    path = folder / "manifest.json"
+    return json.loads(path.read_text())
+
+
+def test_a_whole_run(tmp_path):
+    record = fit(tmp_path)
+    (session,) = record["sessions"]
+    assert record["finished"]
+    assert record["seed"] == 7
+    assert set(session["versions"]) == {"python", "ppar-lightning", "torch", "lightning", "transformers"}
+    assert session["versions"]["torch"] == torch.__version__
+    assert session["hardware"].endswith("x86_64)") or "CPU" in session["hardware"]
+    assert 0.05 < session["peak_memory"] < 100  # GiB
+    assert 0 <= session["seconds"] < 60
+    assert [path.name for path in tmp_path.glob("*.tmp")] == []
+
+
+def saved_step(folder: Path) -> int:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+
+
+def test_a_stopped_run_is_not_finished_and_counts_up_to_its_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(last, "INTERVAL", 0.0)
+    clock = iter((0.0, 1.0, 11.0, 21.0, 31.0))  # start, first writing, a checkpoint after each of three steps
+    monkeypatch.setattr(manifest, "now", lambda: next(clock))
+    record = fit(tmp_path, stop_at=3)
+    assert saved_step(tmp_path) == 3
+    assert not record["finished"]
+    assert [session["seconds"] for session in record["sessions"]] == [31.0]
+    clock = iter((100.0, 100.0, 105.0, 106.0, 107.0))  # one more step, and the end twice
+    again = fit(tmp_path, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"))
+    assert again["finished"]
+    assert again["sessions"][0] == record["sessions"][0]
+    assert [session["seconds"] for session in again["sessions"]] == [31.0, 7.0]
+
+
+def test_the_last_checkpoint_is_of_the_last_step_whatever_the_interval(tmp_path, monkeypatch):
+    fit(tmp_path / "end")
+    assert saved_step(tmp_path / "end") == 4
+    monkeypatch.setattr(last, "INTERVAL", 0.0)
+    fit(tmp_path / "often")
+    assert saved_step(tmp_path / "often") == 4
+    assert [path.name for path in (tmp_path / "often" / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_no_checkpoint_between_the_batches_of_one_optimiser_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(last, "INTERVAL", 0.0)
+    steps = []
+    monkeypatch.setattr(LastCheckpoint, "_write", lambda self, trainer: steps.append(trainer.global_step))
+    fit(tmp_path, accumulate_grad_batches=2)
+    assert steps == [1, 2, 2]  # four batches; the last is written again at the end
+
+
+def test_another_run_in_the_folder_starts_anew(tmp_path):
+    fit(tmp_path)
+    assert len(fit(tmp_path)["sessions"]) == 1
+
+
+def git(folder: Path, *words: str) -> str:
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    return subprocess.run(["git", "-C", folder, *author, *words], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_revision_says_whether_the_tree_has_changed(tmp_path):
+    source = tmp_path / "repository" / "source"
+    source.mkdir(parents=True)
+    (source / "code.py").write_text("1\n")
+    assert revision(source) is None
+    git(tmp_path / "repository", "init")
+    git(tmp_path / "repository", "add", ".")
+    git(tmp_path / "repository", "commit", "-m", "one")
+    head = git(source, "rev-parse", "HEAD").strip()
+    assert revision(source) == head
+    (source / "code.py").write_text("2\n")
+    assert revision(source) == f"{head}-dirty"
+    installed = tmp_path / "repository" / ".venv"  # within a repository, but not under its control
+    installed.mkdir()
+    assert revision(installed) is None
+
+
+def test_no_git_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert fit(tmp_path / "run")["sessions"][0]["git"] is None
+
+
+def test_a_package_that_is_not_installed_is_no_error(monkeypatch):
+    monkeypatch.setattr(manifest, "PACKAGES", ("no-such-package",))
+    assert manifest.versions()["no-such-package"] == "not installed"
+
+
+def test_memory_is_in_gibibytes():
+    held = torch.ones(2**26)  # a quarter of one
+    assert 0.25 + 0.05 < peak_memory(torch.device("cpu")) < 64
+    assert held.numel() == 2**26

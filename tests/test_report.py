@@ -1,0 +1,284 @@
+"""``ppar report`` on hand-made runs, whose figures are computed by hand."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+
+from ppar_lightning.cli import main
+from ppar_lightning.report.comparison import UNSEEN, Comparison, Spread
+from ppar_lightning.report.published import by_protocol, read_published
+from ppar_lightning.report.rows import ROWS, in_order
+from ppar_lightning.report.runs import Run, Score, read_csv, read_folder, write_csv
+
+DOCS = Path(__file__).parents[1] / "docs"
+# row -> seed -> mIoU of game (source), fog, night
+SCORES = {
+    "source_only": {0: (0.60, 0.10, 0.20), 1: (0.62, 0.14, 0.20), 2: (0.61, 0.12, 0.20)},
+    "otp": {0: (0.60, 0.10, 0.18)},
+    "progressive": {0: (0.60, 0.12, 0.20), 1: (0.60, 0.10, 0.20)},
+    "ppar": {0: (0.60, 0.14, 0.24), 1: (0.60, 0.12, 0.20), 2: (0.60, 0.18, 0.24)},
+}
+SESSION = {
+    "started": "2026-01-01T00:00:00+00:00",
+    "hardware": "2 CPU cores (x86_64)",
+    "versions": {"python": "3.12.0", "torch": "2.13.0"},
+    "git": "0123456789" * 4,
+    "seconds": 60.0,
+    "peak_memory": 1.5,
+}
+
+
+def write_run(folder: Path, scores, protocol: str = "full", sessions=(SESSION,), finished: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("seed_everything: 0\n")
+    names = ("game", "fog", "night")
+    domains = {
+        name: {"unseen": name != "game", "images": 60, "protocol": protocol, "miou": score, "iou": {"road": score}}
+        for name, score in zip(names, scores, strict=True)
+    }
+    test = {"domains": domains, "unseen_miou": sum(scores[1:]) / 2, "target_selection": []}
+    (folder / "test.json").write_text(json.dumps(test))
+    manifest = {"seed": 0, "finished": finished, "sessions": list(sessions)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def demo(tmp_path) -> Path:
+    for row, seeds in SCORES.items():
+        for seed, scores in seeds.items():
+            write_run(tmp_path / "demo" / row / str(seed), scores)
+    return tmp_path / "demo"
+
+
+def table_rows(text: str, heading: str) -> dict[str, list[str]]:
+    """The cells of the first table under a heading, by their first."""
+    section = text.split(f"{heading}\n", 1)[1].split("\n#", 1)[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return {cells[0]: cells[1:] for cells in lines}
+
+
+def test_the_markdown_holds_means_deviations_and_paired_differences(demo, capsys):
+    main(["report", str(demo)])
+    text = (demo / "results.md").read_text()
+    assert text in capsys.readouterr().out
+    scores = table_rows(text, "### mIoU")
+    assert list(scores)[2:] == ["source_only", "otp", "progressive", "ppar"]
+    assert scores["row"] == ["n", "game", "fog", "night", "unseen (mean)"]
+    # fog 10, 14, 12: mean 12, deviation sqrt((4 + 4 + 0) / 2) = 2; unseen mean 15, 17, 16
+    assert scores["source_only"] == ["3", "61.0 ± 1.0", "12.0 ± 2.0", "20.0 ± 0.0", "16.0 ± 1.0"]
+    assert scores["otp"] == ["1", "60.0", "10.0", "18.0", "14.0"]
+    gains = table_rows(text, "### Difference to `source_only`, mIoU")
+    # fog +4, -2, +6: mean 8 / 3, deviation sqrt((16/9 + 196/9 + 100/9) / 2) = 4.163; unseen 19, 16, 21: +4, -1, +5
+    assert gains["ppar"] == [
+        *("3", "-1.00 ± 1.00", "+2.67 ± 4.16", "+2.67 ± 2.31", "+2.67 ± 3.21", "2 of 3"),
+    ]
+    # over the two seeds that both have: unseen 16 - 15, 15 - 17
+    assert gains["progressive"] == ["2", "-1.00 ± 1.41", "-1.00 ± 4.24", "+0.00 ± 0.00", "-0.50 ± 2.12", "1 of 2"]
+    assert gains["otp"] == ["1", "+0.00", "+0.00", "-2.00", "-1.00", "0 of 1"]
+    assert "source_only" not in gains
+
+
+def test_each_claim_has_its_difference_where_its_rows_exist(demo):
+    main(["report", str(demo)])
+    claims = table_rows((demo / "results.md").read_text(), "### The claims of the abstract")
+    assert claims["progressive alignment beats direct alignment"] == ["progressive - otp", "+2.00", "+2.00", "1 of 1"]
+    # unseen means 19, 16 and 16, 15
+    assert claims["reweighting limits negative transfer"] == [
+        *("ppar - progressive", "+3.00, +1.00", "+2.00 ± 1.41", "2 of 2"),
+    ]
+    assert not any("naive" in claim for claim in claims)
+
+
+def test_the_summary_holds_the_same_figures_and_the_chart_is_a_picture(demo, tmp_path):
+    main(["report", str(demo), "--output", str(tmp_path / "out")])
+    assert not (demo / "results.md").exists()
+    with (tmp_path / "out" / "summary.csv").open() as file:
+        lines = {(line["row"], line["domain"]): line for line in csv.DictReader(file)}
+    ppar = lines["ppar", UNSEEN]
+    assert [ppar[name] for name in ("setting", "n", "mean", "deviation")] == ["demo", "3", "18.6667", "2.5166"]
+    assert [ppar[name] for name in ("paired_n", "difference", "wins")] == ["3", "2.6667", "2"]
+    assert [lines["otp", "fog"][name] for name in ("deviation", "difference_deviation")] == ["", ""]
+    assert lines["source_only", "fog"]["wins"] == ""
+    assert "](results.png)" in (tmp_path / "out" / "results.md").read_text()
+    assert cv2.imread(str(tmp_path / "out" / "results.png")).std() > 10
+
+
+def test_the_report_is_written_again_from_its_csv(demo, tmp_path):
+    main(["report", str(demo)])
+    copy = shutil.copy(demo / "results.csv", tmp_path / "results.csv")
+    main(["report", str(copy)])
+    for name in ("results.md", "results.csv", "summary.csv"):
+        assert (tmp_path / name).read_bytes() == (demo / name).read_bytes(), name
+
+
+def test_the_documentation_is_what_the_report_writes(tmp_path):
+    main(["report", str(DOCS / "results.csv"), "--output", str(tmp_path)])
+    for name in ("results.md", "results.csv", "summary.csv"):
+        assert (tmp_path / name).read_text() == (DOCS / name).read_text(), f"run `ppar report docs/results.csv`: {name}"
+
+
+def test_time_adds_up_over_sessions_and_memory_is_the_largest(demo):
+    shutil.rmtree(demo / "otp")
+    other = SESSION | {"seconds": 120.0, "peak_memory": 2.5, "git": None}
+    write_run(demo / "otp" / "0", SCORES["otp"][0], sessions=[SESSION, other])
+    write_run(demo / "otp" / "1", SCORES["otp"][0])
+    main(["report", str(demo)])
+    text = (demo / "results.md").read_text()
+    # (60 + 120) s and 60 s; 2.5 and 1.5 GiB
+    assert table_rows(text, "### Cost")["otp"] == ["2 CPU cores (x86_64)", "0123456789; not stated", "2.0", "2.00"]
+    assert "Versions: python 3.12.0, torch 2.13.0." in text
+
+
+def test_runs_without_a_manifest_have_no_cost(demo):
+    for path in demo.glob("ppar/*/manifest.json"):
+        path.unlink()
+    main(["report", str(demo)])
+    assert table_rows((demo / "results.md").read_text(), "### Cost")["ppar"] == ["not stated", "not stated", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": "rein"}, "scored on fog with protocol '.*' and '.*'"),
+        ({"images": 7}, "scored on fog with images .* and .*"),
+        ({"miou_16": 0.1}, "scored on fog with means '.*' and '.*'"),
+        (None, "scored on the domains .* and .*"),
+    ],
+)
+def test_runs_that_were_scored_differently_are_refused(demo, capsys, change, message):
+    path = demo / "ppar" / "1" / "test.json"
+    test = json.loads(path.read_text())
+    test["domains"]["fog"] = (test["domains"].pop("fog") | change) if change else test["domains"].pop("night")
+    if change is None:
+        test["domains"]["snow"] = test["domains"].pop("fog")
+    path.write_text(json.dumps(test))
+    with pytest.raises(SystemExit, match="1"):
+        main(["report", str(demo)])
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert "demo/ppar/1" in error
+    assert "do not belong in one column" in error
+    assert not (demo / "results.md").exists()
+
+
+def test_settings_of_different_protocols_have_sections_of_their_own(demo, tmp_path):
+    write_run(tmp_path / "other" / "ppar" / "0", (0.5, 0.1, 0.1), protocol="rein")
+    main(["report", str(demo), str(tmp_path / "other"), "--output", str(tmp_path)])
+    first, second = (tmp_path / "results.md").read_text().split("## other\n")
+    assert "| fog | unseen | full | 60 |" in first
+    assert "| fog | unseen | rein | 60 |" in second
+    assert "Difference" not in second  # there is no baseline
+
+
+def test_selection_on_targets_is_said(demo):
+    path = demo / "ppar" / "1" / "test.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_selection": ["val/fog/miou"]}))
+    main(["report", str(demo)])
+    text = (demo / "results.md").read_text()
+    assert "selected on unseen domains, no measure of them:** ppar/1 (val/fog/miou)" in text
+
+
+def test_unfinished_runs_are_left_out_and_named(demo, capsys):
+    write_run(demo / "naive" / "0", (0.5, 0.1, 0.1), finished=False)
+    (demo / "ppar" / "2" / "test.json").unlink()
+    write_run(demo / "replaced" / "ppar" / "0-1", (0.9, 0.9, 0.9))
+    main(["report", str(demo)])
+    printed = capsys.readouterr().out
+    assert f"{demo / 'naive' / '0'} is left out" in printed
+    assert f"{demo / 'ppar' / '2'} is left out" in printed
+    scores = table_rows((demo / "results.md").read_text(), "### mIoU")
+    assert "naive" not in scores
+    assert scores["ppar"][0] == "2"
+
+
+def test_errors_name_the_remedy(demo, tmp_path, capsys):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    main(["report", str(demo)])
+    write_run(tmp_path / "named" / "ppar" / "first", (0.5, 0.1, 0.1))
+    cases = {
+        (tmp_path / "nothing",): "no tested run in ROW/SEED/test.json; run `make reproduce` first",
+        (tmp_path / "other.csv",): "other.csv has no column setting",
+        (demo, demo / "results.csv"): "is given twice: report a folder or its CSV, not both",
+        (tmp_path / "named",): "named by its seed, a number, not 'first'",
+    }
+    for sources, message in cases.items():
+        with pytest.raises(SystemExit, match="1"):
+            main(["report", *map(str, sources), "--output", str(tmp_path / "out")])
+        assert message in capsys.readouterr().err
+
+
+def test_a_spread_by_hand():
+    spread = Spread({0: 1.0, 1: 3.0, 2: -1.0})
+    assert (spread.mean, spread.deviation, spread.wins) == (1.0, 2.0, 2)
+    assert spread.minus(Spread({1: 1.0, 5: 9.0})).values == {1: 2.0}
+
+
+def test_rows_have_one_order():
+    assert in_order(["zebra", "style", "ppar", "apple", "source_only"]) == [
+        *("source_only", "ppar", "style", "apple", "zebra"),
+    ]
+    overlays = {path.stem for path in (DOCS.parent / "configs" / "ablations").glob("*.yaml")}
+    assert overlays <= set(ROWS)
+
+
+def test_other_means_have_tables_of_their_own_and_survive_the_csv(tmp_path):
+    scores = {"cityscapes": Score(True, "full", 5, {"miou": 0.3, "miou_16": 0.4})}
+    runs = [Run("synthia", "ppar", seed, scores) for seed in (0, 1)]
+    write_csv(tmp_path / "results.csv", runs)
+    again = read_csv(tmp_path / "results.csv")
+    assert [run.scores for run in again] == [scores, scores]
+    main(["report", str(tmp_path / "results.csv")])
+    text = (tmp_path / "results.md").read_text()
+    assert table_rows(text, "### mIoU over 16 classes")["ppar"] == ["2", "40.0 ± 0.0", "40.0 ± 0.0"]
+
+
+def gta(protocol: str) -> Comparison:
+    scores = {
+        name: Score(name != "gta", protocol, 5, {"miou": 0.3})
+        for name in ("gta", "cityscapes", "bdd100k", "mapillary", "synthia")
+    }
+    return Comparison([Run("gta", "ppar", seed, scores) for seed in (0, 1)])
+
+
+def test_published_numbers_stand_in_tables_by_protocol():
+    tables = by_protocol(gta("rein"))
+    assert [row.method for row in tables["rein"]] == ["Rein", "ppar (ours)"]
+    assert tables["rein"][1].average == pytest.approx(30.0)
+    assert [row.method for row in tables["robustnet_exact"][:2]] == ["DeepLabV3+ source only", "ISW (RobustNet)"]
+    assert all(row.protocol == protocol for protocol, rows in tables.items() for row in rows)
+    assert [row.method for row in by_protocol(gta("full"))["full"]] == ["ppar (ours)"]
+    assert read_published("demo") == []
+
+
+def test_published_averages_agree_with_their_numbers_and_recalled_ones_say_so():
+    rows = read_published("gta")
+    for row in rows:
+        known = [value for value in row.scores.values() if value is not None]
+        if row.average is not None and len(known) == 3:
+            assert row.average == pytest.approx(sum(known) / 3, abs=0.06), row.method
+    assert [row.source for row in rows if row.backbone == "ResNet-50"] == ["recalled", "recalled"]
+    (ppar,) = (row for row in rows if row.method == "PPAR")
+    assert {*ppar.scores.values(), ppar.average} == {None}
+    assert ppar.source == "not at hand"
+
+
+def test_published_numbers_are_printed(tmp_path):
+    write_csv(tmp_path / "results.csv", [run for runs in gta("robustnet_exact").rows.values() for run in runs])
+    main(["report", str(tmp_path / "results.csv")])
+    text = (tmp_path / "results.md").read_text()
+    assert "| ISW (RobustNet) | ResNet-50 | 36.58 | 35.2 | 40.33 | 37.4 | recalled |" in text
+    assert "| ppar (ours) | as configured | 30 | 30 | 30 | 30 | this report, 2 seeds |" in text
+    assert "| PPAR | not at hand | - | - | - | - | not at hand |" in text
+
+
+def test_reading_a_folder_keeps_the_order_of_the_test(demo):
+    runs, unfinished = read_folder(demo)
+    assert len(runs) == 9
+    assert unfinished == []
+    assert list(runs[0].scores) == ["game", "fog", "night"]

@@ -1,0 +1,276 @@
+"""``make reproduce``: which runs are made, continued, replaced or left alone, and in which order."""
+
+import json
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ppar_lightning import reproduce
+from ppar_lightning.report.rows import ROWS
+from ppar_lightning.reproduce import device_groups, plan
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "configs" / "demo.yaml"
+UNSEEN = ("fog", "night", "rain", "snow", "city")
+
+
+class Commands:
+    """Stands for the processes: notes them and leaves what they would leave."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.fail: str | None = None
+        self.configs: dict[Path, dict] = {}
+
+    def __call__(self, words, devices, log) -> int:
+        self.calls.append(list(words))
+        if words[0] == self.fail:
+            return 3
+        if words[0] == "fit":
+            folder = Path(words[words.index("--trainer.default_root_dir") + 1])
+            finish(folder, self.configs[folder])
+        else:
+            folder = Path(words[2]).parent
+            score = {"images": 1, "protocol": "full", "miou": 0.5, "iou": {}}
+            domains = {"game": {"unseen": False, **score}, "fog": {"unseen": True, **score}}
+            (folder / "test.json").write_text(json.dumps({"domains": domains, "unseen_miou": 0.5}))
+        return 0
+
+
+def finish(folder: Path, config: dict, finished: bool = True, checkpoint: bool = True) -> None:
+    """Leave what a training leaves."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    if checkpoint:
+        (folder / "checkpoints" / "last.ckpt").touch()
+    session = {"hardware": "h", "versions": {"python": "3"}, "git": None, "seconds": 1.0, "peak_memory": 1.0}
+    (folder / "manifest.json").write_text(json.dumps({"seed": 0, "finished": finished, "sessions": [session]}))
+
+
+@pytest.fixture
+def commands(monkeypatch) -> Commands:
+    """Nothing is trained, but the configs are resolved."""
+    commands, execute = Commands(), reproduce.execute
+
+    def noted(runs, total, output):
+        commands.configs |= {run.folder: run.resolved for run in runs}
+        execute(runs, total, output)
+
+    monkeypatch.setattr(reproduce, "execute", noted)
+    monkeypatch.setattr(reproduce, "call", commands)
+    monkeypatch.chdir(ROOT)
+    return commands
+
+
+def run(output: Path, *words: str, rows: str = "ppar source_only", seeds: str = "0") -> None:
+    given = ["--rows", *rows.split(), "--seeds", *seeds.split(), "--output", str(output)]
+    reproduce.main([str(DEMO), *given, *words])
+
+
+def titles(commands: Commands) -> list[str]:
+    """Command, row and seed of each call."""
+    folders = [
+        Path(w[2]).parent if w[0] == "test" else Path(w[w.index("--trainer.default_root_dir") + 1])
+        for w in commands.calls
+    ]
+    return [f"{w[0]} {'/'.join(f.parts[-2:])}" for w, f in zip(commands.calls, folders, strict=True)]
+
+
+def test_make_hands_its_variables_over():
+    words = ["make", "-n", "reproduce", "SETTING=gta", "SEEDS=4 7", "ROWS=otp ppar", "ARGS=--data.workers 2"]
+    script = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = " ".join(script.replace("\\\n", "").split())
+    assert "configs/gta.yaml --seeds 4 7 --rows otp ppar -- --data.workers 2" in command
+    script = subprocess.run(["make", "-n", "reproduce"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"configs/demo.yaml --seeds 0 1 2[\s\\]*$", script)
+
+
+def test_every_row_is_trained_and_tested_in_order_and_reported(commands, tmp_path, capsys):
+    run(tmp_path / "demo", seeds="0 3")
+    runs = ["source_only/0", "ppar/0", "source_only/3", "ppar/3"]
+    assert titles(commands) == [f"{command} {run}" for run in runs for command in ("fit", "test")]
+    fit = " ".join(commands.calls[0])
+    assert re.search(r"demo.yaml --config \S*ablations/source_only.yaml --seed_everything 0 --trainer", fit)
+    assert "[4/4] ppar/3: missing" in capsys.readouterr().out
+    assert "| ppar | 2 | 50.0" in (tmp_path / "demo" / "results.md").read_text()
+
+
+def test_all_overlays_are_rows_unless_some_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(reproduce, "resolve", lambda words: {})
+    runs = plan(DEMO, None, [0], tmp_path, [])
+    assert [run.folder.parent.name for run in runs] == [
+        row for row in ROWS if (ROOT / "configs" / "ablations" / f"{row}.yaml").is_file()
+    ]
+    assert len(runs) >= 8
+    with pytest.raises(FileNotFoundError, match=r"no overlay otq.yaml; there are: source_only, naive, otp"):
+        plan(DEMO, ["otq"], [0], tmp_path, [])
+
+
+def test_a_finished_run_is_not_run_again(commands, tmp_path, capsys):
+    run(tmp_path / "demo")
+    commands.calls.clear()
+    run(tmp_path / "demo")
+    assert commands.calls == []
+    assert "2 runs, 2 of them done" in capsys.readouterr().out
+
+
+def test_an_untested_run_is_tested_alone(commands, tmp_path):
+    run(tmp_path / "demo")
+    (tmp_path / "demo" / "ppar" / "0" / "test.json").unlink()
+    commands.calls.clear()
+    run(tmp_path / "demo")
+    assert titles(commands) == ["test ppar/0"]
+
+
+def test_a_stopped_run_goes_on_from_its_last_checkpoint(commands, tmp_path):
+    (ppar,) = plan(DEMO, ["ppar"], [0], tmp_path / "demo", [])
+    finish(ppar.folder, ppar.resolved, finished=False)
+    run(tmp_path / "demo", rows="ppar")
+    assert titles(commands) == ["fit ppar/0", "test ppar/0"]
+    assert commands.calls[0][-2:] == ["--ckpt_path", str(ppar.folder / "checkpoints" / "last.ckpt")]
+    assert not (tmp_path / "demo" / "replaced").exists()
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_anew_and_is_kept(commands, tmp_path):
+    (ppar,) = plan(DEMO, ["ppar"], [0], tmp_path / "demo", [])
+    finish(ppar.folder, ppar.resolved, finished=False, checkpoint=False)
+    run(tmp_path / "demo", rows="ppar")
+    assert "--ckpt_path" not in commands.calls[0]
+    assert (tmp_path / "demo" / "replaced" / "ppar" / "0-1" / "config.yaml").is_file()
+
+
+def test_a_changed_config_is_run_again_and_the_earlier_run_is_kept(commands, tmp_path, capsys):
+    run(tmp_path / "demo")
+    commands.calls.clear()
+    run(tmp_path / "demo", "--", "--model.ppar.eta", "0.3")
+    assert titles(commands) == ["fit source_only/0", "test source_only/0", "fit ppar/0", "test ppar/0"]
+    assert commands.calls[0][5:7] == ["--model.ppar.eta", "0.3"]
+    kept = tmp_path / "demo" / "replaced" / "ppar"
+    assert yaml.safe_load((kept / "0-1" / "config.yaml").read_text())["model"]["ppar"]["eta"] == 0.5
+    assert (kept / "0-1" / "test.json").is_file()
+    assert f"the earlier run is kept in {kept / '0-1'}" in capsys.readouterr().out
+    run(tmp_path / "demo", "--", "--model.ppar.eta", "0.2")
+    assert yaml.safe_load((kept / "0-2" / "config.yaml").read_text())["model"]["ppar"]["eta"] == 0.3
+
+
+def test_a_comment_in_a_config_changes_nothing(commands, tmp_path):
+    for path in (DEMO, DEMO.parent / "ablations" / "ppar.yaml"):
+        copy = tmp_path / "configs" / path.relative_to(DEMO.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    words = [str(tmp_path / "configs" / "demo.yaml"), "--seeds", "0", "--output", str(tmp_path / "demo")]
+    reproduce.main(words)
+    commands.calls.clear()
+    (tmp_path / "configs" / "demo.yaml").write_text("# a remark\n" + DEMO.read_text())
+    reproduce.main(words)
+    assert commands.calls == []
+    (tmp_path / "configs" / "demo.yaml").write_text(DEMO.read_text().replace("max_steps: 300", "max_steps: 301"))
+    reproduce.main(words)
+    assert len(commands.calls) == 2
+
+
+def test_the_first_failure_ends_it_and_the_next_call_goes_on(commands, tmp_path, capsys):
+    commands.fail = "test"
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path / "demo")
+    assert "source_only/0: ppar test ended with status 3" in capsys.readouterr().err
+    assert titles(commands) == ["fit source_only/0", "test source_only/0"]
+    commands.fail = None
+    commands.calls.clear()
+    run(tmp_path / "demo")
+    assert titles(commands) == ["test source_only/0", "fit ppar/0", "test ppar/0"]
+
+
+def test_a_bad_override_is_an_error_before_anything_runs(commands, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path / "demo", "--", "--model.ppar.etta", "0.3")
+    assert "etta" in capsys.readouterr().err
+    assert commands.calls == []
+
+
+@pytest.mark.parametrize(
+    ("trainer", "visible", "expected"),
+    [
+        (("cpu", "auto"), None, [None]),
+        (("gpu", 2), None, ["0,1", "2,3"]),
+        (("gpu", "auto"), None, ["0", "1", "2", "3", "4"]),
+        (("auto", 1), "5,7", ["5", "7"]),
+        (("gpu", 4), None, ["0,1,2,3"]),
+        (("gpu", -1), None, [None]),
+        (("gpu", 8), None, [None]),
+        (("gpu", [0, 1]), None, [None]),
+    ],
+)
+def test_devices_are_divided_among_runs(monkeypatch, trainer, visible, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device_groups(dict(zip(("accelerator", "devices"), trainer, strict=True))) == expected
+
+
+def test_as_many_runs_at_once_as_there_are_groups_of_devices(commands, monkeypatch, tmp_path):
+    monkeypatch.setattr(reproduce, "device_groups", lambda trainer: ["0", "1"])
+    both, seen, noted = threading.Barrier(2, timeout=20), [], reproduce.call
+
+    def call(words, devices, log):
+        if words[0] == "fit":
+            both.wait()  # passes only if two run at once
+        seen.append((devices, log))
+        return noted(words, devices, log)
+
+    monkeypatch.setattr(reproduce, "call", call)
+    run(tmp_path / "demo", seeds="0 1")
+    assert {devices for devices, _ in seen} == {"0", "1"}
+    assert all(log.name == "log.txt" for _, log in seen)
+    assert len(seen) == 8
+
+
+def test_the_process_sees_its_devices_and_writes_its_log(monkeypatch, tmp_path):
+    monkeypatch.setattr(reproduce.sys, "executable", "/bin/sh")
+    monkeypatch.setattr(subprocess, "run", fake_run := FakeRun())
+    assert reproduce.call(["fit"], "3", tmp_path / "log.txt") == 5
+    assert fake_run.environment["CUDA_VISIBLE_DEVICES"] == "3"
+    assert (tmp_path / "log.txt").read_text() == "said\n"
+
+
+class FakeRun:
+    def __call__(self, words, env, check, stdout, stderr):
+        assert words[1:] == ["-m", "ppar_lightning", "fit"]
+        self.environment = env
+        stdout.write("said\n")
+        return subprocess.CompletedProcess(words, 5)
+
+
+def test_a_real_run_is_known_again(monkeypatch, tmp_path, capsys):
+    """Trained, tested and reported in this process: the config it saves is the one that is compared."""
+    monkeypatch.setattr(reproduce, "call", lambda words, devices, log: reproduce.cli.main(list(words)) or 0)
+    monkeypatch.chdir(ROOT)
+    small = ["--trainer.max_steps", "1", "--data.sources.game.limit", "2", "--data.batch_size", "2"]
+    small += ["--data.crop", "[64, 64]", "--data.workers", "0", "--trainer.enable_progress_bar", "false"]
+    small += [word for name in UNSEEN for word in (f"--data.unseen.{name}.limit", "1")]
+    run(tmp_path / "demo", "--", *small, rows="progressive", seeds="3")
+    manifest = json.loads((tmp_path / "demo" / "progressive" / "3" / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["seed"] == 3
+    config = yaml.safe_load((tmp_path / "demo" / "progressive" / "3" / "config.yaml").read_text())
+    assert config["model"]["ppar"]["reweighting"] == "off"
+    text = (tmp_path / "demo" / "results.md").read_text()
+    assert "CPU cores" in text
+    assert "| fog | unseen | full | 1 |" in text
+    capsys.readouterr()
+    run(tmp_path / "demo", "--", *small, rows="progressive", seeds="3")
+    assert "1 runs, 1 of them done" in capsys.readouterr().out
+    # stopped after its checkpoint: continued in its own folder
+    path = tmp_path / "demo" / "progressive" / "3" / "manifest.json"
+    path.write_text(json.dumps(manifest | {"finished": False}))
+    run(tmp_path / "demo", "--", *small, rows="progressive", seeds="3")
+    again = json.loads(path.read_text())
+    assert again["finished"]
+    assert len(again["sessions"]) == 2
