@@ -9,7 +9,7 @@ import trees
 from PIL import Image
 
 from ppar_lightning.data.datasets import DATASETS
-from ppar_lightning.data.decoding import lookup_table, read_image, to_train_ids
+from ppar_lightning.data.decoding import lookup_table, read_image, read_label, to_train_ids
 
 
 def test_images_are_rgb_and_belong_to_their_label(tmp_path):
@@ -73,3 +73,19 @@ def test_orientation_tag_is_ignored(tmp_path):
     tags[274] = 6  # turned by a quarter
     picture.save(tmp_path / "a.jpg", exif=tags)
     assert read_image(tmp_path / "a.jpg").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_a_label_with_a_block_overwritten_is_damaged_though_it_can_be_decoded(tmp_path, palette):
+    path = tmp_path / "a.png"
+    label = np.random.default_rng(0).integers(0, 19, (64, 96)).astype(np.uint8)
+    trees.write_label(path, label, palette=palette)
+    np.testing.assert_array_equal(read_label(path), label)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"IDAT") + 1000
+    for start in (place, place + 700):
+        damaged = bytearray(data)
+        damaged[start : start + 16] = bytes(16)
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="a.png: damaged label file.*extract it again"):
+            read_label(path)

@@ -267,13 +267,12 @@ def test_processes_share_the_training_images(roots, capsys):
     assert "1 training images per device are less than a batch of 2" in errors(lines)[0]
 
 
-def test_images_of_many_sizes_need_single_batches(roots, capsys):
+def test_images_of_many_sizes_are_fine(roots, capsys):
     trees.mapillary(roots / "mapillary")
     domain = ("--data.unseen", f"{{mapillary: {{root: '{roots}/mapillary'}}}}")
     status, lines = doctor(capsys, roots, *domain, "--data.eval_batch_size", "2")
-    assert status == 1
-    assert "mapillary/eval samples: 2 sizes from 80x48 to 48x80 make no batch of 2" in errors(lines)[0]
-    assert doctor(capsys, roots, *domain, "--data.eval_batch_size", "1")[0] == 0
+    assert status == 0
+    assert any("mapillary/eval samples" in line and "2 sizes from 80x48 to 48x80" in line for line in lines)
 
 
 def test_no_clip_is_looked_for_where_none_is_used(roots, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import trees
-from test_cli import fit
+from test_cli import CONFIG, SMALL, fit
 from torch import nn
 
 from ppar_lightning.callbacks.selection import monitored_targets
@@ -250,8 +250,22 @@ def test_selection_that_is_allowed_is_recorded_with_the_protocol(tmp_path, capsy
     assert record["target_selection"] == ["val/fog/miou"]
     assert {domain["protocol"] for domain in record["domains"].values()} == {"tqdm"}
     assert (folder / "test.csv").read_text().splitlines()[1].startswith("game,tqdm,8,")
+    main(
+        [
+            "test",
+            "--config",
+            CONFIG,
+            *SMALL,
+            "--trainer.default_root_dir",
+            str(tmp_path / "other"),
+            "--ckpt_path",
+            str(folder / "checkpoints" / "last.ckpt"),
+        ]
+    )
+    assert json.loads((tmp_path / "other" / "test.json").read_text())["target_selection"] == ["val/fog/miou"]
     hyper = (folder / "curves" / "fit" / "version_0" / "hparams.yaml").read_text()
     assert "fog: tqdm" in hyper
+    assert "target_selection:\n- val/fog/miou" in hyper
 
 
 def test_selection_on_the_source_is_free():

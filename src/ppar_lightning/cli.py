@@ -50,7 +50,10 @@ class PPARCLI(LightningCLI):
         if self.subcommand == "doctor":
             examine(config)
         stay_offline_without_account(config.trainer.logger)
-        if self.subcommand != "fit" and config.ckpt_path in (None, "last"):
+        if self.subcommand == "fit":
+            return
+        config.verbose = False  # the report has the table
+        if config.ckpt_path in (None, "last"):
             config.ckpt_path = last_checkpoint(config.trainer.default_root_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -59,10 +62,6 @@ class PPARCLI(LightningCLI):
         if config.logger in (None, True):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
         return super().instantiate_trainer(**kwargs)
-
-    def before_test(self) -> None:
-        """Leave the table to the report."""
-        self.config_init.test.verbose = False
 
 
 def main(args: ArgsType = None) -> None:

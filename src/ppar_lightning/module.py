@@ -56,6 +56,8 @@ class PPARModule(L.LightningModule):
         self.warmup_steps = warmup_steps
         self.power = power
         self.seed = seed
+        self.selected_on: list[str] = []
+        """Metrics of unseen domains that the checkpoint which was loaded was selected by."""
 
     def setup(self, stage: str) -> None:
         """Build the objective where it is needed: in training, and for the text-logit ensemble."""
@@ -71,6 +73,7 @@ class PPARModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave what only training needs in the checkpoint where only the plain segmenter runs."""
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
+        self.selected_on = checkpoint.get("target_selection", [])
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith(absent)}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,11 @@ class TestReport(L.Callback):
         """Report what another callback, which stands before this one, has scored."""
         self.scores = scores
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the tables of ``ppar validate``."""
+        if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
+            print_tables(self.scores.scores, trainer.datamodule.unseen_names)  # type: ignore[attr-defined]
+
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``test.json`` and ``test.csv`` into the run folder and print the tables."""
         if not trainer.is_global_zero:
@@ -35,17 +41,23 @@ class TestReport(L.Callback):
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         scores = self.scores.scores
-        selected_on = monitored_targets(trainer)
+        selected_on = sorted({*monitored_targets(trainer), *getattr(pl_module, "selected_on", [])})
         write_json(folder / "test.json", scores, unseen, selected_on)
         write_csv(folder / "test.csv", scores)
-        console = Console()
-        console.print(domain_table(scores, unseen))
-        console.print(class_table(scores))
+        console = print_tables(scores, unseen)
         if selected_on:
             console.print(
                 f"Checkpoints were selected on unseen domains, by {', '.join(selected_on)}: no measure of them."
             )
         console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
+
+
+def print_tables(scores: dict[str, DomainScore], unseen: Sequence[str]) -> Console:
+    """Print mIoU by domain and IoU by class, and return where."""
+    console = Console()
+    console.print(domain_table(scores, unseen))
+    console.print(class_table(scores))
+    return console
 
 
 def unseen_mean(scores: dict[str, DomainScore], unseen: Sequence[str], mean: str = "miou") -> float:
@@ -60,14 +72,14 @@ def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]
             "unseen": name in unseen,
             "images": score.images,
             "protocol": score.protocol,
-            **score.means,
-            "iou": {label: None if math.isnan(value) else value for label, value in score.iou.items()},
+            **{mean: or_none(value) for mean, value in score.means.items()},
+            "iou": {label: or_none(value) for label, value in score.iou.items()},
         }
         for name, score in scores.items()
     }
-    means = {f"unseen_{mean}": unseen_mean(scores, unseen, mean) for mean in mean_names(scores)} if unseen else {}
-    record = {"domains": domains, "unseen_miou": None, **means, "target_selection": list(selected_on)}
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    means = {f"unseen_{mean}": or_none(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)}
+    record = {"domains": domains, **means, "target_selection": list(selected_on)}
+    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
@@ -76,9 +88,15 @@ def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
         writer = csv.writer(file)
         writer.writerow(["domain", "protocol", "images", *mean_names(scores), *CLASSES])
         for name, score in scores.items():
-            cells = ["" if math.isnan(value) else f"{value:.6f}" for value in score.iou.values()]
-            means = [f"{value:.6f}" for value in score.means.values()]
-            writer.writerow([name, score.protocol, score.images, *means, *cells])
+            values = (*score.means.values(), *score.iou.values())
+            writer.writerow(
+                [name, score.protocol, score.images, *("" if math.isnan(v) else f"{v:.6f}" for v in values)]
+            )
+
+
+def or_none(value: float) -> float | None:
+    """Give a value as JSON takes it, None for NaN."""
+    return None if math.isnan(value) else value
 
 
 def percent(value: float) -> str:
@@ -114,6 +132,8 @@ def class_table(scores: dict[str, DomainScore]) -> Table:
     table.add_column("class")
     for name in scores:
         table.add_column(name, justify="right")
+    table.add_row("protocol", *(score.protocol for score in scores.values()))
+    table.add_section()
     for label in CLASSES:
         table.add_row(label, *(percent(score.iou[label]) for score in scores.values()))
     return table

@@ -1,13 +1,16 @@
 """The guard against choosing checkpoints by the domains that the run is to be judged on."""
 
+from typing import Any
+
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 
 
 def monitored_targets(trainer: L.Trainer) -> list[str]:
     """Metrics of unseen domains that a callback monitors, such as a ModelCheckpoint's or an EarlyStopping's."""
     unseen = {"unseen", *trainer.datamodule.unseen_names}  # type: ignore[attr-defined]
     monitors = (getattr(callback, "monitor", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-    return sorted({monitor for monitor in monitors if monitor and unseen & set(monitor.split("/"))})
+    return sorted({monitor for monitor in monitors if monitor and unseen & set(monitor.split("/")[1:2])})
 
 
 class TargetSelectionGuard(L.Callback):
@@ -29,3 +32,11 @@ class TargetSelectionGuard(L.Callback):
                 f"{', '.join(targets)} is monitored, but unseen domains must not choose the checkpoint: monitor a "
                 "source domain, or set allow_target_selection: true, which the report will say"
             )
+        if targets and stage == "fit":
+            rank_zero_warn(f"checkpoints are selected on unseen domains, by {', '.join(targets)}: no measure of them")
+            for logger in trainer.loggers:
+                logger.log_hyperparams({"target_selection": targets})
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Tell whoever loads the checkpoint."""
+        checkpoint["target_selection"] = monitored_targets(trainer)

@@ -6,14 +6,16 @@ from typing import Literal
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
-from ppar_lightning.data.dataset import OnBadSample, Sample, Skipped
+from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skipped
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, use_one_thread
 from ppar_lightning.data.order import DEFAULT_SAMPLING, Order, Sampling
 from ppar_lightning.data.protocols import Window, find_protocol
+from ppar_lightning.data.roles import check_roles
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
 from ppar_lightning.data.skipping import SkippingDataset, unwrap
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics
@@ -34,7 +36,8 @@ class DomainDataModule(LightningDataModule):
         window: window of the inference, for protocol `full`; the others have their own.
         crop: height and width of training crops.
         batch_size: training images per device and step.
-        eval_batch_size: images per evaluation batch; above 1 a domain's images must have one size.
+        eval_batch_size: images per evaluation batch of rendered domains; those of folders, whose sizes may differ, come
+            one by one.
         workers: processes that read, per loader; 0 reads in the main process.
         augmentation: how training images are varied.
         seed: seed of order and augmentation.
@@ -79,15 +82,11 @@ class DomainDataModule(LightningDataModule):
         self._order: Order | None = None
         self._unreadable: list[Skipped] = []
         self._scored_classes: dict[str, tuple[int, ...]] = {}
-        both = set(sources) & set(self.unseen)
-        if not sources or both:
-            fault = f"{', '.join(sorted(both))} is a source and unseen" if both else "there is no source"
-            raise ValueError(f"{fault}; give each domain one name under data.sources or data.unseen")
+        check_roles(sources, self.unseen)
         for chosen in self.protocols.values():
             find_protocol(chosen)
         if window is not None and "full" not in self.protocols.values():
             raise ValueError(f"protocol {protocol!r} has a window of its own; leave data.window out")
-        check_weights(sources, self.unseen)
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -145,6 +144,9 @@ class DomainDataModule(LightningDataModule):
         self._eval_sets = {name: self._open("sources", name, "eval") for name in self.sources}
         if stage == "fit":
             self._train_sets = [self._open("sources", name, "train") for name in self.sources]
+            for name, domain in self.sources.items():
+                if domain.split(name, "train") == domain.split(name, "eval"):
+                    rank_zero_warn(f"domain {name!r}: its validation scores the images it is trained on")
             self._unreadable = []
             self._order = self._make_order()
         if stage == "test" or self.watch_unseen:
@@ -213,7 +215,7 @@ class DomainDataModule(LightningDataModule):
     def _eval_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
         return DataLoader(
             self._readable(dataset),
-            batch_size=self.eval_batch_size,
+            batch_size=1 if isinstance(unwrap(dataset)[0], FolderDataset) else self.eval_batch_size,
             sampler=EvaluationSampler(dataset),
             num_workers=self.workers,
             collate_fn=collate,
@@ -230,18 +232,3 @@ class DomainDataModule(LightningDataModule):
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         return dataset
-
-
-def check_weights(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> None:
-    """Refuse weights that say nothing.
-
-    Raises:
-        ValueError: some sources have a weight and some have none, one is not above 0, or an unseen domain has one.
-    """
-    weights = {name: domain.weight for name, domain in sources.items()}
-    given = [weight for weight in weights.values() if weight is not None]
-    if given and (len(given) < len(weights) or min(given) <= 0):
-        raise ValueError(f"weights of the sources are {weights}; give each a number above 0, or none of them")
-    weighted = [name for name, domain in unseen.items() if domain.weight is not None]
-    if weighted:
-        raise ValueError(f"{weighted[0]} is never trained on; leave data.unseen.{weighted[0]}.weight out")

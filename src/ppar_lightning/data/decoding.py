@@ -1,6 +1,7 @@
 """Image and label files into arrays."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,9 @@ from PIL import Image
 from ppar_lightning.data.classes import IGNORE
 
 Array = npt.NDArray[np.uint8]
+
+GREY_PNG = bytes([8, 0])
+"""Bit depth and colour type in the header of a PNG whose pixels are bytes."""
 
 UNKNOWN = 254
 """Entry of a lookup table for a value that the data set does not define."""
@@ -47,13 +51,19 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
         ValueError: the file is empty, cut short, no image or a colour image.
     """
     try:
-        with Image.open(path) as file:  # OpenCV would expand palettes to colours
-            label = np.asarray(file)
-    except (OSError, SyntaxError) as error:
+        encoded = path.read_bytes()
+        if encoded[24:26] == GREY_PNG:
+            label = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+        else:  # OpenCV would expand a palette to its colours
+            Image.open(BytesIO(encoded)).verify()  # decoding alone would not look at the checksums
+            label = np.asarray(Image.open(BytesIO(encoded)))
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: damaged label file ({error}); download or extract it again") from error
+    if label is None:
+        raise ValueError(f"{path}: damaged label file; download or extract it again")
     if label.ndim != 2:
         raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
-    return label
+    return np.asarray(label)
 
 
 def read_red_label(path: Path) -> npt.NDArray[np.integer]:

@@ -37,6 +37,18 @@ class Domain:
     options: dict[str, Any] = field(default_factory=dict)
     weight: float | None = None
 
+    def split(self, name: str, split: str) -> str:
+        """Name of the split that `train` or `eval` stands for.
+
+        Raises:
+            ValueError: there is no such data set.
+        """
+        key = self.dataset or name
+        if key not in DATASETS:
+            raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
+        kind = getattr(DATASETS[key], "func", DATASETS[key])
+        return getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
+
     def open(
         self, name: str, split: str, protocol: str = "full", on_bad_sample: OnBadSample = "raise"
     ) -> tuple[Dataset[Sample], tuple[int, ...]]:
@@ -69,12 +81,9 @@ class Domain:
         return dataset, opened.scored_classes
 
     def _open(self, name: str, split: str, defaults: dict[str, Any]) -> SegmentationDataset:
+        chosen = self.split(name, split)
         key = self.dataset or name
-        if key not in DATASETS:
-            raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
         maker = DATASETS[key]
-        kind = getattr(maker, "func", maker)
-        chosen = getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
         known = inspect.signature(maker).parameters
         unknown = set(self.options) - set(known)
         if unknown:

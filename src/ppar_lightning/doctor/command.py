@@ -129,7 +129,7 @@ def _examine_split(split: Split, data: DomainDataModule, samples: int, console: 
         disable=not console.is_terminal,
     )
     seconds = [decode(split, dataset, index, bad) for index in indices]
-    judge_samples(split, seconds, data.eval_batch_size)
+    judge_samples(split, seconds)
 
 
 def _data_module(config: Namespace) -> DomainDataModule:

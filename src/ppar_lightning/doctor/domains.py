@@ -126,7 +126,7 @@ def sample_indices(length: int, samples: int) -> list[int]:
     return sorted(set(np.linspace(0, length - 1, min(samples, length)).round().astype(int).tolist()))
 
 
-def judge_samples(split: Split, seconds: list[float | None], eval_batch_size: int) -> None:
+def judge_samples(split: Split, seconds: list[float | None]) -> None:
     """Note how long reading took, and what the samples show together."""
     taken = [value for value in seconds if value is not None]
     if not taken:
@@ -135,8 +135,6 @@ def judge_samples(split: Split, seconds: list[float | None], eval_batch_size: in
     sizes = [f"{width}x{height}" for height, width in sorted(split.sizes)]
     shown = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes from {sizes[0]} to {sizes[-1]}"
     split.add("ok", f"{len(taken)} pairs decoded in {1000 * np.mean(taken):.1f} ms each, {shown}", " samples")
-    if split.role == "eval" and eval_batch_size > 1 and len(sizes) > 1:
-        split.add("error", f"{shown} make no batch of {eval_batch_size}; set --data.eval_batch_size 1", " samples")
     if not split.pixels[: len(CLASSES)].any():
         remedy = f"look at the label files, or choose another split with {split.option}.{split.role}_split"
         split.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")

@@ -1,0 +1,48 @@
+"""Source or unseen: what the names and folders of a run's domains must not mix up."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ppar_lightning.data.domain import Domain
+
+RESERVED = "unseen"
+
+
+def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> None:
+    """Refuse domains that would make a score mean something else.
+
+    Raises:
+        ValueError: there is no source, a name has both roles or cannot stand in a metric's name, an unseen domain is
+            scored on the images that a source trains on, or weights say nothing.
+    """
+    both = set(sources) & set(unseen)
+    if not sources or both:
+        fault = f"{', '.join(sorted(both))} is a source and unseen" if both else "there is no source"
+        raise ValueError(f"{fault}; give each domain one name under data.sources or data.unseen")
+    for name in (*sources, *unseen):
+        if "/" in name or name == RESERVED:
+            raise ValueError(f"a domain cannot be called {name!r}, as metrics are val/{{domain}}/miou; rename it")
+    trained = {_images(name, domain, "train"): name for name, domain in sources.items()}
+    for name, domain in unseen.items():
+        source = trained.get(_images(name, domain, "eval"))
+        if source is not None:
+            raise ValueError(
+                f"unseen domain {name!r} is scored on what source {source!r} trains on; take one of them out"
+            )
+    _check_weights(sources, unseen)
+
+
+def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
+    """What tells one set of images from another, whatever the domain is called."""
+    folder = None if domain.root is None else Path(domain.root).expanduser().resolve()
+    return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))
+
+
+def _check_weights(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> None:
+    weights = {name: domain.weight for name, domain in sources.items()}
+    given = [weight for weight in weights.values() if weight is not None]
+    if given and (len(given) < len(weights) or min(given) <= 0):
+        raise ValueError(f"weights of the sources are {weights}; give each a number above 0, or none of them")
+    weighted = [name for name, domain in unseen.items() if domain.weight is not None]
+    if weighted:
+        raise ValueError(f"{weighted[0]} is never trained on; leave data.unseen.{weighted[0]}.weight out")
