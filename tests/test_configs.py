@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -85,6 +86,8 @@ def test_cityscapes_256_trains_and_tests_on_generated_trees(tmp_path):
     city = TREES["cityscapes"](tmp_path / "cityscapes", suffix=".jpg")
     camvid = TREES["camvid"](tmp_path / "camvid")
     roots = ["--data.sources.cityscapes.root", str(city), "--data.unseen.camvid.root", str(camvid)]
+    np.save(tmp_path / "text.npy", np.random.default_rng(0).normal(size=(19, 32)).astype(np.float16))
+    roots += ["--model.ppar.text_embeddings", str(tmp_path / "text.npy")]
     config, run = str(CONFIGS / "cityscapes_256.yaml"), str(tmp_path / "run")
     main(["fit", "--config", config, "--trainer.default_root_dir", run, *QUICK, *roots])
     main(["test", "--config", f"{run}/config.yaml"])
