@@ -17,6 +17,7 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Skipped
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.order import Sampling
+from ppar_lightning.data.statistics import LabelCounts
 
 
 def cut(path, share=0.5):
@@ -198,6 +199,23 @@ def test_a_label_that_cannot_be_counted_is_an_error_by_default(data, tmp_path):
     cut(tmp_path / "b/labels/sem_seg/masks/train/00000002-train.png")
     with pytest.raises(ValueError, match="00000002-train.png: damaged label file"):
         data(sampling=Sampling("rare_class", min_pixels=20), on_bad_sample="raise").setup("fit")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_statistics_leave_out_is_never_silent(tmp_path, monkeypatch):
+    root, read = trees.camvid(tmp_path / "data"), LabelCounts.__getitem__
+    unreadable = lambda self, index: [-1] * 19 if self.indices[index] == 2 else read(self, index)  # noqa: E731
+    monkeypatch.setattr(LabelCounts, "__getitem__", unreadable)  # and readable again right after
+    for policy in ("skip", "raise"):
+        datamodule = DomainDataModule(
+            {"camvid": Domain(root=str(root))}, workers=0, sampling=Sampling("class_uniform"), on_bad_sample=policy
+        )
+        if policy == "raise":
+            with pytest.raises(ValueError, match="domain 'camvid': 0001TP_000002: its label could not be read .*again"):
+                datamodule.setup("fit")
+        else:
+            datamodule.setup("fit")
+            assert [skipped.name for skipped in datamodule.skipped()] == ["0001TP_000002"]
 
 
 def test_lines_are_appended_whole_and_once(tmp_path):
