@@ -153,8 +153,8 @@ def test_skipped_samples_are_listed_once_and_not_scored(data, tmp_path, capsys, 
     assert len(rows) == 6
     assert all("extract it again" in row["message"] for row in rows)
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("4 samples were left out in train and val; they are listed in") == 1
-    assert said.count("2 samples were left out in test; they are listed in") == 2
+    assert said.count("4 samples were left out in train and val, listed in") == 1
+    assert said.count("2 samples were left out in test, listed in") == 2
     for name in ("cityscapes", "bdd100k"):
         assert scores[name].images == 2
         assert scores[name].iou["road"] == pytest.approx(
@@ -174,6 +174,31 @@ def test_nothing_skipped_is_said_by_an_empty_list(tmp_path, capsys):
     assert listed(tmp_path / "skip") == []
     assert not (tmp_path / "raise" / "skipped.csv").exists()
     assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_list_tells_of_the_latest_run_of_each_stage(tmp_path, capsys):
+    root = trees.camvid(tmp_path / "data")
+    label = root / "testannot/0001TP_000000.png"
+    whole = label.read_bytes()
+    make = lambda policy: DomainDataModule(  # noqa: E731
+        {"camvid": Domain(root=str(root))}, crop=(16, 16), batch_size=2, workers=0, on_bad_sample=policy
+    )
+    cut(label)
+    run(tmp_path / "run", make("skip"), "validate", "test")
+    assert [(row["stage"], row["name"]) for row in listed(tmp_path / "run")] == [
+        ("val", "0001TP_000000"),
+        ("test", "0001TP_000000"),
+    ]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 sample was left out in val, listed in" in said
+    assert "1 sample was left out in test, listed in" in said
+    label.write_bytes(whole)
+    run(tmp_path / "run", make("raise"), "test")
+    assert "left out" not in capsys.readouterr().out
+    assert [row["stage"] for row in listed(tmp_path / "run")] == ["val"]
+    run(tmp_path / "run", make("skip"), "fit")
+    assert listed(tmp_path / "run") == []
 
 
 @pytest.mark.filterwarnings("ignore")
