@@ -357,3 +357,31 @@ def test_resumed_run_goes_on_with_the_next_crop(tmp_path, stop):
 def test_overfitting_to_a_batch_works(tmp_path):
     steps = train(tmp_path, 2, trainer={"overfit_batches": 1})
     assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("crop", (0, 0)), ("crop", (64, -1)), ("batch_size", 0), ("eval_batch_size", 0), ("workers", -1)],
+)
+def test_numbers_outside_their_range_are_named(option, value):
+    with pytest.raises(ValueError, match=rf"data.{option} is .*; give at least {int(option != 'workers')}"):
+        fog(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("scale", (0, 0)),
+        ("scale", (2, 0.5)),
+        ("scale", (-1, 1)),
+        ("max_class_share", 1.5),
+        ("flip", 2),
+        ("jitter", -0.1),
+        ("blur", 2),
+        ("style", 2),
+        ("jitter_strength", -1),
+    ],
+)
+def test_augmentation_outside_its_range_is_named(option, value):
+    with pytest.raises(ValueError, match=rf"augmentation.{option} is .*; give "):
+        Augmentation(**{option: value})

@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from ppar_lightning.data.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
 from ppar_lightning.data.datasets import DATASETS
-from ppar_lightning.data.datasets.gta5 import FAULTY
+from ppar_lightning.data.datasets.gta5 import FAULTY, GTA5
 from ppar_lightning.data.datasets.mapillary import MAPPINGS
 from ppar_lightning.data.domain import Domain
 
@@ -96,8 +96,34 @@ def test_gta_without_split_mat_names_the_remedies(tmp_path):
         DATASETS["gta"](root=root, split="training", domain="gta")
 
 
-def test_gta_frames_that_the_download_lacks_are_a_remark(tmp_path):
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100, None])
+def test_a_split_mat_that_lists_nothing_is_named(tmp_path, content):
     root = trees.gta5(tmp_path)
+    if content is None:
+        savemat(root / "split.mat", {"train": [1]})
+    else:
+        (root / "split.mat").write_bytes(content)
+    with pytest.raises(ValueError, match=r"split.mat holds no valIds; download it again or set"):
+        DATASETS["gta"](root=root, split="val", domain="gta")
+
+
+def test_a_short_list_is_a_remark(tmp_path):
+    (remark,) = DATASETS["gta"](root=trees.gta5(tmp_path), split="val", domain="gta").remarks
+    assert remark.startswith("4 images are listed for split 'val' of")
+    assert ", 6382 are known; download the list again" in remark
+
+
+def test_hidden_files_are_no_samples(tmp_path):
+    root = trees.camvid(tmp_path)
+    for folder in ("test", "testannot"):
+        for path in list((root / folder).iterdir()):
+            path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+    assert len(DATASETS["camvid"](root=root, split="test", domain="c")) == 3
+
+
+def test_gta_frames_that_the_download_lacks_are_a_remark(tmp_path, monkeypatch):
+    root = trees.gta5(tmp_path)
+    monkeypatch.setattr(GTA5, "counts", {"train": 5})
     for folder in ("images", "labels"):
         (root / folder / "00002.png").unlink()
     dataset = DATASETS["gta"](root=root, split="train", domain="gta")
@@ -107,7 +133,7 @@ def test_gta_frames_that_the_download_lacks_are_a_remark(tmp_path):
     assert "the first is 00002; extract" in remark
 
 
-def test_gta_robustnet_train_list_leaves_out_fifteen_frames(tmp_path):
+def test_gta_robustnet_train_list_leaves_out_fifteen_frames(tmp_path, monkeypatch):
     left_out = {12160, 12166, 12167, 12191, 12192, 12193, 12195, *range(12202, 12209), 19993}
     assert set(FAULTY) == left_out
     numbers = [12159, 12160, 12194, 12195, 12196, 12208, 12209, 19993]
@@ -115,6 +141,7 @@ def test_gta_robustnet_train_list_leaves_out_fifteen_frames(tmp_path):
         trees.write_image(tmp_path / f"images/{number}.png")
         trees.write_label(tmp_path / f"labels/{number}.png", trees.stripes([7]), palette=True)
     savemat(tmp_path / "split.mat", {"trainIds": np.array(numbers)[:, None], "valIds": [[1]], "testIds": [[2]]})
+    monkeypatch.setattr(GTA5, "counts", {"train": 8, "train_robustnet": 4})
     for split, expected in (("train", numbers), ("train_robustnet", [12159, 12194, 12196, 12209])):
         dataset = DATASETS["gta"](root=tmp_path, split=split, domain="gta")
         assert [int(name) for name in dataset.names] == expected
@@ -282,3 +309,32 @@ def test_real_files(key, folder, split, count, size):
     ground, above = (0, 1), (2, 5, 6, 7, 8, 10)
     assert np.isin(bottom[bottom != IGNORE], ground).mean() > 0.5
     assert np.isin(top[top != IGNORE], above).mean() > 0.9
+
+
+def test_the_home_is_expanded(tmp_path, monkeypatch):
+    trees.camvid(tmp_path / "camvid")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(Domain(root="~/camvid").open("camvid", "eval")[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("fog", {"length": "abc"}, "length is 'abc'; give a number of streets"),
+        ("fog", {"length": 0}, "length is 0; give a number of streets, at least 1"),
+        ("fog", {"size": 3}, "size is 3; give rows and columns"),
+        ("fog", {"size": [64, "x"]}, "size is .*; give rows and columns"),
+        ("fog", {"split": 3}, "data set 'fog' has no option split; it has style, length, size"),
+        ("kitti", {"split": "x"}, "data set 'kitti' has no option split; it has none"),
+        ("mapillary", {"mapping": ["rein"]}, r"data set 'mapillary' does not take options {'mapping': \['rein'\]}"),
+    ],
+)
+def test_options_of_a_wrong_type_are_named(name, options, said):
+    with pytest.raises(ValueError, match=said):
+        Domain(options=options).open(name, "eval")
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_leaves_nothing_is_refused(limit):
+    with pytest.raises(ValueError, match=f"limit is {limit}; give at least 1"):
+        Domain(limit=limit)

@@ -1,5 +1,7 @@
 """Image and label files into arrays, damaged and wrong ones among them."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -9,7 +11,7 @@ import trees
 from PIL import Image
 
 from ppar_lightning.data.datasets import DATASETS
-from ppar_lightning.data.decoding import lookup_table, read_image, read_label, to_train_ids
+from ppar_lightning.data.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
 
 
 def test_images_are_rgb_and_belong_to_their_label(tmp_path):
@@ -89,3 +91,26 @@ def test_a_label_with_a_block_overwritten_is_damaged_though_it_can_be_decoded(tm
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="a.png: damaged label file.*extract it again"):
             read_label(path)
+
+
+READERS = pytest.mark.parametrize("reader", [read_image, read_label, read_red_label])
+
+
+@READERS
+def test_a_file_that_is_gone_is_named(tmp_path, reader):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ValueError, match=r"a.png.*No such file.*extract it again"):
+        reader(tmp_path / "a.png")
+
+
+@READERS
+@pytest.mark.parametrize("palette", [False, True])
+def test_absurd_dimensions_are_a_damaged_file(tmp_path, reader, palette):
+    path = tmp_path / "a.png"
+    trees.write_label(path, trees.stripes([1]), palette=palette)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 60000, 60000)  # width and height in the header, and its checksum
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.png: .*pixels.*extract it again"):
+        reader(path)

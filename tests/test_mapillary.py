@@ -8,8 +8,10 @@ import pytest
 import trees
 
 from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.datasets.mapillary import MAPPINGS
+from ppar_lightning.data.domain import Domain
 
 
 def test_portrait_images_keep_their_size(tmp_path):
@@ -76,3 +78,11 @@ def test_mapillary_ids_above_65_hint_at_v2(tmp_path):
     trees.write_label(root / "validation/labels/validation_0.png", trees.stripes([65, 66]))
     with pytest.raises(ValueError, match=r"label value 66 .* ids 0-65; v2.0 has other ids"):
         DATASETS["mapillary"](root=root, split="validation", domain="m")[0]
+
+
+@pytest.mark.parametrize("text", ['{"labels": [', '{"x": []}', "[]", "\xff"])
+def test_a_damaged_config_json_is_named(tmp_path, text):
+    trees.mapillary(tmp_path)
+    (tmp_path / "config_v1.2.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(ValueError, match=r"domain 'mapillary': \S+config_v1.2.json is no JSON file .*extract it again"):
+        DomainDataModule({"mapillary": Domain(root=str(tmp_path))}).setup("fit")

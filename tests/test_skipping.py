@@ -17,6 +17,7 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Skipped
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.order import Sampling
+from ppar_lightning.data.statistics import LabelCounts
 
 
 def cut(path, share=0.5):
@@ -150,8 +151,8 @@ def test_skipped_samples_are_listed_once_and_not_scored(data, tmp_path, capsys):
     assert len(rows) == 6
     assert all("extract it again" in row["message"] for row in rows)
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("4 samples were left out in train and val; they are listed in") == 1
-    assert said.count("2 samples were left out in test; they are listed in") == 2
+    assert said.count("4 samples were left out in train and val, listed in") == 1
+    assert said.count("2 samples were left out in test, listed in") == 2
     for name in ("cityscapes", "bdd100k"):
         assert scores[name].images == 2
         assert scores[name].iou["road"] == pytest.approx(
@@ -171,6 +172,31 @@ def test_nothing_skipped_is_said_by_an_empty_list(tmp_path, capsys):
     assert listed(tmp_path / "skip") == []
     assert not (tmp_path / "raise" / "skipped.csv").exists()
     assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_list_tells_of_the_latest_run_of_each_stage(tmp_path, capsys):
+    root = trees.camvid(tmp_path / "data")
+    label = root / "testannot/0001TP_000000.png"
+    whole = label.read_bytes()
+    make = lambda policy: DomainDataModule(  # noqa: E731
+        {"camvid": Domain(root=str(root))}, crop=(16, 16), batch_size=2, workers=0, on_bad_sample=policy
+    )
+    cut(label)
+    run(tmp_path / "run", make("skip"), "validate", "test")
+    assert [(row["stage"], row["name"]) for row in listed(tmp_path / "run")] == [
+        ("val", "0001TP_000000"),
+        ("test", "0001TP_000000"),
+    ]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 sample was left out in val, listed in" in said
+    assert "1 sample was left out in test, listed in" in said
+    label.write_bytes(whole)
+    run(tmp_path / "run", make("raise"), "test")
+    assert "left out" not in capsys.readouterr().out
+    assert [row["stage"] for row in listed(tmp_path / "run")] == ["val"]
+    run(tmp_path / "run", make("skip"), "fit")
+    assert listed(tmp_path / "run") == []
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -196,6 +222,23 @@ def test_a_label_that_cannot_be_counted_is_an_error_by_default(data, tmp_path):
     cut(tmp_path / "b/labels/sem_seg/masks/train/00000002-train.png")
     with pytest.raises(ValueError, match="00000002-train.png: damaged label file"):
         data(sampling=Sampling("rare_class", min_pixels=20), on_bad_sample="raise").setup("fit")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_statistics_leave_out_is_never_silent(tmp_path, monkeypatch):
+    root, read = trees.camvid(tmp_path / "data"), LabelCounts.__getitem__
+    unreadable = lambda self, index: [-1] * 19 if self.indices[index] == 2 else read(self, index)  # noqa: E731
+    monkeypatch.setattr(LabelCounts, "__getitem__", unreadable)  # and readable again right after
+    for policy in ("skip", "raise"):
+        datamodule = DomainDataModule(
+            {"camvid": Domain(root=str(root))}, workers=0, sampling=Sampling("class_uniform"), on_bad_sample=policy
+        )
+        if policy == "raise":
+            with pytest.raises(ValueError, match="domain 'camvid': 0001TP_000002: its label could not be read .*again"):
+                datamodule.setup("fit")
+        else:
+            datamodule.setup("fit")
+            assert [skipped.name for skipped in datamodule.skipped()] == ["0001TP_000002"]
 
 
 def test_lines_are_appended_whole_and_once(tmp_path):

@@ -115,6 +115,34 @@ def test_the_first_rank_counts_and_the_others_wait(root, monkeypatch, rank):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
     monkeypatch.setattr(torch.distributed, "barrier", lambda: events.append("barrier"))
-    monkeypatch.setattr(statistics, "_cached", lambda *_: events.append("read"))
+    monkeypatch.setattr(statistics, "_cached", lambda *_, **__: events.append("read"))
     class_statistics(camvid(root))
     assert events == (["read", "barrier"] if rank == 0 else ["barrier", "read"])
+
+
+def test_only_a_label_that_was_unreadable_is_tried_again(root, monkeypatch):
+    read, tried = LabelCounts.__getitem__, []
+
+    def stumble(self, index):
+        tried.append(self.indices[index])
+        return [UNREADABLE] * len(CLASSES) if self.indices[index] == 1 else read(self, index)
+
+    monkeypatch.setattr(LabelCounts, "__getitem__", stumble)  # as by a network drive that is away for a moment
+    assert (class_statistics(camvid(root))[1] == UNREADABLE).all()
+    monkeypatch.setattr(LabelCounts, "__getitem__", lambda self, index: tried.append("again") or read(self, index))
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+    assert tried == [0, 1, 2, "again"]
+
+
+def test_a_label_that_is_gone_is_marked(root):
+    dataset = camvid(root)
+    (root / "trainannot/0001TP_000001.png").unlink()
+    np.testing.assert_array_equal(class_statistics(dataset)[:, 0] == UNREADABLE, [False, True, False])
+
+
+def test_a_cache_that_cannot_be_written_to_names_the_remedy(root, monkeypatch):
+    (root / ".ppar").write_text("in the way")
+    monkeypatch.setenv("PPAR_CACHE", str(root / ".ppar" / "cache"))
+    with pytest.raises(OSError, match=r"\.ppar/cache cannot be written to .*set PPAR_CACHE"):
+        class_statistics(camvid(root))

@@ -1,5 +1,7 @@
 """SYNTHIA: 16-bit labels, and the two splits."""
 
+import re
+
 import numpy as np
 import pytest
 import trees
@@ -7,6 +9,7 @@ from PIL import Image
 
 from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.datasets.synthia import SYNTHIA
 
 
 def test_synthia_label_survives_where_pillow_loses_it(tmp_path):
@@ -42,12 +45,15 @@ def test_synthia_label_of_another_kind_is_named(tmp_path):
         dataset[3]
 
 
-def test_synthia_split_follows_robustnets_lists_where_they_are(tmp_path):
+def test_synthia_split_follows_robustnets_lists_where_they_are(tmp_path, monkeypatch):
     own = {split: DATASETS["synthia"](trees.synthia(tmp_path), split, "s") for split in ("train", "val")}
     assert [name[-1] for name in own["val"].names] == ["7", "8", "9"]
     assert sorted(own["train"].names + own["val"].names) == [f"{number:07d}" for number in range(10)]
     assert all("by last digit, not RobustNet's" in dataset.remarks[0] for dataset in own.values())
     trees.synthia(tmp_path, lists=True)
+    (remark,) = DATASETS["synthia"](tmp_path, "val", "s").remarks
+    assert re.match(r"5 images are listed for split 'val' of .*, 2820 are known; download the list again", remark)
+    monkeypatch.setattr(SYNTHIA, "counts", {"train": 5, "val": 5})
     for split, first in (("train", 0), ("val", 1)):
         dataset = DATASETS["synthia"](tmp_path, split, "s")
         assert dataset.names == [f"{number:07d}" for number in range(first, 10, 2)]
@@ -67,3 +73,10 @@ def test_synthia_is_scored_over_sixteen_classes():
     assert [CLASSES[k] for k in SYNTHIA_16 if k not in SYNTHIA_13] == ["wall", "fence", "pole"]
     assert (len(SYNTHIA_16), len(SYNTHIA_13)) == (16, 13)
     assert DATASETS["synthia"].scored_classes == SYNTHIA_16
+
+
+def test_a_list_that_is_no_text_is_named(tmp_path):
+    root = trees.synthia(tmp_path, lists=True)
+    (root / "synthia_split_val.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"synthia_split_val.txt is no text file; download it again"):
+        DATASETS["synthia"](root, "val", "s")

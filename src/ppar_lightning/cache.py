@@ -19,8 +19,12 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     Raises:
         OSError: the folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with partial.open("wb") as file:
-        np.save(file, array)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.save(file, array)
+        partial.replace(path)
+    except OSError as error:
+        remedy = "set PPAR_CACHE to a folder that can"
+        raise OSError(f"{path.parent} cannot be written to ({error.strerror}); {remedy}") from error

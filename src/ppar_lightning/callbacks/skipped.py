@@ -3,11 +3,12 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
 from ppar_lightning.data.dataset import Skipped
@@ -18,16 +19,20 @@ HEADER = ("stage", "domain", "name", "message")
 class SkippedSamples(L.Callback):
     """List each sample that was left out once in ``skipped.csv`` in the run folder, and say how many there are.
 
-    With ``data.on_bad_sample: skip`` the file is there even if nothing was left out. Ranks and later runs append to it.
+    With ``data.on_bad_sample: skip`` the file is there even if nothing was left out. Ranks append to it. A run drops
+    the lines of its own stages first, unless it continues one.
     """
 
-    def _begin(self, trainer: L.Trainer, stage: str) -> None:
+    def _begin(self, trainer: L.Trainer, *stages: str, continued: bool = False) -> None:
         """Start the file, with the files that have no counterpart."""
+        folder = Path(trainer.default_root_dir)
+        if trainer.is_global_zero and not continued:
+            drop(folder, stages)
         if trainer.is_global_zero and trainer.datamodule.on_bad_sample == "skip":  # type: ignore[attr-defined]
-            append(Path(trainer.default_root_dir), stage, trainer.datamodule.skipped())  # type: ignore[attr-defined]
+            append(folder, stages[0], trainer.datamodule.skipped())  # type: ignore[attr-defined]
         trainer.strategy.barrier()
 
-    def _end(self, trainer: L.Trainer, stages: tuple[str, ...]) -> None:
+    def _end(self, trainer: L.Trainer, *stages: str) -> None:
         trainer.strategy.barrier()
         path = Path(trainer.default_root_dir) / "skipped.csv"
         if not trainer.is_global_zero or not path.is_file():
@@ -35,7 +40,8 @@ class SkippedSamples(L.Callback):
         with path.open(newline="") as file:
             count = sum(row["stage"] in stages for row in csv.DictReader(file))
         if count:
-            Console().print(f"{count} samples were left out in {' and '.join(stages)}; they are listed in {path}")
+            samples = "1 sample was" if count == 1 else f"{count} samples were"
+            Console().print(f"{samples} left out in {' and '.join(stages)}, listed in {path}")
 
     def _note(self, trainer: L.Trainer, batch: Mapping[str, Any], stage: str) -> None:
         if batch["error"]:
@@ -43,7 +49,12 @@ class SkippedSamples(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the file."""
-        self._begin(trainer, "train")
+        self._begin(trainer, "train", "val", continued=trainer.ckpt_path is not None)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the file of ``validate``, or go on with that of the training."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._begin(trainer, "val")
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the file, or go on with that of the training."""
@@ -69,11 +80,24 @@ class SkippedSamples(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how many samples training and validation left out."""
-        self._end(trainer, ("train", "val"))
+        self._end(trainer, "train", "val")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say how many samples ``validate`` left out."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._end(trainer, "val")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how many samples the test left out."""
-        self._end(trainer, ("test",))
+        self._end(trainer, "test")
+
+
+def drop(folder: Path, stages: Sequence[str]) -> None:
+    """Take the lines of some stages out of ``skipped.csv``, if it is there."""
+    path = folder / "skipped.csv"
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if line.partition(",")[0] not in stages))
 
 
 def append(folder: Path, stage: str, skipped: Iterable[Skipped]) -> None:

@@ -82,6 +82,14 @@ class DomainDataModule(LightningDataModule):
         self._order: Order | None = None
         self._unreadable: list[Skipped] = []
         self._scored_classes: dict[str, tuple[int, ...]] = {}
+        for option, least, value in (
+            ("crop", 1, min(crop)),
+            ("batch_size", 1, batch_size),
+            ("eval_batch_size", 1, eval_batch_size),
+            ("workers", 0, workers),
+        ):
+            if value < least:
+                raise ValueError(f"data.{option} is {getattr(self, option)}; give at least {least}")
         check_roles(sources, self.unseen)
         for chosen in self.protocols.values():
             find_protocol(chosen)
@@ -204,9 +212,13 @@ class DomainDataModule(LightningDataModule):
 
     def _statistics(self, dataset: Dataset[Sample]) -> Counts:
         counts = class_statistics(dataset, self.workers)
-        unreadable = np.flatnonzero(counts[:, 0] == UNREADABLE)
-        for index in unreadable.tolist():  # which the rule may never draw
-            self._unreadable += self._readable(dataset)[index]["error"]
+        whole, indices = unwrap(dataset)
+        for index in np.flatnonzero(counts[:, 0] == UNREADABLE).tolist():  # which the rule may never draw
+            errors = self._readable(dataset)[index]["error"]  # or the error itself
+            late = f"{whole.name(indices[index])}: its label could not be read when classes were counted; start again"
+            if self.on_bad_sample == "raise":
+                raise ValueError(f"domain {whole.domain!r}: {late}")
+            self._unreadable += errors or [Skipped(whole.domain, whole.name(indices[index]), late)]
         return counts
 
     def _readable(self, dataset: Dataset[Sample]) -> Dataset[Sample]:
@@ -229,6 +241,7 @@ class DomainDataModule(LightningDataModule):
         try:
             protocol = self.protocols[name]
             dataset, self._scored_classes[name] = domain.open(name, split, protocol, self.on_bad_sample)
-        except (ValueError, FileNotFoundError) as error:
-            raise type(error)(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
+        except (ValueError, OSError) as error:
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         return dataset

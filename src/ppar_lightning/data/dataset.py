@@ -149,7 +149,13 @@ class FolderDataset(SegmentationDataset):
         return list(names)
 
     def select_listed(self, names: Sequence[str], listed: Sequence[str]) -> list[str]:
-        """Choose the names in a list that comes with the data set, and remark on those that are not there."""
+        """Choose the names in a list that comes with the data set; remark on a short list, and on names not there."""
+        known = self.counts.get(self.split, len(listed))
+        if len(listed) != known:
+            self.remarks.append(
+                f"{len(listed)} images are listed for split {self.split!r} of {self.root}, {known} are known; "
+                "download the list again, unless it is meant to be a part"
+            )
         absent = sorted(set(listed) - set(names))
         if absent:
             self.remarks.append(

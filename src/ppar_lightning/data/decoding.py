@@ -32,12 +32,9 @@ def read_image(path: Path) -> Array:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: the file is empty, cut short or no image.
+        ValueError: the file is gone, empty, cut short, no image or far too large a one.
     """
-    encoded = np.fromfile(path, dtype=np.uint8)  # imread would fill the rest of a JPEG that is cut short with grey
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
-    if image is None:
-        raise ValueError(f"{path}: damaged image file; download or extract it again")
+    image = _decode(path, _read(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, "image")
     return np.asarray(image, dtype=np.uint8)
 
 
@@ -48,22 +45,20 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
         (H, W), the ids as they are stored.
 
     Raises:
-        ValueError: the file is empty, cut short, no image or a colour image.
+        ValueError: the file is gone, empty, cut short, no image, a colour image or far too large a one.
     """
-    try:
-        encoded = path.read_bytes()
-        if encoded[24:26] == GREY_PNG:
-            label = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-        else:  # OpenCV would expand a palette to its colours
-            Image.open(BytesIO(encoded)).verify()  # decoding alone would not look at the checksums
-            label = np.asarray(Image.open(BytesIO(encoded)))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: damaged label file ({error}); download or extract it again") from error
-    if label is None:
-        raise ValueError(f"{path}: damaged label file; download or extract it again")
+    encoded = _read(path)
+    if encoded[24:26].tobytes() == GREY_PNG:
+        label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
+    else:  # OpenCV would expand a palette to its colours
+        try:
+            Image.open(BytesIO(encoded.tobytes())).verify()  # decoding alone would not look at the checksums
+            label = np.asarray(Image.open(BytesIO(encoded.tobytes())))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path}: damaged label file ({error}); download or extract it again") from error
     if label.ndim != 2:
         raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
-    return np.asarray(label)
+    return label
 
 
 def read_red_label(path: Path) -> npt.NDArray[np.integer]:
@@ -73,16 +68,31 @@ def read_red_label(path: Path) -> npt.NDArray[np.integer]:
         (H, W), the ids as they are stored.
 
     Raises:
-        ValueError: the file is empty, cut short, no image or no colour image.
+        ValueError: the file is gone, empty, cut short, no image, no colour image or far too large a one.
     """
-    encoded = np.fromfile(path, dtype=np.uint8)
     # Pillow would keep the high byte of a 16-bit channel alone, which is 0 for every id
-    label = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    if label is None:
-        raise ValueError(f"{path}: damaged label file; download or extract it again")
+    label = _decode(path, _read(path), cv2.IMREAD_UNCHANGED, "label")
     if label.ndim != 3 or label.shape[2] != 3:
         raise ValueError(f"{path}: not the RGB file with ids in red that was expected; extract it again")
     return np.asarray(label[..., -1])  # OpenCV's order is BGR
+
+
+def _read(path: Path) -> Array:
+    try:
+        return np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); extract it again") from error
+
+
+def _decode(path: Path, encoded: Array, flags: int, kind: str) -> npt.NDArray[np.integer]:
+    """Decode a file with OpenCV; imread would fill the rest of a JPEG that is cut short with grey."""
+    try:
+        decoded = cv2.imdecode(encoded, flags) if encoded.size else None
+    except cv2.error as error:
+        raise ValueError(f"{path}: more pixels than can be decoded; download or extract it again") from error
+    if decoded is None:
+        raise ValueError(f"{path}: damaged {kind} file; download or extract it again")
+    return np.asarray(decoded)
 
 
 def lookup_table(ids: Mapping[int, int]) -> Array:

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from ppar_lightning.data.dataset import OnBadSample, Sample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.protocols import ViewedDataset, find_protocol
 
+SETTINGS = ("root", "split", "domain", "on_bad_sample")
+"""Arguments of a data set that are no options, as a domain gives them itself."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -19,11 +23,11 @@ class Domain:
 
     Attributes:
         dataset: name of the data set; by default the domain's own name.
-        root: folder of the download; rendered data sets have none.
+        root: folder of the download, `~` being the home; rendered data sets have none.
         train_split: split to train on; by default the data set's own.
         eval_split: split to score on; by default the data set's own.
         protocol: how it is scored, by name; by default as `data.protocol` says.
-        limit: use only this many images, evenly spaced over the split.
+        limit: use only this many images, at least 1, evenly spaced over the split.
         options: further arguments of the data set.
         weight: of a source, expected share of the draws among the sources' weights; by default as large as the source.
     """
@@ -36,6 +40,11 @@ class Domain:
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     weight: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that leaves nothing."""
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
 
     def split(self, name: str, split: str) -> str:
         """Name of the split that `train` or `eval` stands for.
@@ -85,13 +94,20 @@ class Domain:
         key = self.dataset or name
         maker = DATASETS[key]
         known = inspect.signature(maker).parameters
-        unknown = set(self.options) - set(known)
+        own = [option for option in known if option not in SETTINGS]
+        unknown = set(self.options) - set(own)
         if unknown:
-            raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}")
-        given = {"root": self.root, "split": chosen, "domain": name} | defaults | self.options
+            raise ValueError(
+                f"data set {key!r} has no option {', '.join(sorted(unknown))}; it has {', '.join(own) or 'none'}"
+            )
+        root = None if self.root is None else Path(self.root).expanduser()
+        given = {"root": root, "split": chosen, "domain": name} | defaults | self.options
         missing = [
             option for option in known if known[option].default is inspect.Parameter.empty and option not in given
         ]
         if missing:
             raise ValueError(f"data set {key!r} needs the options {', '.join(missing)} (domain.options)")
-        return maker(**{option: value for option, value in given.items() if option in known})
+        try:
+            return maker(**{option: value for option, value in given.items() if option in known})
+        except TypeError as error:
+            raise ValueError(f"data set {key!r} does not take options {self.options} ({error})") from error

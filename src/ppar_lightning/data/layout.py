@@ -57,7 +57,8 @@ def _matches(root: Path, pattern: str, suffixes: Sequence[str]) -> Iterator[tupl
         for filename in filenames:
             stem, _, suffix = filename.rpartition(".")
             match = name.fullmatch(stem if folder == "." else f"{folder}/{stem}")
-            if match and f".{suffix.lower()}" in suffixes:
+            hidden = filename.startswith(".")  # such as what macOS keeps beside a file on other disks
+            if match and not hidden and f".{suffix.lower()}" in suffixes:
                 yield "/".join(match.groups()), Path(parent, filename)
 
 

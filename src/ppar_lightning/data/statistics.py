@@ -26,8 +26,8 @@ def class_statistics(dataset: Dataset[Sample], workers: int = 0) -> Counts:
     """Count the pixels of each class in each image of a data set.
 
     They are kept in ``.ppar`` beside the data, or where that cannot be written to in the cache folder, under a key of
-    all that they depend on: the split, the id table, and name, size and time of every label file. In a distributed run
-    the first rank computes them while the others wait.
+    all that they depend on: the split, the id table, and name, size and time of every label file. Labels that could not
+    be read are tried again by the next run. In a distributed run the first rank computes them while the others wait.
 
     Args:
         dataset: as `Domain.open` gives it.
@@ -41,22 +41,23 @@ def class_statistics(dataset: Dataset[Sample], workers: int = 0) -> Counts:
     if not first:
         torch.distributed.barrier()
     try:
-        return _cached(*unwrap(dataset), workers)
+        return _cached(*unwrap(dataset), workers, recount=first)
     finally:
         if distributed and first:
             torch.distributed.barrier()
 
 
-def _cached(whole: SegmentationDataset, indices: Sequence[int], workers: int) -> Counts:
+def _cached(whole: SegmentationDataset, indices: Sequence[int], workers: int, recount: bool) -> Counts:
     name = f"statistics-{_key(whole, indices)}.npy"
     folders = [cache_folder()]
     if isinstance(whole, FolderDataset):
         folders.insert(0, whole.root / ".ppar")
-    for folder in folders:
-        counts = _load(folder / name, len(indices))
-        if counts is not None:
-            return counts
-    counts = _count(whole, indices, workers)
+    kept = next((found for each in folders if (found := _load(each / name, len(indices))) is not None), None)
+    counts = np.full((len(indices), len(CLASSES)), UNREADABLE, dtype=np.int64) if kept is None else kept
+    rows = np.flatnonzero(counts[:, 0] == UNREADABLE)
+    if kept is not None and not (recount and len(rows)):
+        return counts
+    counts[rows] = _count(whole, [indices[row] for row in rows.tolist()], workers)
     for folder in folders[:-1]:
         try:
             save_array(folder / name, counts)
@@ -69,13 +70,21 @@ def _cached(whole: SegmentationDataset, indices: Sequence[int], workers: int) ->
 
 def _key(whole: SegmentationDataset, indices: Sequence[int]) -> str:
     if isinstance(whole, FolderDataset):
-        stats = [(whole.names[index], whole.pairs[index][1].stat()) for index in indices]
-        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        files = [(whole.names[index], _stamp(whole.pairs[index][1])) for index in indices]
         what = [whole.split, whole.table.tolist(), files]
     else:
         what = [{key: value for key, value in vars(whole).items() if key != "domain"}, list(indices)]
     text = json.dumps([type(whole).__name__, what], default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None if it is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _load(path: Path, length: int) -> Counts | None:

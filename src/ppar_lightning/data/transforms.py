@@ -49,6 +49,17 @@ class Augmentation:
     blur: float = 0.5
     style: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse what is outside its range."""
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(f"augmentation.scale is {self.scale}; give two factors above 0, the smaller one first")
+        for option in ("max_class_share", "flip", "jitter", "blur", "style"):
+            if not 0 <= getattr(self, option) <= 1:
+                raise ValueError(f"augmentation.{option} is {getattr(self, option)}; give a share in [0, 1]")
+        if self.jitter_strength < 0:
+            raise ValueError(f"augmentation.jitter_strength is {self.jitter_strength}; give at least 0")
+
 
 DEFAULT_AUGMENTATION = Augmentation()
 

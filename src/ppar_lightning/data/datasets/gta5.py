@@ -39,5 +39,8 @@ class GTA5(FolderDataset):
                 f"{path} not found, which lists split {self.split!r}; put it there or set train_split to all"
             )
         key, _, variant = self.split.partition("_")
-        numbers = loadmat(path)[f"{key}Ids"].ravel().tolist()
+        try:
+            numbers = loadmat(path)[f"{key}Ids"].ravel().astype(int).tolist()
+        except Exception as error:  # scipy has no error of its own for each fault of a file
+            raise ValueError(f"{path} holds no {key}Ids; download it again or set train_split to all") from error
         return self.select_listed(names, [f"{n:05d}" for n in numbers if not (variant and n in FAULTY)])

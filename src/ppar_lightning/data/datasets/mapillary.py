@@ -75,13 +75,20 @@ class Mapillary(FolderDataset):
         """Choose the layout, once it is sure that the labels are those of v1.2.
 
         Raises:
-            ValueError: the folder holds v2.0 alone, or a config.json that lists another number of labels.
+            ValueError: the folder holds v2.0 alone, or a config.json that is damaged or lists another number of labels.
         """
         if not (self.root / self.split / "v1.2" / "labels").is_dir():
             for name in ("config_v2.0.json", f"{self.split}/v2.0"):
                 if (self.root / name).exists() and not (self.root / "config_v1.2.json").exists():
                     raise ValueError(f"{self.root / name} belongs to Mapillary Vistas v2.0; {self.id_remedy}")
         for path in (self.root / "config_v1.2.json", self.root / "config.json"):
-            if path.is_file() and (labels := len(json.loads(path.read_text())["labels"])) != len(_EVERY_ID):
+            if path.is_file() and (labels := _count_labels(path)) != len(_EVERY_ID):
                 raise ValueError(f"{path} lists {labels} labels, not the {len(_EVERY_ID)} of v1.2; {self.id_remedy}")
         return super().find()
+
+
+def _count_labels(path: Path) -> int:
+    try:
+        return len(json.loads(path.read_text())["labels"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no JSON file with a list of labels; extract it again, or move it away") from error

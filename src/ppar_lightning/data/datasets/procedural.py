@@ -1,5 +1,6 @@
 """ProceduralStreets: rendered on demand, 128x256 by default, one domain a style."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ppar_lightning.data.dataset import SegmentationDataset
@@ -36,6 +37,10 @@ class ProceduralStreets(SegmentationDataset):
         scene_style(0, 0, style)  # an unknown style fails here, not in a worker
         self.style = style
         self.length = LENGTHS[split] if length is None else length
+        if not isinstance(self.length, int) or self.length < 1:
+            raise ValueError(f"length is {length!r}; give a number of streets, at least 1")
+        if not isinstance(size, Sequence) or [type(side) for side in size] != [int, int] or min(size) < 1:
+            raise ValueError(f"size is {size!r}; give rows and columns, such as [128, 256]")
         self.size = (size[0], size[1])
 
     def __len__(self) -> int:

@@ -37,7 +37,11 @@ class SYNTHIA(FolderDataset):
             return super().select(names)
         path = self.root / f"synthia_split_{self.split}.txt"
         if path.is_file():
-            return self.select_listed(names, [Path(line).stem for line in path.read_text().split()])
+            try:
+                listed = [Path(line).stem for line in path.read_text().split()]
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"{path} is no text file; download it again, or move it away") from error
+            return self.select_listed(names, listed)
         self.remarks.append(
             f"split {self.split!r} is by last digit, not RobustNet's; for that put its {path.name} into {self.root}"
         )
