@@ -111,6 +111,13 @@ def test_a_test_without_a_checkpoint(tmp_path, capsys):
     assert f"{tmp_path}/checkpoints/last.ckpt not found: run `ppar fit` first" in message
 
 
+@pytest.mark.parametrize(("option", "value"), [("batch_size", "0"), ("workers", "-1"), ("augmentation.scale", "[0,0]")])
+def test_a_number_outside_its_range(tmp_path, capsys, option, value):
+    message = complaint(capsys, "--trainer.default_root_dir", str(tmp_path), f"--data.{option}", value)
+    assert f"{option} is " in message
+    assert "; give " in message
+
+
 def test_a_config_that_is_not_there(capsys):
     assert "none.yaml" in complaint(capsys, config="none.yaml")
 

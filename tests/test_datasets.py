@@ -337,4 +337,4 @@ def test_options_of_a_wrong_type_are_named(name, options, said):
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_that_leaves_nothing_is_refused(limit):
     with pytest.raises(ValueError, match=f"limit is {limit}; give at least 1"):
-        Domain(limit=limit)
+        Domain(limit=limit).open("fog", "eval")

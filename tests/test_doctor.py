@@ -252,6 +252,18 @@ def test_labels_that_are_all_ignored(roots, capsys):
         (("--model.ppar.clip", "no/such"), "CLIP: the weights of no/such are not in the cache, and HF_HUB_OFFLINE"),
         (("--model.ppar.clip", "no/such/folder"), "CLIP: .*give a hub id or a folder that exists"),
         (("--model.ppar.text_embeddings", "no.npy"), "text embeddings: .*no.npy not found: check"),
+        (
+            ("--model.segmenter.head", "pyramid"),
+            "head: pyramid does not suit resnet_small, a hierarchy .* deeplabv3plus",
+        ),
+        (("--checkpoint.monitor", "val/camvid/miou"), "selection: val/camvid/miou is monitored, of an unseen domain; "),
+        (
+            (
+                "--trainer.callbacks+=EarlyStopping",
+                "--trainer.callbacks.monitor=val/unseen/miou",
+            ),
+            "selection: val/unseen/miou is monitored, of an unseen domain; monitor a source domain, or set --allow",
+        ),
     ],
 )
 def test_what_training_would_fail_for(roots, capsys, words, said):
@@ -259,6 +271,33 @@ def test_what_training_would_fail_for(roots, capsys, words, said):
     assert status == 1
     (line,) = errors(lines)
     assert re.match(f"error  {said}", line)
+
+
+def test_selection_that_is_allowed_is_a_note(roots, capsys):
+    words = ("--checkpoint.monitor", "val/camvid/miou", "--allow_target_selection", "true")
+    status, lines = doctor(capsys, roots, *words)
+    assert status == 0
+    assert any(line.startswith("note   selection: val/camvid/miou is monitored") for line in lines)
+    assert not any(" selection:" in line for line in doctor(capsys, roots, "--checkpoint.monitor", "val/city/miou")[1])
+
+
+@pytest.mark.parametrize("option", ["batch_size", "eval_batch_size", "crop", "augmentation.flip", "augmentation.scale"])
+def test_a_number_outside_its_range_is_one_line(roots, capsys, option):
+    value = {"crop": "[0,0]", "augmentation.flip": "2", "augmentation.scale": "[2,0.5]"}.get(option, "0")
+    with pytest.raises(SystemExit) as leaving:
+        main(["doctor", "--config", DEMO, "--trainer.default_root_dir", f"{roots}/run", f"--data.{option}", value])
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line)
+    assert leaving.value.code != 0
+    assert re.search(rf"{option} is .*; give ", line)
+
+
+def test_labels_that_are_resized_are_counted(roots, capsys):
+    trees.gta5(roots / "gta")
+    trees.write_label(roots / "gta/labels/00007.png", trees.stripes([7], (46, 80)), palette=True)
+    status, lines = doctor(capsys, roots, "--data.unseen", f"{{gta: {{root: '{roots}/gta'}}}}")
+    assert status == 0
+    assert "note   gta/eval samples: labels of another size than their image, resized to it: 1 of 4" in lines
+    assert not any("city" in line and "another size" in line for line in lines)
 
 
 def test_processes_share_the_training_images(roots, capsys):
@@ -317,6 +356,10 @@ def test_a_run_s_own_config_is_examined(roots, capsys):
     status, lines = doctor(capsys, roots, config=f"{roots}/run/config.yaml")
     assert status == 0
     assert any(line.startswith(f"note   run folder: {roots}/run already holds a run") for line in lines)
+    status, lines = doctor(capsys, roots)  # which would start another run there
+    assert status == 1
+    assert errors(lines)[0].startswith(f"error  run folder: {roots}/run already holds a run: continue it with")
+    assert doctor(capsys, roots, "--ckpt_path", "last")[0] == 0
 
 
 def test_wandb_without_an_account(roots, capsys, monkeypatch):

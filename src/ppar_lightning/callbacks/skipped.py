@@ -19,8 +19,8 @@ HEADER = ("stage", "domain", "name", "message")
 class SkippedSamples(L.Callback):
     """List each sample that was left out once in ``skipped.csv`` in the run folder, and say how many there are.
 
-    With ``data.on_bad_sample: skip`` the file is there even if nothing was left out. Ranks append to it. A run drops
-    the lines of its own stages first, unless it continues one.
+    With ``data.on_bad_sample: skip`` the file is there even if nothing was left out. Ranks append to it. A
+    run drops the lines of its own stages first, unless it continues another.
     """
 
     def _begin(self, trainer: L.Trainer, *stages: str, continued: bool = False) -> None:

@@ -41,11 +41,6 @@ class Domain:
     options: dict[str, Any] = field(default_factory=dict)
     weight: float | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse a limit that leaves nothing."""
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
-
     def split(self, name: str, split: str) -> str:
         """Name of the split that `train` or `eval` stands for.
 
@@ -73,9 +68,11 @@ class Domain:
             The data set and the train ids that it is scored over.
 
         Raises:
-            ValueError, FileNotFoundError: a data set, option or folder that is not there.
+            ValueError, FileNotFoundError: a data set, option or folder that is not there, or a limit below 1.
         """
         key = self.dataset or name
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
         found = find_protocol(protocol)
         opened = self._open(name, split, {"on_bad_sample": on_bad_sample, **found.options.get(key, {})})
         for remark in opened.remarks:

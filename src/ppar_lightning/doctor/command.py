@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import cv2
@@ -17,6 +18,7 @@ from lightning import Trainer
 from rich.console import Console
 from rich.progress import track
 
+from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.decoding import Array
 from ppar_lightning.doctor.domains import Split, decode, judge_samples, open_split, sample_indices, splits
@@ -66,7 +68,7 @@ def report_on(config: Namespace) -> Report:
     report = Report(output / "findings.txt")
     data = _data_module(config.data)
     findings, processes = check_machine(config)
-    report.add(findings)
+    report.add([*findings, *check_selection(config, data)])
     examined = list(splits(data))
     for split in examined:
         _examine_split(split, data, config.samples, report.console)
@@ -98,8 +100,24 @@ def check_machine(config: Namespace) -> tuple[list[Finding], int]:
     weights = check_weights(config.model)
     known = weights[0].level == "ok" and config.model.segmenter.pretrained
     size = weights_size(config.model.segmenter.backbone) if known else 0
-    folder = check_run_folder(Path(config.trainer.default_root_dir), config.ckpt_path is not None, size)
-    return [check_versions(), devices, *weights, *folder, check_wandb(config.trainer)], processes
+    folder = Path(config.trainer.default_root_dir)
+    own = (folder / "config.yaml").resolve() in [Path(path).resolve() for path in config.config or []]
+    found = check_run_folder(folder, config.ckpt_path is not None, own, size)
+    return [check_versions(), devices, *weights, *found, check_wandb(config.trainer)], processes
+
+
+def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
+    """See whether a callback selects checkpoints on an unseen domain, by the rule of the guard."""
+    callbacks = config.trainer.callbacks or []
+    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    monitors = [config.checkpoint, *(callback.get("init_args") for callback in listed)]
+    targets = ", ".join(monitored_targets(SimpleNamespace(callbacks=monitors, datamodule=data)))  # type: ignore[arg-type]
+    if not targets:
+        return []
+    if config.allow_target_selection:
+        return [Finding("note", "selection", f"{targets} is monitored: checkpoints are selected on unseen domains")]
+    remedy = "monitor a source domain, or set --allow_target_selection true"
+    return [Finding("error", "selection", f"{targets} is monitored, of an unseen domain; {remedy}")]
 
 
 def check_batches(examined: list[Split], batch_size: int, processes: int) -> list[Finding]:

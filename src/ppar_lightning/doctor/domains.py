@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from torch.utils.data import Dataset
 
 from ppar_lightning.data.classes import CLASSES
@@ -14,6 +15,7 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDataset
 from ppar_lightning.data.decoding import Array
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.skipping import unwrap
 from ppar_lightning.doctor.finding import Finding, Level, fault
 from ppar_lightning.doctor.picture import overlay
 
@@ -35,6 +37,7 @@ class Split:
         findings: The lines to be said.
         pixels: (256,) pixels of each train id in the samples.
         sizes: (height, width) of the samples.
+        resized: Samples whose label file is not of their image's size.
         tiles: Caption and overlay of each sample.
     """
 
@@ -47,6 +50,7 @@ class Split:
     findings: list[Finding] = field(default_factory=list)
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     sizes: set[tuple[int, int]] = field(default_factory=set)
+    resized: int = 0
     tiles: list[tuple[str, Array]] = field(default_factory=list)
 
     @property
@@ -84,7 +88,7 @@ def open_split(split: Split, bad: Level) -> Dataset[Sample] | None:
         split.add("error", f"{fault(error)} (settings: {split.option})")
         return None
     split.images = len(dataset)  # type: ignore[arg-type]
-    whole = _whole(dataset)
+    whole, _ = unwrap(dataset)
     split.add("ok" if split.images else "error", _describe(whole, split.images))
     unpaired = whole.unpaired if isinstance(whole, FolderDataset) else []
     for remark in whole.remarks:
@@ -110,15 +114,26 @@ def decode(split: Split, dataset: Dataset[Sample], index: int, bad: Level) -> fl
     start = time.perf_counter()
     try:
         sample = dataset[index]
+        seconds = time.perf_counter() - start
+        split.resized += _is_resized(dataset, index)
     except Exception as error:  # as above
         split.add(bad, fault(error), " samples")
         return None
-    seconds = time.perf_counter() - start
     image, label = sample["image"], sample["label"]
     split.pixels += np.bincount(label.ravel(), minlength=256)
     split.sizes.add(image.shape[:2])
     split.tiles.append((f"{split.role} {sample['name']}", overlay(image, label)))
     return seconds
+
+
+def _is_resized(dataset: Dataset[Sample], index: int) -> bool:
+    """Whether the headers of a sample's two files name different sizes."""
+    whole, indices = unwrap(dataset)
+    if not isinstance(whole, FolderDataset):
+        return False
+    image, label = whole.pairs[indices[index]]
+    with Image.open(image) as first, Image.open(label) as second:
+        return first.size != second.size
 
 
 def sample_indices(length: int, samples: int) -> list[int]:
@@ -138,13 +153,9 @@ def judge_samples(split: Split, seconds: list[float | None]) -> None:
     if not split.pixels[: len(CLASSES)].any():
         remedy = f"look at the label files, or choose another split with {split.option}.{split.role}_split"
         split.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")
-
-
-def _whole(dataset: Any) -> SegmentationDataset:
-    """Take the wrappers off a data set that `Domain.open` gave, such as a limit's."""
-    while not isinstance(dataset, SegmentationDataset):
-        dataset = dataset.dataset
-    return dataset
+    if split.resized:
+        message = f"labels of another size than their image, resized to it: {split.resized} of {len(taken)}"
+        split.add("note", message, " samples")
 
 
 def _describe(dataset: SegmentationDataset, images: int) -> str:

@@ -48,12 +48,13 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     return Finding("ok", "devices", f"{chosen.num_devices} x {kind}{nodes}"), chosen.num_devices * trainer.num_nodes
 
 
-def check_run_folder(folder: Path, resumed: bool, weights: int) -> list[Finding]:
+def check_run_folder(folder: Path, resumed: bool, own: bool, weights: int) -> list[Finding]:
     """See whether a run can be written.
 
     Args:
         folder: The run folder; it need not exist.
         resumed: Whether the config continues a run.
+        own: Whether the config is the one that the folder holds, which `ppar test` takes too.
         weights: Bytes of the backbone's weights, 0 if unknown.
     """
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
@@ -67,7 +68,7 @@ def check_run_folder(folder: Path, resumed: bool, weights: int) -> list[Finding]
         findings.append(Finding("error", "run folder", message))
     elif (folder / "config.yaml").exists() and not resumed:
         message = f"{folder} already holds a run: continue it with --ckpt_path last, or give another folder"
-        findings.append(Finding("note", "run folder", f"{message} with --trainer.default_root_dir"))
+        findings.append(Finding("note" if own else "error", "run folder", f"{message} with --trainer.default_root_dir"))
     else:
         findings.append(Finding("ok", "run folder", str(folder)))
     return findings

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
 from jsonargparse import Namespace
+from transformers import AutoConfig
 
 from ppar_lightning.doctor.finding import Finding, fault
 from ppar_lightning.method.text import read_embeddings
@@ -22,6 +23,7 @@ def check_weights(model: Namespace) -> list[Finding]:
     """
     segmenter, ppar = model.segmenter, model.ppar
     findings = [_look_for("backbone", segmenter.backbone, needs_weights=segmenter.pretrained)]
+    findings += _check_head(segmenter)
     if ppar.enabled and (ppar.text_embeddings is None or ppar.context == "clip"):
         findings.append(_look_for("CLIP", ppar.clip, needs_weights=True))
     if ppar.enabled and ppar.text_embeddings is not None:
@@ -37,6 +39,23 @@ def weights_size(name: str) -> int:
     """Bytes of a model's weights on this machine; 0 where there are none."""
     folder = _folder(name)
     return sum(path.stat().st_size for path in _files(folder)) if folder is not None else 0
+
+
+def _check_head(segmenter: Namespace) -> list[Finding]:
+    """See whether the head suits the backbone, as far as the config on this machine tells."""
+    try:
+        folder = _folder(segmenter.backbone)
+        config = None if folder is None else AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError):
+        config = None
+    if config is None:  # which is another finding
+        return []
+    plain = not hasattr(getattr(config, "vision_config", config), "depths")
+    if plain == (segmenter.head == "pyramid"):
+        return []
+    other, kind = ("pyramid", "plain ViT") if plain else ("deeplabv3plus", "hierarchy of stages")
+    message = f"{segmenter.head} does not suit {segmenter.backbone}, a {kind}; set --model.segmenter.head {other}"
+    return [Finding("error", "head", message)]
 
 
 def _look_for(subject: str, name: str, needs_weights: bool) -> Finding:
