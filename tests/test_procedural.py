@@ -86,7 +86,8 @@ def test_depth_and_occlusion_follow_the_camera():
 
 
 def test_web_leaves_the_unseen_styles_out():
-    unseen = [style for name, style in STYLES.items() if name != "game"]
+    free = ("game", "dusk", "dirt")  # web may come near these
+    unseen = [style for name, style in STYLES.items() if name not in free]
     assert all(held_out(style) for style in unseen)
     assert not held_out(STYLES["game"])
     assert held_out(Style("almost city", np.clip(CITY + 0.03, 0, 1)))

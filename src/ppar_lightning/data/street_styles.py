@@ -184,6 +184,20 @@ STYLES: Mapping[str, Style] = {
             noise=0.015,
         ),
         Style("city", CITY, 0.1, 0.25, masonry=0.6, sun=0.6, tint=(1.08, 1.0, 0.86), blur=0.4, noise=0.025),
+        # On the next two no choice is made: they are scored last.
+        Style("dusk", muted(GAME, 0.1), texture=0.1, sun=0.7, light=0.48, tint=(1.2, 0.95, 0.8), blur=0.4, noise=0.025),
+        Style(
+            "dirt",
+            muted(GAME, 0.25),
+            texture=0.2,
+            fog=0.008,
+            fog_colour=(0.62, 0.52, 0.4),
+            tint=(1.05, 0.97, 0.85),
+            contrast=0.6,
+            saturation=0.6,
+            blur=1.0,
+            noise=0.03,
+        ),
     )
 }
 """The named domains; `web` is a family, drawn anew for every image by `draw_web_style`."""
