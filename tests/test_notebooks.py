@@ -12,22 +12,33 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    folder = fit(tmp_path_factory.mktemp("notebooks") / "run")
+    kept = ("--checkpoint.every_n_train_steps", "1", "--checkpoint.save_top_k", "-1")
+    return scored(tmp_path_factory.mktemp("notebooks") / "run", *kept)
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> Path:
+    return scored(tmp_path_factory.mktemp("notebooks") / "baseline", "--model.ppar.enabled", "false")
+
+
+def scored(folder: Path, *words: str) -> Path:
+    fit(folder, *words)
     evaluate(folder)
     return folder
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, run, monkeypatch):
+def test_a_notebook_runs(path, run, baseline, monkeypatch):
     monkeypatch.setenv("PPAR_RUN", str(run))
+    monkeypatch.setenv("PPAR_BASELINE", str(baseline))
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+    NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
     assert any(output.get("data", {}).get("image/png") for cell in notebook.cells for output in cell.get("outputs", []))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_committed_with_small_outputs(path):
     assert path.stat().st_size < 400_000
-    assert any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells)
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppar_lightning.data.loading import Batch
+from ppar_lightning.data.protocols import Window
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
@@ -119,8 +120,11 @@ class PPARModule(L.LightningModule):
 
     def predict_labels(self, batch: Batch) -> Tensor:
         """Segment a batch of one domain, through the window of its protocol, into train ids at its labels' size."""
+        return self.segment(batch, self.trainer.datamodule.windows[batch["domain"][0]])  # type: ignore[attr-defined]
+
+    def segment(self, batch: Batch, window: Window | None) -> Tensor:
+        """Segment a batch, whole or through a window, into train ids at its labels' size, (B, H, W)."""
         image = as_float(batch["image"])
-        window = self.trainer.datamodule.windows[batch["domain"][0]]  # type: ignore[attr-defined]
         logits = self(image) if window is None else slide(self, image, window.size, window.stride)
         return predict(logits, (batch["label"].shape[-2], batch["label"].shape[-1]))
 

@@ -1,0 +1,64 @@
+"""Distances of features: to their class's anchor, and between two domains."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ppar_lightning.analysis.features import Features
+
+
+def anchor_distance(features: Features, anchors: Tensor) -> Tensor:
+    """E||z - A_y|| of each class.
+
+    Args:
+        features: Of a domain.
+        anchors: (K, D) unit vectors.
+
+    Returns:
+        (K,) in [0, 2], 0 where z lies on its anchor, sqrt(2) at a right angle; NaN for a class without positions.
+    """
+    distance = torch.linalg.vector_norm(features.z - anchors[features.label], dim=-1)
+    total = torch.zeros(len(anchors)).index_add(0, features.label, distance)
+    return total / torch.bincount(features.label, minlength=len(anchors))
+
+
+def domain_distance(source: Features, target: Features, anchors: Tensor) -> float:
+    """Fréchet distance of the residuals z - A_y of two domains under a common anchor set.
+
+    Each class counts with as many positions from one side as from the other, so that a domain that shows more cars is
+    no further away for it.
+
+    Returns:
+        At least 0; NaN if the two share no class.
+    """
+    pairs = [[torch.where(side.label == k)[0] for side in (source, target)] for k in range(len(anchors))]
+    sizes = [min(len(one), len(other)) for one, other in pairs]
+    if sum(sizes) == 0:
+        return math.nan
+    residuals = []
+    for number, side in enumerate((source, target)):
+        chosen = torch.cat([pair[number][:size] for pair, size in zip(pairs, sizes, strict=True)])
+        residuals.append(side.z[chosen] - anchors[side.label[chosen]])
+    return frechet(residuals[0], residuals[1])
+
+
+def frechet(one: Tensor, other: Tensor) -> float:
+    """Squared Fréchet distance of the Gaussians with the moments of two samples (as FID, Heusel et al. 2017).
+
+    ||m_1 - m_2||^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), whose last trace is that of (R C_2 R)^(1/2) with R = C_1^(1/2).
+
+    Args:
+        one: (N, D).
+        other: (M, D).
+
+    Returns:
+        At least 0.
+    """
+    a, b = one.double(), other.double()
+    first, second = (torch.cov(each.T, correction=0).reshape(each.shape[1], -1) for each in (a, b))
+    values, vectors = torch.linalg.eigh(first)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    squared = (a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross
+    return max(0.0, float(squared))

@@ -1,0 +1,128 @@
+"""A run folder as objects: the segmenter, PPAR's objective and the data, without a trainer.
+
+run = load_run("runs/demo")
+label = run.predict(batch)
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.dataset import Sample
+from ppar_lightning.data.loading import Batch, on_device
+from ppar_lightning.method.objective import PPAR
+from ppar_lightning.module import PPARModule
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, in eval mode, on the CPU unless its module is moved."""
+
+    folder: Path
+    module: PPARModule
+    data: DomainDataModule
+    """Set up for ``test``: the sources' evaluation splits and the unseen domains."""
+    step: int
+    """Optimiser steps the checkpoint has seen."""
+
+    @property
+    def objective(self) -> PPAR:
+        """Prototypes, embedding head and margin statistics.
+
+        Raises:
+            ValueError: If the run was trained without PPAR.
+        """
+        if self.module.objective is None:
+            raise ValueError(f"{self.folder} was trained without PPAR (model.ppar.enabled: false): name another run")
+        return self.module.objective
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the evaluated domains, the sources first."""
+        return self.data.evaluated_names
+
+    def batches(self, domain: str, images: int | None = None) -> Iterator[Batch]:
+        """Evaluation batches of a domain, on the module's device, up to at least ``images`` images.
+
+        Raises:
+            ValueError: If the run has no such domain.
+        """
+        number = None if images is None else -(-images // self.data.eval_batch_size)
+        return map(self.to_device, islice(self._loader(domain), number))
+
+    def dataset(self, domain: str) -> Dataset[Sample]:
+        """Evaluation samples of a domain, by index.
+
+        Raises:
+            ValueError: If the run has no such domain.
+        """
+        return self._loader(domain).dataset
+
+    def _loader(self, domain: str) -> DataLoader[Sample]:
+        if domain not in self.domains:
+            raise ValueError(f"{self.folder} has no domain {domain!r}: choose one of {', '.join(self.domains)}")
+        return self.data.test_dataloader()[self.domains.index(domain)]
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to the module's device and lay it out as the model takes it."""
+        device = self.module.device
+        return on_device({**batch, "image": batch["image"].to(device), "label": batch["label"].to(device)})
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Segment a batch of one domain as ``ppar test`` does: (B, H, W) train ids at its labels' size."""
+        return self.module.segment(batch, self.data.windows[batch["domain"][0]])
+
+
+def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Run:
+    """Load a run from its folder.
+
+    The config says what to build; no pretrained weights are read for the segmenter, as the checkpoint holds them.
+
+    Args:
+        folder: Run folder, with ``config.yaml`` and ``checkpoints/``.
+        checkpoint: Name in ``checkpoints/``, or a path.
+
+    Raises:
+        FileNotFoundError: If config or checkpoint is not there.
+        ValueError: If the config does not suit this version, naming the key.
+    """
+    folder = Path(folder)
+    path = folder / "checkpoints" / checkpoint  # an absolute path replaces what stands before it
+    for each in (folder / "config.yaml", path):
+        if not each.is_file():
+            raise FileNotFoundError(f"{each} not found: name the folder of a run that `ppar fit` has finished")
+    module, data = _build(yaml.safe_load((folder / "config.yaml").read_text()))
+    module.setup("fit")  # with the objective
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    data.setup("test")
+    return Run(folder, module.eval().requires_grad_(False), data, state["global_step"])
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """Checkpoints that were kept on the way (``--checkpoint.every_n_train_steps``), by step, ``last.ckpt`` left out."""
+    found = (Path(folder) / "checkpoints").glob("*step=*.ckpt")
+    return sorted(found, key=lambda path: int(re.findall(r"step=(\d+)", path.name)[0]))
+
+
+def _build(config: dict[str, Any]) -> tuple[PPARModule, DomainDataModule]:
+    """Make module and data module as the command line does, their seeds from ``seed_everything``."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PPARModule, "model")
+    parser.add_class_arguments(DomainDataModule, "data")
+    given = {part: {**config[part], "seed": config["seed_everything"]} for part in ("model", "data")}
+    given["model"]["segmenter"] = {**config["model"]["segmenter"], "pretrained": False}
+    given["data"]["workers"] = 0
+    built = parser.instantiate_classes(parser.parse_object(given))
+    return built.model, built.data

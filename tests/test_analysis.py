@@ -1,0 +1,241 @@
+"""The measures of a run: by hand on numbers that are known, and on a small run of the command line."""
+
+import csv
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from test_cli import evaluate, fit
+
+from ppar_lightning.analysis import diagnosis
+from ppar_lightning.analysis.corruption import CORRUPTIONS, corrupt
+from ppar_lightning.analysis.distance import anchor_distance, domain_distance, frechet
+from ppar_lightning.analysis.features import Features, collect, embed, smallest_keys
+from ppar_lightning.analysis.figures import draw_diagnostics
+from ppar_lightning.analysis.projection import principal_plane
+from ppar_lightning.analysis.run import checkpoints, load_run
+from ppar_lightning.analysis.scores import score_images
+from ppar_lightning.analysis.weights import auc, compare, weigh
+from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.metrics import class_iou, mean_iou
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    kept = ("--checkpoint.every_n_train_steps", "2", "--checkpoint.save_top_k", "-1")
+    return fit(tmp_path_factory.mktemp("analysis") / "run", *kept)
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return load_run(folder)
+
+
+def spread(matrix, mean) -> torch.Tensor:
+    """A sample whose covariance is M M^T and whose mean is the one given: the corners +-sqrt(D) M e_i around it."""
+    corners = torch.tensor(matrix).T * math.sqrt(len(mean))
+    return torch.cat([corners, -corners]) + torch.tensor(mean)
+
+
+def test_the_frechet_distance_of_numbers():
+    # deviations 1 and 2, means 0 and 3: 3^2 + (2 - 1)^2
+    assert frechet(torch.tensor([[-1.0], [1.0]]), torch.tensor([[1.0], [5.0]])) == pytest.approx(10)
+
+
+def test_the_frechet_distance_of_gaussians_whose_covariances_do_not_commute():
+    one, other = spread([[2.0, 0.0], [0.0, 1.0]], [0.0, 0.0]), spread([[1.0, 0.0], [1.0, 1.0]], [1.0, -1.0])
+    # A = diag(4, 1), B = [[1, 1], [1, 2]]: tr A + tr B = 8; tr (AB)^(1/2) = sqrt(tr AB + 2 sqrt(det AB)) = sqrt(6 + 4)
+    assert frechet(one, other) == pytest.approx(2 + 8 - 2 * math.sqrt(10), abs=1e-5)
+    assert frechet(other, one) == pytest.approx(frechet(one, other), abs=1e-9)
+    assert frechet(one, one) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_distance_to_the_own_anchor():
+    anchors = torch.eye(3)
+    features = Features(torch.stack([anchors[0], anchors[1], -anchors[1]]), torch.tensor([0, 0, 1]))
+    distance = anchor_distance(features, anchors)
+    assert distance[:2].tolist() == pytest.approx([math.sqrt(2) / 2, 2])
+    assert distance[2].isnan()
+
+
+def test_domains_are_compared_class_by_class():
+    anchors = torch.eye(3)
+    near = Features(anchors[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 1]))
+    more = Features(anchors[[0, 0, 0, 0, 1, 1, 2]], torch.tensor([0, 0, 0, 0, 1, 1, 2]))
+    assert domain_distance(near, more, anchors) == pytest.approx(0)  # other shares of the classes are no distance
+    swapped = Features(anchors[[1, 1]], torch.tensor([0, 0]))
+    assert domain_distance(near, swapped, anchors) == pytest.approx(2)  # residuals 0 and e_1 - e_0
+    assert math.isnan(domain_distance(swapped, Features(anchors[[2]], torch.tensor([2])), anchors))
+
+
+def test_the_area_under_the_curve():
+    # of the 6 pairs, 4 are in order and one is a tie
+    assert auc(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 3.0, 4.0])) == pytest.approx(4.5 / 6)
+    assert auc(torch.tensor([1.0, 2.0]), torch.tensor([3.0])) == 1
+    assert auc(torch.ones(3), torch.ones(4)) == 0.5
+
+
+def test_a_sample_of_each_class_is_bounded():
+    key, label = torch.tensor([0.5, 0.1, 0.9, 0.3, 0.2]), torch.tensor([7, 7, 7, 2, 7])
+    assert sorted(smallest_keys(key, label, 2).tolist()) == [1, 3, 4]
+
+
+def test_the_plane_holds_the_largest_spreads():
+    points = torch.tensor([[0.0, 3.0, 1.0, 0.0], [0.0, -3.0, 1.0, 0.0], [2.0, 0.0, 1.0, 0.1], [-2.0, 0.0, 1.0, -0.1]])
+    mean, axes = principal_plane(points)
+    torch.testing.assert_close(mean, torch.tensor([0.0, 0.0, 1.0, 0.0]))
+    torch.testing.assert_close(axes @ axes.T, torch.eye(2))
+    assert axes[0].abs().argmax() == 1
+    assert axes[1].abs().argmax() == 0
+
+
+@pytest.fixture
+def sample():
+    rng = np.random.default_rng(3)
+    label = rng.choice([0, 4, 7, 11, 13, 255], size=(20, 31)).astype(np.uint8)
+    image = rng.integers(256, size=(20, 31, 3), dtype=np.uint8)
+    return {"image": image, "label": label, "name": "a", "domain": "game", "error": []}
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_a_corruption_depends_on_its_generator_alone(kind, sample):
+    before = (sample["image"].copy(), sample["label"].copy())
+    one, same, other = (corrupt(sample, kind, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    for key in ("image", "label"):
+        np.testing.assert_array_equal(one.sample[key], same.sample[key])
+    np.testing.assert_array_equal(one.mask, same.mask)
+    assert any((one.sample[key] != other.sample[key]).any() for key in ("image", "label"))
+    np.testing.assert_array_equal(sample["image"], before[0])
+    np.testing.assert_array_equal(sample["label"], before[1])
+
+
+def test_shuffled_labels_rename_every_class_and_nothing_else(sample):
+    spoilt, mask = corrupt(sample, "labels", np.random.default_rng(0))
+    np.testing.assert_array_equal(spoilt["image"], sample["image"])
+    labelled = sample["label"] != 255
+    np.testing.assert_array_equal(mask, labelled)
+    assert (spoilt["label"][labelled] != sample["label"][labelled]).all()
+    assert (spoilt["label"][~labelled] == 255).all()
+    pairs = set(zip(sample["label"].ravel().tolist(), spoilt["label"].ravel().tolist(), strict=True))
+    assert len(pairs) == 6  # one to one
+    assert set(np.unique(spoilt["label"])) == {0, 4, 7, 11, 13, 255}
+
+
+def test_a_texture_covers_a_rectangle_and_no_label(sample):
+    spoilt, mask = corrupt(sample, "texture", np.random.default_rng(0))
+    np.testing.assert_array_equal(spoilt["label"], sample["label"])
+    changed = (spoilt["image"] != sample["image"]).any(axis=-1)
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (10, 15)
+    covered = np.zeros_like(changed)
+    covered[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    np.testing.assert_array_equal(mask, covered & (sample["label"] != 255))
+
+
+def test_a_loaded_run_predicts_what_the_test_scored(folder, run):
+    record = evaluate(folder)
+    assert run.step == 4
+    assert list(run.domains) == list(record["domains"])
+    for domain in ("game", "night"):
+        confusion = torch.zeros(19, 19)
+        for batch in run.batches(domain):
+            pairs = batch["label"].flatten() * 19 + run.predict(batch).flatten()
+            confusion += torch.bincount(pairs, minlength=19 * 19).view(19, 19)
+        iou = class_iou(confusion)
+        expected = [math.nan if value is None else value for value in record["domains"][domain]["iou"].values()]
+        np.testing.assert_allclose(iou.numpy(), expected, rtol=1e-6)
+        assert float(mean_iou(iou, range(19))) == pytest.approx(record["domains"][domain]["miou"])
+
+
+def test_checkpoints_kept_on_the_way_are_found_by_step(folder, run):
+    kept = checkpoints(folder)
+    assert [path.stem.rpartition("=")[2] for path in kept] == ["2", "4"]
+    earlier = load_run(folder, kept[0].name)
+    assert earlier.step == 2
+    assert not torch.equal(earlier.objective.embed.weight, run.objective.embed.weight)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config.yaml not found: name the folder of a run"):
+        load_run(tmp_path)
+
+
+def test_a_domain_that_is_not_there_is_named(run):
+    with pytest.raises(ValueError, match="no domain 'fgo': choose one of game, fog"):
+        run.batches("fgo")
+
+
+def test_a_run_without_prototypes_is_named(tmp_path):
+    baseline = load_run(fit(tmp_path / "baseline", "--model.ppar.enabled", "false"))
+    assert next(iter(baseline.batches("fog", 1)))["label"].shape == (2, 128, 256)
+    with pytest.raises(ValueError, match="was trained without PPAR"):
+        diagnosis.diagnose(baseline, images=1)
+
+
+def test_collected_features_are_those_of_the_images(run):
+    batch = next(iter(run.batches("game", 8)))
+    embedded = embed(run, batch)
+    features = collect(run, "game", images=8, limit=10**6)
+    assert len(features.label) == int(embedded.labels.counted.sum())
+    distance = anchor_distance(features, run.objective.prototypes.otp)
+    own = run.objective.prototypes.otp[embedded.labels.label]
+    cosine = torch.cosine_similarity(embedded.features, own, dim=-1)
+    road = embedded.labels.counted & (embedded.labels.label == 0)
+    assert float(distance[0]) == pytest.approx(float((2 - 2 * cosine[road]).sqrt().mean()), rel=1e-4)
+    few = collect(run, "game", images=8, limit=5)
+    assert torch.bincount(few.label).max() == 5
+
+
+def test_weights_are_relative_to_their_class(run):
+    positions, grid = weigh(run, next(iter(run.batches("game", 8))))
+    assert positions.weight.shape == (8, grid[0] * grid[1])
+    assert bool((positions.weight[~positions.counted] == 1).all())
+    assert float(positions.weight[positions.counted].mean()) == pytest.approx(1, abs=1e-3)
+    assert float(positions.weight.std()) > 0
+
+
+def test_before_reweighting_starts_nothing_tells_corrupted_from_clean(run):
+    positions, _ = weigh(run, next(iter(run.batches("game", 8))), u=0.0)
+    assert bool((positions.weight - 1).abs().max() < 1e-5)
+
+
+def test_a_comparison_takes_the_share_that_it_says(run):
+    comparison = compare(run, "game", "labels", images=8, every=2)
+    clean, corrupted = len(comparison.clean.margin), len(comparison.corrupted.margin)
+    assert 0.7 < clean / corrupted < 1.4  # half the images
+    again = compare(run, "game", "labels", images=8, every=2)
+    assert torch.equal(comparison.corrupted.weight, again.corrupted.weight)
+
+
+def test_images_are_scored_one_by_one_the_worst_first(run):
+    scores = score_images(run, "fog")
+    assert len(scores) == 2
+    assert scores[0].miou <= scores[1].miou
+    hit = scores[0].label == scores[0].prediction
+    assert (scores[0].miou > 0) == bool(hit.any())
+
+
+def test_the_diagnostics_of_a_run_in_a_table_and_a_picture(run, tmp_path):
+    measures = diagnosis.diagnose(run, images=8, limit=20)
+    diagnosis.write(measures, tmp_path / diagnosis.FILE)
+    with (tmp_path / diagnosis.FILE).open() as file:
+        assert set(next(csv.DictReader(file))) == {"measure", "domain", "class", "value"}
+    table = {measure[:3]: measure.value for measure in diagnosis.read(tmp_path / diagnosis.FILE)}
+    assert len(table) == len(measures)
+    assert all(math.isfinite(value) for value in table.values())
+    own = [table["cosine/vtp_otp", "", name] for name in CLASSES]
+    assert table["cosine/vtp_otp", "", ""] == pytest.approx(sum(own) / 19, abs=1e-5)
+    for domain in run.domains:
+        assert 0 < table["distance/otp", domain, ""] < 2
+    assert table["frechet", "game", ""] == pytest.approx(0, abs=1e-6)
+    assert table["frechet", "fog", ""] > 0
+    assert 0 <= table["auc/labels/weight", "game", ""] <= 1
+    assert cv2.imread(str(draw_diagnostics(tmp_path))).shape[1] == 1100
+
+
+def test_a_picture_without_its_table_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"diagnostics.csv not found"):
+        draw_diagnostics(tmp_path)
