@@ -19,6 +19,7 @@ from ppar_lightning.analysis.projection import principal_plane
 from ppar_lightning.analysis.run import checkpoints, load_run
 from ppar_lightning.analysis.scores import score_images
 from ppar_lightning.analysis.weights import auc, compare, weigh
+from ppar_lightning.cli import main
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.metrics import class_iou, mean_iou
 
@@ -239,3 +240,15 @@ def test_the_diagnostics_of_a_run_in_a_table_and_a_picture(run, tmp_path):
 def test_a_picture_without_its_table_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"diagnostics.csv not found"):
         draw_diagnostics(tmp_path)
+
+
+def test_the_report_draws_the_diagnostics_of_runs_with_prototypes(folder, tmp_path, capsys):
+    plain = fit(tmp_path / "source_only" / "0", "--model.ppar.enabled", "false")
+    main(["report", "--diagnostics", str(folder), str(tmp_path)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{plain} is left out: it was trained without prototypes" in said
+    assert (folder / "diagnostics.csv").is_file()
+    assert cv2.imread(str(folder / "pictures" / "diagnostics.png")) is not None
+    with pytest.raises(SystemExit, match="1"):
+        main(["report", "--diagnostics", str(tmp_path / "empty")])
+    assert "name the folder of a run, or of a setting" in capsys.readouterr().err

@@ -3,12 +3,16 @@
 ppar report runs/reproduce/demo
 ppar report runs/reproduce/demo runs/reproduce/gta --output docs
 ppar report docs/results.csv
+ppar report --diagnostics runs/reproduce/demo
 """
 
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from ppar_lightning.analysis.diagnosis import FILE, diagnose, write
+from ppar_lightning.analysis.figures import draw_diagnostics
+from ppar_lightning.analysis.run import load_run
 from ppar_lightning.parser import PlainParser
 from ppar_lightning.report.chart import draw
 from ppar_lightning.report.comparison import Comparison
@@ -20,6 +24,8 @@ from ppar_lightning.report.summary import write_summary
 def main(args: Sequence[str]) -> None:
     """Run the subcommand with its arguments."""
     given = parse(args)
+    if given.diagnostics:
+        return report_diagnostics(given.sources)
     report(given.sources, given.output)
 
 
@@ -34,7 +40,35 @@ def parse(args: Sequence[str]) -> Namespace:
         help="folder of a setting, with runs in ROW/SEED; or a results.csv that an earlier report wrote",
     )
     parser.add_argument("--output", type=Path, help="folder of what is written (default: the first FOLDER itself)")
+    parser.add_argument(
+        "--diagnostics",
+        action="store_true",
+        help="measure features, anchors and weights of each run with prototypes instead, half a minute each or so",
+    )
     return parser.parse_args(args)
+
+
+def report_diagnostics(sources: Sequence[Path]) -> None:
+    """Write ``diagnostics.csv`` and ``pictures/diagnostics.png`` into each finished run that was trained with PPAR.
+
+    Args:
+        sources: run folders, or folders of settings with runs in ROW/SEED.
+
+    Raises:
+        FileNotFoundError: There is no run.
+    """
+    found = [
+        path.parent for source in sources for path in (*source.glob("config.yaml"), *source.glob("*/*/config.yaml"))
+    ]
+    if not found:
+        raise FileNotFoundError(f"no run in {', '.join(map(str, sources))}: name the folder of a run, or of a setting")
+    for folder in sorted(found):
+        run = load_run(folder)
+        if run.module.objective is None:
+            print(f"{folder} is left out: it was trained without prototypes")
+            continue
+        write(diagnose(run), folder / FILE)
+        print(f"{folder / FILE}, drawn in {draw_diagnostics(folder)}")
 
 
 def report(sources: Sequence[Path], output: Path | None = None) -> None:
