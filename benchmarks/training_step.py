@@ -31,7 +31,7 @@ CLASSES = 19
 
 def demo(folder: Path) -> tuple[Segmenter, PPAROptions, tuple[int, int, int]]:
     """Return the demo's segmenter, its options and (batch, height, width)."""
-    segmenter = Segmenter("resnet_small", "deeplabv3plus", pretrained=False, decoder_channels=64, auxiliary=False)
+    segmenter = Segmenter("efficientnet_lite0", "fpn", pretrained=False, decoder_channels=64)
     return segmenter, PPAROptions(visual_size=128, clip_dtype="float32"), (8, 128, 256)
 
 

@@ -241,20 +241,26 @@ def test_labels_that_are_all_ignored(roots, capsys):
     assert "--data.sources.city.train_split" in line
 
 
+DRAWN = ("--model.segmenter.pretrained", "false")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--data.batch_size", "7"), "batches: 6 training images per device are less than a batch of 7; lower"),
         (("--trainer.accelerator", "gpu", "--trainer.devices", "4"), "devices: .*--trainer.devices 4: give what"),
         (("--model.segmenter.backbone", "no/such", "--model.segmenter.pretrained", "true"), "backbone: .* the cache"),
-        (("--model.segmenter.backbone", "no/such"), "backbone: the config of no/such .*; run `hf download no/such`"),
-        (("--model.segmenter.pretrained", "true"), "backbone: resnet_small ships as a config without weights; "),
+        (
+            (*DRAWN, "--model.segmenter.backbone", "no/such"),
+            "backbone: the config of no/such .*; run `hf download no/such`",
+        ),
+        (("--model.segmenter.backbone", "resnet_small"), "backbone: resnet_small ships as a config without weights; "),
         (("--model.ppar.clip", "no/such"), "CLIP: the weights of no/such are not in the cache, and HF_HUB_OFFLINE"),
         (("--model.ppar.clip", "no/such/folder"), "CLIP: .*give a hub id or a folder that exists"),
         (("--model.ppar.text_embeddings", "no.npy"), "text embeddings: .*no.npy not found: check"),
         (
             ("--model.segmenter.head", "pyramid"),
-            "head: pyramid does not suit resnet_small, a hierarchy .* deeplabv3plus",
+            "head: pyramid does not suit efficientnet_lite0, a hierarchy .* deeplabv3plus",
         ),
         (("--checkpoint.monitor", "val/camvid/miou"), "selection: val/camvid/miou is monitored, of an unseen domain; "),
         (
