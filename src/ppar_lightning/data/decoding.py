@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.data.classes import CLASSES, IGNORE
 
 Array = npt.NDArray[np.uint8]
 
@@ -103,6 +103,10 @@ def lookup_table(ids: Mapping[int, int]) -> Array:
     return table
 
 
+NO_CHANGE = lookup_table({train_id: train_id for train_id in (*range(len(CLASSES)), IGNORE)})
+"""Table of files that hold train ids."""
+
+
 def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remedy: str = WRONG_FOLDER) -> Array:
     """Map label ids to train ids.
 
@@ -121,10 +125,13 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remed
     if label.dtype != np.uint8 and (label.min() < 0 or label.max() > IGNORE):
         unknown = np.unique(label[(label < 0) | (label > IGNORE)])
     else:
-        mapped = np.asarray(cv2.LUT(np.ascontiguousarray(label, dtype=np.uint8), table), dtype=np.uint8)
-        if not (mapped == UNKNOWN).any():
+        mapped = np.ascontiguousarray(label, dtype=np.uint8)
+        if not np.array_equal(table, NO_CHANGE):
+            mapped = np.asarray(cv2.LUT(mapped, table), dtype=np.uint8)
+        outside = cv2.inRange(mapped, (len(CLASSES),), (UNKNOWN,))  # no train id and not IGNORE
+        if not outside.any():
             return mapped
-        unknown = np.unique(label[mapped == UNKNOWN])
+        unknown = np.unique(label[outside > 0])
     known = np.flatnonzero(table != UNKNOWN)
     raise ValueError(
         f"{path}: label value {', '.join(map(str, unknown[:5]))} is not among this data set's ids "
