@@ -110,9 +110,9 @@ def test_weighted_sources_are_mixed():
     ],
 )
 def test_faulty_weights_are_named(weights, unseen, fault):
-    sources = {name: Domain(weight=weight) for name, weight in zip("ab", weights, strict=True)}
+    sources = {name: Domain(dataset="game", weight=weight) for name, weight in zip("ab", weights, strict=True)}
     with pytest.raises(ValueError, match=fault):
-        DomainDataModule(sources, {"c": Domain(weight=unseen)})
+        DomainDataModule(sources, {"c": Domain(dataset="fog", weight=unseen)})
 
 
 def test_weights_are_followed_by_batches():
