@@ -34,6 +34,8 @@ def test_an_overlay_changes_what_it_names_alone(setting, row, capsys):
     isw, style, ppar = BASELINES[row]
     expected["model"]["isw"]["enabled"] = isw
     expected["model"]["segmenter"]["early_stages"] = 2 if isw else 1
+    if isw:
+        expected["model"]["segmenter"]["freeze_stages"] = 0  # frozen stages cannot be whitened
     expected["model"]["ppar"]["enabled"] = ppar
     expected["data"]["augmentation"]["style"] = style
     assert found == expected
@@ -47,7 +49,10 @@ def test_a_baseline_trains_beside_ppar(row, tmp_path):
     assert ("train/loss/isw" in terms) == (row == "isw_ppar")
 
 
-ISW = ("--model.isw.enabled", "true", "--model.segmenter.early_stages", "2", "--model.ppar.enabled", "false")
+ISW = [
+    *("--model.isw.enabled", "true", "--model.ppar.enabled", "false"),
+    *("--model.segmenter.early_stages", "2", "--model.segmenter.freeze_stages", "0"),
+]
 
 
 def losses(folder) -> list[dict[str, str]]:
