@@ -14,7 +14,7 @@ from ppar_lightning.data import sampling
 from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.loading import on_device
+from ppar_lightning.data.loading import collate, on_device
 from ppar_lightning.data.transforms import FILL, Augment, Augmentation, RandomScaleCrop, coarse_counts, largest_share
 
 PLAIN = Augmentation(scale=(1, 1), max_class_share=1, flip=0, jitter=0, blur=0)
@@ -140,11 +140,12 @@ def test_every_augmentation_can_be_had_and_left():
     sample = sample_of(label)
     rng = np.random.default_rng(0)
     sample["image"] = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    original = torch.from_numpy(sample["image"]).permute(2, 0, 1)[None]
     for change in ({"flip": 1.0}, {"jitter": 1.0}, {"blur": 1.0}):
-        varied = Augment((32, 32), dataclasses.replace(PLAIN, **change))(sample, (1,))
-        assert (varied["image"] != sample["image"]).any()
-        np.testing.assert_array_equal(varied["label"], label[:, ::-1] if "flip" in change else label)
-    assert (Augment((32, 32), PLAIN)(sample, (1,))["image"] == sample["image"]).all()
+        varied = on_device(collate([Augment((32, 32), dataclasses.replace(PLAIN, **change))(sample, (1,))]))
+        assert (varied["image"] != original).any()
+        np.testing.assert_array_equal(varied["label"][0], label[:, ::-1] if "flip" in change else label)
+    assert torch.equal(on_device(collate([Augment((32, 32), PLAIN)(sample, (1,))]))["image"], original)
 
 
 def test_augmentation_depends_on_its_entropy_alone():

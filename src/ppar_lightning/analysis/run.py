@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -75,8 +76,7 @@ class Run:
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the module's device and lay it out as the model takes it."""
-        device = self.module.device
-        return on_device({**batch, "image": batch["image"].to(device), "label": batch["label"].to(device)})
+        return on_device(move_data_to_device(batch, self.module.device))
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:

@@ -193,7 +193,7 @@ class DomainDataModule(LightningDataModule):
         return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Lay a batch out as the model takes it."""
+        """Apply what the workers drew, and lay a batch out as the model takes it."""
         return on_device(batch)
 
     def skipped(self) -> list[Skipped]:

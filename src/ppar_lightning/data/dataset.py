@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, TypedDict
+from typing import ClassVar, Literal, NamedTuple, NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from ppar_lightning.data.decoding import (
     to_train_ids,
 )
 from ppar_lightning.data.layout import Layout, unpaired
+from ppar_lightning.data.variation import Variation
 
 OnBadSample = Literal["raise", "skip"]
 """What a file that cannot be read, or has no counterpart, does: end the run, or be left out and listed."""
@@ -38,7 +39,8 @@ class Skipped(NamedTuple):
 class Sample(TypedDict):
     """`image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`.
 
-    `error` lists the samples that could not be read in its place. A placeholder, all IGNORE, has no name.
+    `error` lists the samples that could not be read in its place. A placeholder, all IGNORE, has no name. A training
+    sample has a `variation` that is applied on the device.
     """
 
     image: Array
@@ -46,6 +48,7 @@ class Sample(TypedDict):
     name: str
     domain: str
     error: list[Skipped]
+    variation: NotRequired[Variation]
 
 
 class SegmentationDataset(Dataset[Sample], ABC):

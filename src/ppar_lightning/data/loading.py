@@ -1,7 +1,7 @@
 """Samples into batches."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -12,14 +12,15 @@ from torch.utils.data import DataLoader
 from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
 from ppar_lightning.data.skipping import is_placeholder
+from ppar_lightning.data.variation import vary
 
 
 class Batch(TypedDict):
     """`image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) train ids or IGNORE, `name` and `domain` B strings.
 
     As a loader gives it, the image is a view of (B, H, W, 3) and the label uint8, which is least work for a worker;
-    `on_device` makes them contiguous and int64. `error` lists what could not be read. A batch of which no sample could
-    be read is one placeholder: all IGNORE, its name empty.
+    `on_device` makes them contiguous and int64, and applies the training's `variation`, (B, 14). `error` lists
+    what could not be read. A batch of which no sample could be read is one placeholder: all IGNORE, its name empty.
     """
 
     image: Tensor
@@ -27,6 +28,7 @@ class Batch(TypedDict):
     name: list[str]
     domain: list[str]
     error: list[Skipped]
+    variation: NotRequired[Tensor]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -46,18 +48,24 @@ def collate(samples: Sequence[Sample]) -> Batch:
                     f"domain {first['domain']!r}: {first['name']} is {w}x{h} and {sample['name']} is "
                     f"{other_w}x{other_h}, which make no batch; set --data.eval_batch_size 1"
                 )
-    return {
+    batch: Batch = {
         "image": torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2),
         "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])),
         "name": [sample["name"] for sample in samples],
         "domain": [sample["domain"] for sample in samples],
         "error": errors,
     }
+    if "variation" in first:
+        batch["variation"] = torch.from_numpy(np.stack([sample["variation"] for sample in samples]))
+    return batch
 
 
 def on_device(batch: Batch) -> Batch:
-    """Lay a batch out as the model takes it, after it was moved to its device."""
-    return {**batch, "image": batch["image"].contiguous(), "label": batch["label"].long()}
+    """Make a batch what the model takes, after it was moved to its device."""
+    image, label = batch["image"].contiguous(), batch["label"]
+    if "variation" in batch:
+        image, label = vary(image, label, batch["variation"])
+    return {**batch, "image": image, "label": label.long()}
 
 
 def use_one_thread(worker: int) -> None:

@@ -11,15 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ppar_lightning.data.classes import IGNORE
-from ppar_lightning.data.colour import ColourJitter
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.decoding import Array, resize
 from ppar_lightning.data.style import style_randomisation
+from ppar_lightning.data.variation import draw_variation
 
 FILL = (124, 116, 104)
 """RGB of padded pixels: ImageNet's mean, zero after the usual normalisation."""
 
 CROP_TRIES = 10
+
+VARIATION = 1  # the random stream of a variation, apart from that of the crop
 
 STEP = 4
 """Every STEP-th row and column of a label is looked at to judge a crop."""
@@ -174,6 +176,8 @@ def largest_share(counts: npt.NDArray[np.int64]) -> float:
 class Augment:
     """The augmentation of a training sample: a pure function of the sample and the numbers that seed it.
 
+    Flip, colours and blur are drawn here and applied on the device, see :mod:`~ppar_lightning.data.variation`.
+
     Args:
         crop: (height, width) of the result.
         augmentation: how samples are varied.
@@ -181,13 +185,11 @@ class Augment:
     """
 
     def __init__(self, crop: tuple[int, int], augmentation: Augmentation, focus_pixels: int = 0) -> None:
+        self.augmentation = augmentation
         style = [style_randomisation(augmentation.style)] if augmentation.style > 0 else []  # else it takes a number
         self.compose = A.Compose(
             [
                 RandomScaleCrop(crop, augmentation.scale, augmentation.max_class_share, focus_pixels),
-                A.HorizontalFlip(p=augmentation.flip),
-                ColourJitter(augmentation.jitter_strength, p=augmentation.jitter),
-                A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.3), p=augmentation.blur),
                 *style,
             ]
         )
@@ -201,9 +203,18 @@ class Augment:
             focus: train id that the crop should show.
 
         Returns:
-            The sample with image (*crop, 3) and label (*crop).
+            The sample with image (*crop, 3), label (*crop) and the `variation` that it has yet to be given.
         """
         rng = np.random.default_rng(entropy)
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         varied = self.compose(image=sample["image"], mask=sample["label"], focus=focus)
-        return {**sample, "image": varied["image"], "label": varied["mask"]}
+        how = self.augmentation
+        variation = draw_variation(
+            varied["image"],
+            np.random.default_rng((*entropy, VARIATION)),
+            jitter=how.jitter,
+            strength=how.jitter_strength,
+            blur=how.blur,
+            flip=how.flip,
+        )
+        return {**sample, "image": varied["image"], "label": varied["mask"], "variation": variation}

@@ -1,13 +1,11 @@
 """The photometric counterpart of a batch: the same scene in other colours, made on the device the images are on."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ppar_lightning.data.colour import LUMA, saturate, turn_hue
+from ppar_lightning.data.variation import gaussian_blur
 
 STRENGTH = 0.8
 """Largest relative change of brightness, contrast and saturation."""
@@ -39,14 +37,5 @@ def photometric(image: Tensor, place: tuple[int, ...]) -> Tensor:
     with torch.autocast(image.device.type, enabled=False):
         changed = torch.einsum("dc,bchw->bdhw", image.new_tensor(colours), image)
         luma = torch.einsum("c,bchw->bhw", image.new_tensor(LUMA), changed).mean(dim=(1, 2)).view(-1, 1, 1, 1)
-        return blur((luma + contrast * (changed - luma)).clamp(0, 1), rng.uniform(*SIGMAS))
-
-
-def blur(image: Tensor, sigma: float) -> Tensor:
-    """Blur (B, C, H, W) with a Gaussian of deviation `sigma` pixels, cut off at 3 sigma."""
-    radius = math.ceil(3 * sigma)
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=image.device) / sigma).square())
-    kernel = (kernel / kernel.sum()).to(image.dtype).expand(image.shape[1], 1, 1, -1)
-    padded = F.pad(image, (radius,) * 4, mode="replicate")
-    rows = F.conv2d(padded, kernel, groups=image.shape[1])
-    return F.conv2d(rows, kernel.transpose(2, 3), groups=image.shape[1])
+        sigma = image.new_full(image.shape[:1], rng.uniform(*SIGMAS))
+        return gaussian_blur((luma + contrast * (changed - luma)).clamp(0, 1), sigma)
