@@ -178,7 +178,7 @@ def test_a_run_without_prototypes_is_named(tmp_path):
 
 def test_collected_features_are_those_of_the_images(run):
     batch = next(iter(run.batches("game", 8)))
-    embedded = embed(run, batch)
+    embedded = embed(run.module, batch)
     features = collect(run, "game", images=8, limit=10**6)
     assert len(features.label) == int(embedded.labels.counted.sum())
     distance = anchor_distance(features, run.objective.prototypes.otp)

@@ -28,14 +28,14 @@ def run(objective, batch, u=1.0, steps=1):
 def grids(objective, batch, u=1.0):
     """What the objective computes inside: embedded features, margins and weights."""
     seen = {}
-    weigh = objective._weights
+    weigh = objective.weights
 
     def spy(margin, embedded, stage):
         seen["weights"] = weigh(margin, embedded, stage)
         seen["embedded"] = embedded
         return seen["weights"]
 
-    objective._weights = spy
+    objective.weights = spy
     objective(batch.output, batch.image, batch.label, u)
     return seen["embedded"], seen["weights"]
 

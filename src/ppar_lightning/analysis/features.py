@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ppar_lightning.analysis.run import Run
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.method.objective import Embedded
-from ppar_lightning.module import as_float
+from ppar_lightning.module import PPARModule, as_float
 
 
 class Features(NamedTuple):
@@ -22,14 +22,21 @@ class Features(NamedTuple):
 
 
 @torch.no_grad()
-def embed(run: Run, batch: Batch) -> Embedded:
-    """Embed a batch as a training step does, but in eval mode; whole images, whatever window scores them.
+def embed(module: PPARModule, batch: Batch) -> Embedded:
+    """Embed a batch of whole images as a training step does, whatever window scores them.
 
-    Raises:
-        ValueError: If the run was trained without PPAR.
+    Args:
+        module: In eval mode, with an objective.
+        batch: On its device.
     """
-    image = as_float(batch["image"])
-    return run.objective._embed(run.module.segmenter.outputs(image), image, batch["label"])[0]
+    assert module.objective is not None
+    return module.objective.embedded(module.segmenter.outputs(as_float(batch["image"])), batch["label"])
+
+
+def clear_positions(embedded: Embedded) -> Features:
+    """Take the positions whose label is clear enough to count in training, on the CPU."""
+    counted = embedded.labels.counted
+    return Features(F.normalize(embedded.features[counted], dim=-1).cpu(), embedded.labels.label[counted].cpu())
 
 
 def collect(run: Run, domain: str, images: int | None = None, limit: int = 200, seed: int = 0) -> Features:
@@ -51,11 +58,8 @@ def collect(run: Run, domain: str, images: int | None = None, limit: int = 200, 
     generator = torch.Generator().manual_seed(seed)
     kept: list[Tensor] = []  # (z, label, key) of what is left so far
     for batch in run.batches(domain, images):
-        embedded = embed(run, batch)
-        counted = embedded.labels.counted
-        z = F.normalize(embedded.features[counted], dim=-1).cpu()
-        label = embedded.labels.label[counted].cpu()
-        new = [z, label, torch.rand(len(label), generator=generator)]
+        clear = clear_positions(embed(run.module, batch))
+        new = [*clear, torch.rand(len(clear.label), generator=generator)]
         merged = [torch.cat(pair) for pair in zip(kept, new, strict=True)] if kept else new
         chosen = smallest_keys(merged[2], merged[1], limit)
         kept = [each[chosen] for each in merged]

@@ -56,9 +56,9 @@ def weigh(run: Run, batch: Batch, u: float = 1.0) -> tuple[Positions, tuple[int,
         Positions, each field (B, n), and their grid (h, w), n = h * w.
     """
     objective = run.objective
-    stage, embedded = objective.stage(u), embed(run, batch)
-    margin = objective._margins(embedded, stage)
-    weights = objective._weights(margin, embedded, stage)
+    stage, embedded = objective.stage(u), embed(run.module, batch)
+    margin = objective.margins(embedded, stage)
+    weights = objective.weights(margin, embedded, stage)
     return Positions(margin, weights.w, embedded.labels.counted), embedded.grid
 
 

@@ -1,8 +1,9 @@
-"""Callbacks: scores by domain, the report, pictures and prototype diagnostics, each with any logger or none."""
+"""Callbacks: scores by domain, the report, pictures and diagnostics, each with any logger or none."""
 
 from lightning import Callback
 
 from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
+from ppar_lightning.callbacks.distances import DomainDistances
 from ppar_lightning.callbacks.last import LastCheckpoint
 from ppar_lightning.callbacks.manifest import RunManifest
 from ppar_lightning.callbacks.report import TestReport
@@ -13,4 +14,5 @@ from ppar_lightning.callbacks.skipped import SkippedSamples
 def default_callbacks() -> list[Callback]:
     """Callbacks of every run, in the order in which they act."""
     scores = DomainScores()
-    return [scores, TestReport(scores), PrototypeDiagnostics(), SkippedSamples(), RunManifest(), LastCheckpoint()]
+    measures = [PrototypeDiagnostics(), DomainDistances()]
+    return [scores, TestReport(scores), *measures, SkippedSamples(), RunManifest(), LastCheckpoint()]

@@ -121,18 +121,21 @@ class PPAR(nn.Module):
             label: (B, H, W) int64 train ids, IGNORE included.
             u: Share of training done, in [0, 1].
         """
-        embedded, context = self._embed(output, image, label)
-        with torch.autocast(image.device.type, enabled=False):
-            return self._losses(output, label, embedded, context, self.stage(u))
-
-    def _embed(self, output: SegmenterOutput, image: Tensor, label: Tensor) -> tuple[Embedded, VisualContext]:
-        """Bring features and visual context into the joint space; all is fp32 from here on."""
         embedding = self.embed(self._features(output))
         context = self.clip(image) if self.clip is not None else _own_context(embedding)
+        with torch.autocast(image.device.type, enabled=False):
+            return self._losses(output, label, self._on_grid(embedding, label), context, self.stage(u))
+
+    def embedded(self, output: SegmenterOutput, label: Tensor) -> Embedded:
+        """Bring features into the joint space, as a step does."""
+        return self._on_grid(self.embed(self._features(output)), label)
+
+    def _on_grid(self, embedding: Tensor, label: Tensor) -> Embedded:
+        """Pair embedded features with the labels of their grid; all is fp32 from here on."""
         grid = (embedding.shape[-2], embedding.shape[-1])
         labels = grid_labels(label, grid, self.num_classes)
         features = embedding.flatten(2).transpose(1, 2).float().contiguous()
-        return Embedded(features, grid, labels, labels.one_hot(self.num_classes)), context
+        return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
 
     def _features(self, output: SegmenterOutput) -> Tensor:
         """Take the feature map to align, (B, C, h, w), no finer than ``min_stride``."""
@@ -147,8 +150,8 @@ class PPAR(nn.Module):
         self, output: SegmenterOutput, label: Tensor, embedded: Embedded, context: VisualContext, stage: Stage
     ) -> Losses:
         options, labels, memory = self.options, embedded.labels, self.prototypes
-        margin = self._margins(embedded, stage)
-        weights = self._weights(margin, embedded, stage)
+        margin = self.margins(embedded, stage)
+        weights = self.weights(margin, embedded, stage)
         pixel = None
         if stage.eta > 0:
             pixel = reweighting.pixel_weights(weights.w, embedded.grid, (label.shape[-2], label.shape[-1]), stage.eta)
@@ -167,7 +170,7 @@ class PPAR(nn.Module):
         return Losses(torch.stack(list(terms.values())).sum(), terms, self._diagnose(embedded, weights, stage))
 
     @torch.no_grad()
-    def _margins(self, embedded: Embedded, stage: Stage) -> Tensor:
+    def margins(self, embedded: Embedded, stage: Stage) -> Tensor:
         """r_n towards A = norm((1 - rho) Pv + rho T0), pooled to the granularity; (B, n)."""
         vtp, otp, naive = stage.shares
         anchors = F.normalize(
@@ -177,7 +180,7 @@ class PPAR(nn.Module):
         return reweighting.pool_margins(margin, embedded.one_hot, self.options.reweighting)
 
     @torch.no_grad()
-    def _weights(self, margin: Tensor, embedded: Embedded, stage: Stage) -> Weights:
+    def weights(self, margin: Tensor, embedded: Embedded, stage: Stage) -> Weights:
         """w_n = w~_n / (mean of w~ over the class y_n in the global batch)."""
         labels, one_hot = embedded.labels, embedded.one_hot
         standardised = self.statistics.standardise(margin, labels.label)
