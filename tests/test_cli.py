@@ -97,6 +97,31 @@ def test_test_scores_source_and_unseen_domains_by_name(run, capsys):
     assert cv2.imread(str(run / "pictures" / "test.png")).shape[1] > 3 * 256
 
 
+def test_the_record_says_what_was_trained_on_what_and_the_test_what_differs(run, capsys):
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["seed"] == 0
+    assert manifest["protocol"]["fog"] == "full"
+    assert manifest["target_selection"] == []
+    assert {split: each["images"] for split, each in manifest["data"].items()} == {"game/train": 8, "game/eval": 8}
+    assert set(manifest["sessions"][0]) >= {
+        "started",
+        "seconds",
+        "peak_memory",
+        "hardware",
+        "versions",
+        "git",
+        "config",
+    }
+    capsys.readouterr()
+    evaluate(run, "--data.sources.game.limit", "2")
+    assert "Differs: images of game/eval: 8 in training, 2 now.\n" in capsys.readouterr().out
+    figures = evaluate(run)
+    assert "Differs" not in capsys.readouterr().out
+    assert set(figures["data"]) == {f"{name}/eval" for name in ("game", *UNSEEN)}
+    assert figures["versions"]["torch"] == torch.__version__
+
+
 def test_the_test_runs_the_plain_segmenter_of_the_last_checkpoint(run, monkeypatch):
     plain = evaluate(run)
     monkeypatch.setattr("ppar_lightning.module.PPAR", None)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ppar_lightning.callbacks import last, manifest
+from ppar_lightning.callbacks.differences import differences
 from ppar_lightning.callbacks.last import LastCheckpoint
 from ppar_lightning.callbacks.manifest import RunManifest, peak_memory, revision
 
@@ -47,7 +48,7 @@ def test_a_whole_run(tmp_path):
     (session,) = record["sessions"]
     assert record["finished"]
     assert record["seed"] == 7
-    assert set(session["versions"]) == {"python", "ppar-lightning", "torch", "lightning", "transformers"}
+    assert {"python", "ppar-lightning", "torch", "lightning", "transformers", "numpy"} <= set(session["versions"])
     assert session["versions"]["torch"] == torch.__version__
     assert session["hardware"].endswith("x86_64)") or "CPU" in session["hardware"]
     assert 0.05 < session["peak_memory"] < 100  # GiB
@@ -132,3 +133,22 @@ def test_memory_is_in_gibibytes():
     held = torch.ones(2**26)  # a quarter of one
     assert 0.25 + 0.05 < peak_memory(torch.device("cpu")) < 64
     assert held.numel() == 2**26
+
+
+def test_what_differs_between_training_and_testing_is_named():
+    session = {"hardware": "2 CPU cores", "git": "a", "config": "c", "versions": {"torch": "2.12", "numpy": "2.0"}}
+    data = {"gta/train": {"images": 9, "hash": "x"}, "gta/eval": {"images": 4, "hash": "y"}}
+    trained = {"sessions": [{}, session], "data": data}
+    assert list(differences(trained, session, {"gta/eval": data["gta/eval"]})) == []
+    now = {**session, "hardware": "1 x GPU", "config": "d", "versions": {"torch": "2.13", "numpy": "2.0"}}
+    held = {"gta/eval": {"images": 4, "hash": "z"}, "city/eval": {"images": 5, "hash": "u"}}
+    assert list(differences(trained, now, held)) == [
+        "hardware: 2 CPU cores in training, 1 x GPU now",
+        "config.yaml: c in training, d now",
+        "torch: 2.12 in training, 2.13 now",
+        "images of gta/eval: as many as in training, but of other names or sizes",
+    ]
+    fewer = list(differences(trained, session, {"gta/eval": {"images": 3, "hash": "z"}}))
+    assert fewer == ["images of gta/eval: 4 in training, 3 now"]
+    old = {"sessions": [{"hardware": "2 CPU cores", "git": "a"}]}  # a manifest without versions, data and config
+    assert len(list(differences(old, session, data))) == 3

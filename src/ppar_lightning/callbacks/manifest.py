@@ -1,5 +1,6 @@
 """The manifest of a training run: what it ran on, from which code, how long and in how much memory."""
 
+import hashlib
 import json
 import os
 import platform
@@ -15,21 +16,34 @@ from typing import Any
 import lightning as L
 import torch
 
-PACKAGES = ("ppar-lightning", "torch", "lightning", "transformers")
+from ppar_lightning.callbacks.selection import monitored_targets
+
+PACKAGES = (
+    "ppar-lightning",
+    "torch",
+    "lightning",
+    "transformers",
+    "torchmetrics",
+    "albumentations",
+    "opencv-python-headless",
+    "numpy",
+)
 Session = dict[str, Any]
 
 
 class RunManifest(L.Callback):
-    """Keep ``manifest.json`` in the run folder: the seed, whether training is finished, and each session of it.
+    """Keep ``manifest.json`` in the run folder: seed, data, protocols, selection, and each session of the training.
 
-    A session is one call of ``ppar fit``; a run that was stopped and continued has several. Its time (seconds,
-    validation included) and peak memory (GiB) are brought up to date with each checkpoint, as what comes after the last
-    one is lost, and at the end of training.
+    ``data`` holds a fingerprint of each split that was opened, ``target_selection`` the metrics of unseen domains that
+    checkpoints are selected by, ``finished`` whether training is. A session is one call of ``ppar fit``; a run that was
+    stopped and continued has several. Its time (seconds, validation included) and peak memory (GiB) are brought up to
+    date with each checkpoint, as what comes after the last one is lost, and at the end of training.
     """
 
     def __init__(self) -> None:
         """Start without sessions."""
         self.sessions: list[Session] = []
+        self.about: dict[str, Any] = {}
         self._started = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -37,6 +51,7 @@ class RunManifest(L.Callback):
         self._started = now()
         earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
         self.sessions = [*(earlier or {"sessions": []})["sessions"], new_session(trainer)]
+        self.about = about(trainer, pl_module)
         self._save(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -55,7 +70,7 @@ class RunManifest(L.Callback):
         path = Path(trainer.default_root_dir) / "manifest.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")  # whole or not at all, as a run may be stopped at any time
-        manifest = {"seed": getattr(module, "seed", None), "finished": finished, "sessions": self.sessions}
+        manifest = {**self.about, "finished": finished, "sessions": self.sessions}
         partial.write_text(json.dumps(manifest, indent=2) + "\n")
         partial.replace(path)
 
@@ -66,13 +81,26 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+def about(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+    """Describe what is trained: seed, data, protocols, and the unseen domains that checkpoints are selected by."""
+    data = getattr(trainer, "datamodule", None)
+    return {
+        "seed": getattr(module, "seed", None),
+        "data": data.fingerprints() if data is not None else {},
+        "protocol": dict(data.protocol_titles) if data is not None else {},
+        "target_selection": monitored_targets(trainer) if data is not None else [],
+    }
+
+
 def new_session(trainer: L.Trainer) -> Session:
-    """Describe this process: when, on what, from which code."""
+    """Describe this process: when, on what, from which code, and by which config (a hash of the resolved one)."""
+    config = Path(trainer.default_root_dir) / "config.yaml"
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(trainer),
         "versions": versions(),
         "git": revision(Path(__file__).parent),
+        "config": hashlib.sha256(config.read_bytes()).hexdigest()[:16] if config.is_file() else None,
     }
 
 

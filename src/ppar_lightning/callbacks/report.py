@@ -3,15 +3,18 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
+from ppar_lightning.callbacks.differences import differences
+from ppar_lightning.callbacks.manifest import new_session, read_manifest
 from ppar_lightning.callbacks.scores import DomainScore, DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.data.classes import CLASSES
@@ -42,9 +45,13 @@ class TestReport(L.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         scores = self.scores.scores
         selected_on = sorted({*monitored_targets(trainer), *getattr(pl_module, "selected_on", [])})
-        write_json(folder / "test.json", scores, unseen, selected_on)
+        session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
+        write_json(folder / "test.json", scores, unseen, {"target_selection": selected_on, **session, "data": data})
         write_csv(folder / "test.csv", scores)
         console = print_tables(scores, unseen)
+        manifest = read_manifest(folder)
+        for line in differences(manifest, session, data) if manifest else ():
+            console.print(f"Differs: {line}.", highlight=False)
         if selected_on:
             console.print(
                 f"Checkpoints were selected on unseen domains, by {', '.join(selected_on)}: no measure of them."
@@ -65,8 +72,8 @@ def unseen_mean(scores: dict[str, DomainScore], unseen: Sequence[str], mean: str
     return fmean(scores[name].means[mean] for name in unseen) if unseen else math.nan
 
 
-def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str], selected_on: Sequence[str]) -> None:
-    """Write all figures, in [0, 1], null where a class does not occur; and what a checkpoint was selected by."""
+def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Write all figures, in [0, 1], null where a class does not occur; and what they were got by."""
     domains = {
         name: {
             "unseen": name in unseen,
@@ -78,7 +85,7 @@ def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]
         for name, score in scores.items()
     }
     means = {f"unseen_{mean}": or_none(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)}
-    record = {"domains": domains, **means, "target_selection": list(selected_on)}
+    record = {"domains": domains, **means, **about}
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 

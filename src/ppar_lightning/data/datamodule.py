@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skipped
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
 from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, use_one_thread
 from ppar_lightning.data.order import DEFAULT_SAMPLING, Order, Sampling
 from ppar_lightning.data.protocols import Window, find_protocol
@@ -201,6 +202,11 @@ class DomainDataModule(LightningDataModule):
         wholes = [unwrap(dataset)[0] for dataset in (*self._train_sets, *self._eval_sets.values())]
         lines = [(whole, line) for whole in wholes for line in getattr(whole, "unpaired", [])]
         return [Skipped(whole.domain, "", line) for whole, line in lines] + self._unreadable
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """``{domain}/{train,eval}`` -> fingerprint, of what the stage that was set up reads."""
+        parts = {"train": zip(self.sources, self._train_sets, strict=False), "eval": self._eval_sets.items()}
+        return {f"{name}/{part}": fingerprint(each) for part, sets in parts.items() for name, each in sets}
 
     def _make_order(self) -> Order:
         weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]

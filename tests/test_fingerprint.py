@@ -1,0 +1,50 @@
+"""Fingerprints: the same for the same files wherever they lie, another for other names, sizes or numbers."""
+
+import shutil
+
+import pytest
+import trees
+
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.fingerprint import fingerprint
+
+
+def of(root, **domain):
+    return fingerprint(Domain(dataset="camvid", root=str(root), **domain).open("camvid", "train")[0])
+
+
+@pytest.fixture
+def root(tmp_path):
+    trees.camvid(tmp_path / "data", {"train": 3, "val": 1, "test": 1})
+    return tmp_path / "data"
+
+
+def test_a_copy_elsewhere_has_the_same_and_a_part_another(root, tmp_path):
+    shutil.copytree(root, tmp_path / "copy")
+    assert of(tmp_path / "copy") == of(root)
+    assert of(root)["images"] == 3
+    assert of(root, limit=2)["images"] == 2
+    assert of(root, limit=2)["hash"] != of(root)["hash"]
+
+
+@pytest.mark.parametrize("folder", ["train", "trainannot"])
+def test_another_size_of_an_image_or_a_label_is_noticed(root, folder):
+    before = of(root)
+    with next((root / folder).iterdir()).open("ab") as file:
+        file.write(b" ")
+    assert of(root)["images"] == before["images"]
+    assert of(root)["hash"] != before["hash"]
+
+
+def test_another_name_is_noticed(root):
+    before = of(root)
+    for folder in ("train", "trainannot"):
+        path = sorted((root / folder).iterdir())[0]
+        path.rename(path.with_name(f"other{path.suffix}"))
+    assert of(root)["hash"] != before["hash"]
+
+
+def test_a_rendered_domain_is_known_by_what_its_images_depend_on():
+    game, again, fog = (Domain().open(name, "train")[0] for name in ("game", "game", "fog"))
+    assert fingerprint(game) == fingerprint(again)
+    assert fingerprint(game)["hash"] != fingerprint(fog)["hash"]
