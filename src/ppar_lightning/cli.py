@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from ppar_lightning.callbacks import default_callbacks
+from ppar_lightning.callbacks.finite import FiniteGuard, Policy
 from ppar_lightning.callbacks.last import last_checkpoint
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
@@ -34,11 +35,16 @@ class PPARCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
-        groups = {"checkpoint": ModelCheckpoint, "pictures": PredictionGrid, "target_selection": TargetSelectionGuard}
+        groups = {"checkpoint": ModelCheckpoint, "pictures": PredictionGrid, "finite": FiniteGuard}
+        groups |= {"target_selection": TargetSelectionGuard}
         for name, callback in groups.items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
+        parser.add_argument(
+            "--detect_nan", type=Policy, default="raise", help="At a NaN or inf: raise, or skip the step."
+        )
+        parser.link_arguments("detect_nan", "finite.policy")
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):

@@ -59,6 +59,8 @@ class PPARModule(L.LightningModule):
         self.seed = seed
         self.selected_on: list[str] = []
         """Metrics of unseen domains that the checkpoint which was loaded was selected by."""
+        self.terms: dict[str, Tensor] = {}
+        """Addends of the loss of the last training batch on this rank, by name, without gradient."""
 
     def setup(self, stage: str) -> None:
         """Build the objective where it is needed: in training, and for the text-logit ensemble."""
@@ -107,6 +109,7 @@ class PPARModule(L.LightningModule):
             place = (self.seed, self.trainer.global_step)
             isw = self.whitening(output.early, image, self.segmenter.early, self.progress, place)
             losses = losses._replace(total=losses.total + isw, terms=losses.terms | {"isw": isw})
+        self.terms = {name: term.detach() for name, term in losses.terms.items()}
         size = len(image)
         self.log("train/loss", losses.total, prog_bar=True, sync_dist=True, batch_size=size)
         self.log_dict({f"train/loss/{k}": v for k, v in losses.terms.items()}, sync_dist=True, batch_size=size)

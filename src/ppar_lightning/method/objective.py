@@ -221,9 +221,14 @@ class PPAR(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move banks and statistics by the sums of all ranks since the last call; call once per optimiser step."""
+        """Move banks and statistics by the sums of all ranks since the last call; call once per optimiser step.
+
+        A class whose sums hold a NaN or inf is left where it is, as an absent one is.
+        """
         width = self.prototypes.otp.shape[1] + 1
-        text, visual, margin = all_reduce_sum(self.pending).split([width, width, 3], dim=1)
+        sums = all_reduce_sum(self.pending)
+        finite = sums.isfinite().all(dim=1, keepdim=True)
+        text, visual, margin = torch.where(finite, sums, torch.zeros_like(sums)).split([width, width, 3], dim=1)
         self.prototypes.update(text)
         self.visual_bank.update(visual)
         self.statistics.update(margin)
@@ -266,7 +271,8 @@ class PPAR(nn.Module):
         """
         features = output.decoder if self.options.level == "decoder" else output.backbone
         z = F.normalize(self.embed(features).float(), dim=1)
-        text = torch.einsum("bdhw,kd->bkhw", z, self.prototypes.otp) / self.options.tau
+        with torch.autocast(z.device.type, enabled=False):
+            text = torch.einsum("bdhw,kd->bkhw", z, self.prototypes.otp) / self.options.tau
         size = output.logits.shape[-2:]
         return output.logits + self.options.ensemble * F.interpolate(text, size, mode="bilinear", align_corners=False)
 

@@ -1,0 +1,104 @@
+"""Memory, files and processes of a long run of a small demo: ``python benchmarks/leaks.py``. Reads /proc: Linux.
+
+The demo's model and callbacks train on small crops, with a validation of the source every few epochs. What the process
+and its loading workers hold is noted every 50 steps. The exit status is 1 if resident memory differs by more than 2 %
+between step 200 and the end, or the number of open files or of processes differs at all.
+"""
+
+import argparse
+import csv
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+from rich.console import Console
+from rich.table import Table
+
+from ppar_lightning.cli import main as ppar
+
+INTERVAL = 50
+WARM_UP = 200
+TOLERANCE = 0.02
+CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Usage(NamedTuple):
+    """What a process and its children hold."""
+
+    step: int
+    mebibytes: float
+    """Resident set, the sum over processes."""
+    files: int
+    """Open file descriptors of the process itself."""
+    children: int
+
+
+class UsageLog(L.Callback):
+    """Append to ``usage.csv`` in the run folder every 50 steps."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the usage."""
+        if trainer.global_step % INTERVAL == 0:
+            with (Path(trainer.default_root_dir) / "usage.csv").open("a", newline="") as file:
+                csv.writer(file).writerow(measure(trainer.global_step))
+
+
+def measure(step: int) -> Usage:
+    """Measure this process and its children."""
+    own = Path("/proc/self")
+    children = [Path("/proc") / pid for task in own.glob("task/*/children") for pid in task.read_text().split()]
+    pages = sum(int((process / "statm").read_text().split()[1]) for process in (own, *children))
+    return Usage(step, pages * PAGE / 2**20, len(list((own / "fd").iterdir())), len(children))
+
+
+def train(folder: Path, steps: int) -> list[Usage]:
+    """Train the small demo into a folder and return what it held."""
+    settings = {
+        "trainer.default_root_dir": str(folder),
+        "trainer.max_steps": str(steps),
+        "trainer.enable_progress_bar": "false",
+        "trainer.check_val_every_n_epoch": "3",
+        "trainer.limit_val_batches": "2",
+        "trainer.log_every_n_steps": "10",
+        "trainer.callbacks+": "leaks.UsageLog",
+        "data.sources.game.limit": "64",
+        "data.crop": "[64, 128]",
+        "data.batch_size": "2",
+        "data.eval_batch_size": "2",
+    }
+    ppar(["fit", "--config", str(CONFIG), *(f"--{name}={value}" for name, value in settings.items())])
+    with (folder / "usage.csv").open(newline="") as file:
+        return [Usage(int(a), float(b), int(c), int(d)) for a, b, c, d in csv.reader(file)]
+
+
+def main() -> None:
+    """Train, print what was held, and judge it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=1000)
+    steps = parser.parse_args().steps
+    with tempfile.TemporaryDirectory() as folder:
+        usages = [each for each in train(Path(folder), steps) if each.step >= WARM_UP]
+    table = Table("step", "resident MiB", "open files", "children", title="Held by the process and its workers")
+    for each in usages:
+        table.add_row(str(each.step), f"{each.mebibytes:.1f}", str(each.files), str(each.children))
+    console = Console()
+    console.print(table)
+    first, last = usages[0], usages[-1]
+    growth = last.mebibytes / first.mebibytes - 1
+    slope = statistics.linear_regression([u.step for u in usages], [u.mebibytes for u in usages]).slope
+    console.print(
+        f"resident {growth:+.2%} from step {first.step} to {last.step}, trend {1000 * slope:+.1f} MiB per 1,000 steps"
+    )
+    if abs(growth) > TOLERANCE or first[2:] != last[2:]:
+        sys.exit("not flat")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The guard against NaN and inf, on a tiny module, on two ranks, and through the command line."""
+
+import csv
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from lightning import LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
+from test_cli import fit, weights
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ppar_lightning.callbacks.finite import MAX_IN_A_ROW, FiniteGuard
+
+
+class Tiny(LightningModule):
+    """A linear layer behind a batch norm, whose second loss term or gradient goes wrong at some batches."""
+
+    def __init__(self, loss: tuple[int, ...] = (), gradient: tuple[int, ...] = (), factor: float = 1.0):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(2), nn.Linear(2, 1)
+        self.loss, self.gradient, self.factor = loss, gradient, factor
+        self.states, self.scales = [], []
+
+    def training_step(self, batch, batch_idx):
+        x = batch["image"].float()
+        if batch_idx in self.loss:
+            x = x / 0
+        out = self.linear(self.norm(x))
+        terms = {"fit": self.factor * out.float().mean(), "pull": self.linear.weight.square().mean()}
+        if batch_idx in self.gradient:
+            terms["pull"] = terms["pull"] + (0 * self.linear.bias).abs().sqrt().sum()  # 0, with inf times 0 behind it
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return sum(terms.values())
+
+    def on_train_batch_end(self, *_):
+        self.states.append({name: tensor.clone() for name, tensor in self.state_dict().items()})
+        self.scales.append(getattr(self.trainer.precision_plugin, "scaler", None))
+        self.scales[-1] = self.scales[-1] and self.scales[-1].get_scale()
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), 0.1)
+
+
+def batches(number):
+    images = torch.arange(number * 8).view(number, 4, 2).remainder(7).to(torch.uint8)
+    names = [[f"{i}/{j}" for j in range(4)] for i in range(number)]
+    return [
+        {"image": image, "label": image[:, 0].long(), "name": name, "domain": ["game"] * 4, "error": []}
+        for image, name in zip(images, names, strict=True)
+    ]
+
+
+def train(folder, module, policy="raise", number=6, **options):
+    torch.manual_seed(0)
+    nn.init.ones_(module.linear.weight)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet |= {"enable_checkpointing": False, "default_root_dir": str(folder), "max_epochs": 1}
+    trainer = Trainer(**quiet, callbacks=[FiniteGuard(policy)], **options)
+    trainer.fit(module, DataLoader(batches(number), batch_size=None))
+    return trainer
+
+
+def listed(folder):
+    with (folder / "nonfinite.csv").open() as file:
+        return [tuple(row.values()) for row in csv.DictReader(file)]
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_loss_that_is_nan_stops_the_run_and_leaves_weights_and_statistics(tmp_path):
+    module = Tiny(loss=(3,))
+    with pytest.raises(ValueError, match=r"step 3: loss term 'fit' is nan with the batch of game: 3/0, .*3/3;") as stop:
+        train(tmp_path, module)
+    assert "\n" not in str(stop.value)
+    assert "--detect_nan skip" in str(stop.value)
+    assert same(module.state_dict(), module.states[2])
+    saved = torch.load(tmp_path / "nonfinite" / "step_3_rank_0.pt", weights_only=True)
+    assert torch.equal(saved["image"], batches(6)[3]["image"])
+    assert torch.equal(saved["label"], batches(6)[3]["label"])
+    assert saved["name"] == ["3/0", "3/1", "3/2", "3/3"]
+    assert saved["domain"] == ["game"] * 4
+
+
+def test_a_gradient_that_is_nan_is_named_by_its_parameter(tmp_path):
+    with pytest.raises(ValueError, match=r"step 2: gradient of 'linear.bias' is not finite with the batch of game: 2/0"):
+        train(tmp_path, Tiny(gradient=(2,)))
+
+
+def test_gradients_whose_squares_overflow_are_finite(tmp_path):
+    assert train(tmp_path, Tiny(factor=1e30)).global_step == 6
+
+
+def test_skip_leaves_the_step_out_counts_it_and_goes_on(tmp_path, capsys):
+    module = Tiny(loss=(1,), gradient=(3, 4))
+    trainer = train(tmp_path, module, "skip")
+    assert trainer.global_step == 6
+    states = module.states
+    assert same(states[1], states[0])
+    assert same(states[3], states[2])
+    assert same(states[4], states[2])
+    assert not same(states[2], states[1])
+    assert not same(states[5], states[4])
+    assert trainer.optimizers[0].state[module.linear.weight]["step"] == 3
+    assert [row[0] for row in listed(tmp_path)] == ["1"] * 4 + ["3"] * 4 + ["4"] * 4
+    assert listed(tmp_path)[0] == ("1", "0", "loss term 'fit' is nan", "game", "1/0")
+    assert re.search("3 steps were left out for a NaN or inf", capsys.readouterr().out)
+    train(tmp_path, Tiny(loss=(1,)), "skip")  # as a resumed run that meets the step again
+    assert len(listed(tmp_path)) == 12
+
+
+def test_skip_leaves_out_what_was_accumulated_and_names_the_batch(tmp_path):
+    module = Tiny(loss=(3,))
+    trainer = train(tmp_path, module, "skip", accumulate_grad_batches=2)
+    assert trainer.global_step == 3
+    assert same(module.states[3], module.states[1])
+    assert not same(module.states[5], module.states[3])
+    assert [row[-1] for row in listed(tmp_path)] == ["3/0", "3/1", "3/2", "3/3"]
+
+
+def test_a_run_that_only_skips_ends(tmp_path):
+    with pytest.raises(ValueError, match=f"as in the {MAX_IN_A_ROW - 1} steps before"):
+        train(tmp_path, Tiny(loss=tuple(range(2, 30))), "skip", number=30)
+    assert train(tmp_path / "b", Tiny(loss=tuple(range(0, 60, 2))), "skip", number=60).global_step == 60
+
+
+def test_the_scaler_of_fp16_may_overflow_but_not_without_end(tmp_path):
+    module = Tiny(factor=16.0)  # times the scale of 2^16 it is beyond fp16
+    train(tmp_path / "a", module, plugins=MixedPrecision("16-mixed", "cpu"))
+    assert module.scales[0] < 2**16
+    assert module.states[-1]["linear.weight"].isfinite().all()
+    assert not same(module.states[-1], module.states[0])
+    module = Tiny(gradient=tuple(range(30)))
+    with pytest.raises(ValueError, match="step 16: gradient of 'linear.bias' is not finite"):
+        train(tmp_path / "b", module, plugins=MixedPrecision("16-mixed", "cpu"), number=30)
+    assert module.scales[-1] == 1
+    with pytest.raises(ValueError, match="step 1: loss term 'fit' is nan"):
+        train(tmp_path / "c", Tiny(loss=(1,)), plugins=MixedPrecision("16-mixed", "cpu"))
+
+
+def rank(number, folder):
+    """Two steps; the first is sound, in the second the second rank alone has an inf, of which no gradient knows."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=number, world_size=2)
+    module, guard = nn.Linear(1, 1), FiniteGuard()  # without gradients, as a fork must not run backward
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    trainer = SimpleNamespace(global_rank=number, default_root_dir=folder, precision_plugin=None, is_global_zero=number == 0)
+    said = ""
+    for trainer.global_step in range(2):
+        module.terms = {"ce": torch.tensor(torch.inf if trainer.global_step == number == 1 else 0.0)}
+        batch = {"image": torch.zeros(1), "label": torch.zeros(1), "name": [f"of {number}"], "domain": ["game"]}
+        guard.on_train_batch_start(trainer, module, batch, 0)
+        guard.on_before_backward(trainer, module, torch.zeros(()))
+        try:
+            guard.on_before_optimizer_step(trainer, module, optimizer)
+        except ValueError as error:
+            said = str(error)
+    torch.save((trainer.global_step, said), f"{folder}/{number}.pt")
+    dist.destroy_process_group()
+
+
+def test_ranks_decide_alike_and_name_the_batch_of_the_one_at_fault(tmp_path):
+    mp.start_processes(rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    ranks = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in (0, 1)]
+    assert ranks[0] == ranks[1]
+    assert "step 1: loss term 'ce' is inf with the batch of game: of 1;" in ranks[0][1]
+    assert [path.name for path in (tmp_path / "nonfinite").iterdir()] == ["step_1_rank_1.pt"]
+
+
+EXPLODE = ("--model.optimizer.lr", "1e30", "--model.warmup_steps", "0", "--trainer.limit_val_batches", "0")
+
+
+def test_the_command_ends_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        fit(tmp_path / "run", *EXPLODE)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
+    assert re.search(r"step 1: loss term 'ce' is (nan|inf).* with the batch of game: ", line)
+    assert len(list((tmp_path / "run" / "nonfinite").iterdir())) == 1
+
+
+def test_the_command_skips_and_no_bank_takes_in_a_nan(tmp_path, capsys):
+    folder = fit(tmp_path / "run", *EXPLODE, "--detect_nan", "skip")
+    assert {row[0] for row in listed(folder)} == {"1", "2", "3"}
+    assert "3 steps were left out" in capsys.readouterr().out
+    for name, tensor in weights(folder).items():
+        assert tensor.isfinite().all(), name
