@@ -31,11 +31,18 @@ class Usage(NamedTuple):
     """What a process and its children hold."""
 
     step: int
-    mebibytes: float
-    """Resident set, the sum over processes."""
+    own: float
+    """Resident set of the process, MiB."""
+    workers: float
+    """Resident sets of its children, MiB."""
     files: int
     """Open file descriptors of the process itself."""
     children: int
+
+    @property
+    def resident(self) -> float:
+        """Resident sets of all, MiB."""
+        return self.own + self.workers
 
 
 class UsageLog(L.Callback):
@@ -54,8 +61,8 @@ def measure(step: int) -> Usage:
     """Measure this process and its children."""
     own = Path("/proc/self")
     children = [Path("/proc") / pid for task in own.glob("task/*/children") for pid in task.read_text().split()]
-    pages = sum(int((process / "statm").read_text().split()[1]) for process in (own, *children))
-    return Usage(step, pages * PAGE / 2**20, len(list((own / "fd").iterdir())), len(children))
+    resident, *others = (int((each / "statm").read_text().split()[1]) * PAGE / 2**20 for each in (own, *children))
+    return Usage(step, resident, sum(others), len(list((own / "fd").iterdir())), len(children))
 
 
 def train(folder: Path, steps: int) -> list[Usage]:
@@ -75,7 +82,7 @@ def train(folder: Path, steps: int) -> list[Usage]:
     }
     ppar(["fit", "--config", str(CONFIG), *(f"--{name}={value}" for name, value in settings.items())])
     with (folder / "usage.csv").open(newline="") as file:
-        return [Usage(int(a), float(b), int(c), int(d)) for a, b, c, d in csv.reader(file)]
+        return [Usage(int(a), float(b), float(c), int(d), int(e)) for a, b, c, d, e in csv.reader(file)]
 
 
 def main() -> None:
@@ -85,18 +92,18 @@ def main() -> None:
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
         usages = [each for each in train(Path(folder), steps) if each.step >= WARM_UP]
-    table = Table("step", "resident MiB", "open files", "children", title="Held by the process and its workers")
+    table = Table("step", "process MiB", "workers MiB", "open files", "workers", title="Held by a run")
     for each in usages:
-        table.add_row(str(each.step), f"{each.mebibytes:.1f}", str(each.files), str(each.children))
+        table.add_row(str(each.step), f"{each.own:.1f}", f"{each.workers:.1f}", str(each.files), str(each.children))
     console = Console()
     console.print(table)
     first, last = usages[0], usages[-1]
-    growth = last.mebibytes / first.mebibytes - 1
-    slope = statistics.linear_regression([u.step for u in usages], [u.mebibytes for u in usages]).slope
+    growth = last.resident / first.resident - 1
+    slope = statistics.linear_regression([u.step for u in usages], [u.resident for u in usages]).slope
     console.print(
         f"resident {growth:+.2%} from step {first.step} to {last.step}, trend {1000 * slope:+.1f} MiB per 1,000 steps"
     )
-    if abs(growth) > TOLERANCE or first[2:] != last[2:]:
+    if abs(growth) > TOLERANCE or first[3:] != last[3:]:
         sys.exit("not flat")
 
 

@@ -89,7 +89,9 @@ def test_a_loss_that_is_nan_stops_the_run_and_leaves_weights_and_statistics(tmp_
 
 
 def test_a_gradient_that_is_nan_is_named_by_its_parameter(tmp_path):
-    with pytest.raises(ValueError, match=r"step 2: gradient of 'linear.bias' is not finite with the batch of game: 2/0"):
+    with pytest.raises(
+        ValueError, match=r"step 2: gradient of 'linear.bias' is not finite with the batch of game: 2/0"
+    ):
         train(tmp_path, Tiny(gradient=(2,)))
 
 
@@ -149,7 +151,9 @@ def rank(number, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=number, world_size=2)
     module, guard = nn.Linear(1, 1), FiniteGuard()  # without gradients, as a fork must not run backward
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
-    trainer = SimpleNamespace(global_rank=number, default_root_dir=folder, precision_plugin=None, is_global_zero=number == 0)
+    trainer = SimpleNamespace(
+        global_rank=number, default_root_dir=folder, precision_plugin=None, is_global_zero=number == 0
+    )
     said = ""
     for trainer.global_step in range(2):
         module.terms = {"ce": torch.tensor(torch.inf if trainer.global_step == number == 1 else 0.0)}
