@@ -137,8 +137,7 @@ def copy(target: Iterable[Tensor], source: Iterable[Tensor]) -> None:
 def look(seen: Sequence[Seen], optimizer: torch.optim.Optimizer) -> list[bool]:
     """Say whether a loss term and a gradient hold a NaN or inf, on any rank; one synchronisation with the device."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    # the largest absolute value: a sum of squares would overflow before the gradients do
-    norm = torch.nn.utils.get_total_norm(gradients, norm_type=torch.inf)
+    norm = torch.nn.utils.get_total_norm(gradients, norm_type=1)  # squares would overflow long before the gradients
     terms = torch.stack([term for _, terms in seen for term in terms.values()])
     bad = torch.stack([terms.isfinite().logical_not().any().to(norm.device), norm.isfinite().logical_not()])
     return all_reduce_sum(bad.float()).gt(0).tolist()
