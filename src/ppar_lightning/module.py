@@ -71,6 +71,10 @@ class PPARModule(L.LightningModule):
         if self.isw.enabled and stage == "fit" and self.whitening is None:
             self.whitening = InstanceSelectiveWhitening(self.isw, self.segmenter.early_channels)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the segmenter can be built from, so that a checkpoint alone is enough."""
+        checkpoint["segmenter"] = self.segmenter.description
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave what only training needs in the checkpoint where only the plain segmenter runs."""
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
