@@ -73,7 +73,7 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
     assert "a.png and 0 more are there already: give --overwrite" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
     assert not (tmp_path / "out" / "sub").exists()
-    predict(run, tmp_path / "out", str(pictures), "--overwrite", "true")
+    predict(run, tmp_path / "out", str(pictures), "--overwrite")
     assert Image.open(tmp_path / "out" / "a.png").size == (60, 40)
 
 

@@ -42,7 +42,7 @@ class PPARCLI(LightningCLI):
         for name, callback in groups.items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
-        parser.add_argument("--overwrite", type=bool, default=False, help="Predict over earlier predictions.")
+        parser.add_argument("--overwrite", action="store_true", help="Predict over earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.link_arguments("overwrite", "predictions.overwrite")
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
