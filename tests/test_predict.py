@@ -11,9 +11,9 @@ from test_cli import fit
 
 from ppar_lightning import load_segmenter
 from ppar_lightning.cli import main
+from ppar_lightning.commands import spelt_out
 from ppar_lightning.data.classes import CLASSES, PALETTE, colourise
 from ppar_lightning.data.pictures import PictureDataset, find
-from ppar_lightning.predict import spelt_out
 
 SIZES = {"a.jpg": (40, 60), "sub/b c.png": (33, 50), "sub/ü.png": (64, 32)}
 

@@ -1,7 +1,7 @@
 """The command ``ppar``: LightningCLI over the module and the data module.
 
 ppar {fit,validate,test,predict,doctor} --config configs/demo.yaml
-ppar predict pictures/ --run runs/demo, and ppar report runs/reproduce/demo
+ppar predict pictures/ --run runs/demo, ppar report runs/reproduce/demo, ppar export --run runs/demo
 """
 
 import sys
@@ -18,13 +18,12 @@ from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.predictions import PredictionWriter
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.commands import DESCRIPTION, PLAIN, spelt_out
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
 from ppar_lightning.parser import OneLineParser, leave
-from ppar_lightning.predict import spelt_out
-from ppar_lightning.report.command import main as compare
 
 
 class PPARCLI(LightningCLI):
@@ -37,8 +36,8 @@ class PPARCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
-        groups = {"checkpoint": ModelCheckpoint, "pictures": PredictionGrid, "target_selection": TargetSelectionGuard}
-        groups["predictions"] = PredictionWriter
+        groups: dict[str, Any] = {"checkpoint": ModelCheckpoint, "target_selection": TargetSelectionGuard}
+        groups |= {"pictures": PredictionGrid, "predictions": PredictionWriter}
         for name, callback in groups.items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
@@ -80,10 +79,10 @@ def main(args: ArgsType = None) -> None:
     quieten()
     options: dict[str, Any] = {"trainer_class": DoctorTrainer, "parser_class": OneLineParser, "args": args}
     options["trainer_defaults"] = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
-    options |= {"seed_everything_default": 0, "parser_kwargs": {"description": "See also `ppar report --help`."}}
+    options |= {"seed_everything_default": 0, "parser_kwargs": {"description": DESCRIPTION}}
     try:
-        if isinstance(words, list) and words[:1] == ["report"]:  # it has no config
-            return compare(words[1:])
+        if isinstance(words, list) and words and words[0] in PLAIN:
+            return PLAIN[words[0]](words[1:])
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (ImportError, OSError, ValueError, MisconfigurationException) as error:
         leave(error)

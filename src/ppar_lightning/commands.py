@@ -1,11 +1,15 @@
-"""The short form of ``ppar predict``.
+"""The subcommands of ``ppar`` that no LightningCLI is needed for, and the short form of ``predict``."""
 
-ppar predict pictures/ --run runs/demo
-"""
+from collections.abc import Callable, Mapping, Sequence
 
-from collections.abc import Sequence
-
+from ppar_lightning import export
 from ppar_lightning.parser import PlainParser
+from ppar_lightning.report import command as report
+
+PLAIN: Mapping[str, Callable[[Sequence[str]], None]] = {"report": report.main, "export": export.main}
+"""Name -> what runs its arguments."""
+
+DESCRIPTION = f"See also {', '.join(f'`ppar {name} --help`' for name in PLAIN)} and `ppar predict PICTURES --run RUN`."
 
 
 def spelt_out(words: Sequence[str]) -> list[str]:
