@@ -26,11 +26,7 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 def main(words: Sequence[str]) -> None:
     """Run the subcommand with its arguments."""
-    parser = PlainParser("ppar export", description="Write a trained segmenter as ONNX or torch.export file.")
-    parser.add_argument("--run", required=True, help="run folder, checkpoint, saved segmenter or hub id")
-    parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
-    parser.add_argument("--output", type=Path, help="file to write (default: segmenter.onnx or .pt2 in the run folder)")
-    given = parser.parse_args(words)
+    given = parser().parse_args(words)
     folder = Path(given.run) if Path(given.run).is_dir() else Path()
     output = given.output or folder / f"segmenter{SUFFIXES[given.format]}"
     if output.exists():
@@ -42,6 +38,15 @@ def main(words: Sequence[str]) -> None:
     stated = f", opset {OPSET}" if given.format == "onnx" else ""
     shapes = f"image (B, 3, H, W) in [0, 1] -> logits (B, {segmenter.num_classes}, H, W)"
     print(f"{output}: {count:,} parameters{stated}; {shapes}")
+
+
+def parser() -> PlainParser:
+    """Make the parser of the subcommand's arguments."""
+    made = PlainParser("ppar export", description="Write a trained segmenter as ONNX or torch.export file.")
+    made.add_argument("--run", required=True, help="run folder, checkpoint, saved segmenter or hub id")
+    made.add_argument("--format", choices=list(SUFFIXES), default="onnx")
+    made.add_argument("--output", type=Path, help="file to write (default: segmenter.onnx or .pt2 in the run folder)")
+    return made
 
 
 def trace(segmenter: Segmenter) -> torch.export.ExportedProgram:
