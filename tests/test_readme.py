@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from ppar_lightning.cli import main
+from ppar_lightning.commands import spelt_out
+from ppar_lightning.export import parser
 from ppar_lightning.report.command import parse
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +29,11 @@ def test_a_command_is_accepted(command, monkeypatch, tmp_path, capsys):
     if words[1] == "report":
         parse(words[2:])
         return
-    if words[1] == "test":  # its config is what fit has saved: make it first
+    if words[1] == "export":
+        assert parser().parse_args(words[2:]).run == "runs/demo"
+        return
+    words = [words[0], *spelt_out(words[1:])]
+    if words[1] in ("test", "predict"):  # its config is what fit has saved: make it first
         saved = tmp_path / "config.yaml"
         with pytest.raises(SystemExit, match="0"):
             main(["fit", "--config", "configs/gta.yaml", "--print_config"])

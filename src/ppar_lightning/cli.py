@@ -1,6 +1,7 @@
 """The command ``ppar``: LightningCLI over the module and the data module.
 
-ppar {fit,validate,test,doctor} --config configs/demo.yaml, and ppar report runs/reproduce/demo
+ppar {fit,validate,test,predict,doctor} --config configs/demo.yaml
+ppar predict pictures/ --run runs/demo, ppar report runs/reproduce/demo, ppar export --run runs/demo
 """
 
 import sys
@@ -15,14 +16,15 @@ from ppar_lightning.callbacks import default_callbacks
 from ppar_lightning.callbacks.finite import FiniteGuard, Policy
 from ppar_lightning.callbacks.last import last_checkpoint
 from ppar_lightning.callbacks.pictures import PredictionGrid
+from ppar_lightning.callbacks.predictions import PredictionWriter
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.commands import DESCRIPTION, PLAIN, spelt_out
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
 from ppar_lightning.parser import OneLineParser, leave
-from ppar_lightning.report.command import main as compare
 
 
 class PPARCLI(LightningCLI):
@@ -30,21 +32,23 @@ class PPARCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Offer ``fit``, ``validate``, ``test`` and ``doctor``."""
-        return {name: LightningCLI.subcommands().get(name, set()) for name in ("fit", "validate", "test", "doctor")}
+        """Offer those of Lightning and ``doctor``."""
+        return {**LightningCLI.subcommands(), "doctor": set()}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
-        groups = {"checkpoint": ModelCheckpoint, "pictures": PredictionGrid, "finite": FiniteGuard}
-        groups |= {"target_selection": TargetSelectionGuard}
+        groups: dict[str, Any] = {"checkpoint": ModelCheckpoint, "target_selection": TargetSelectionGuard}
+        groups |= {"pictures": PredictionGrid, "predictions": PredictionWriter, "finite": FiniteGuard}
         for name, callback in groups.items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
-        parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.add_argument(
             "--detect_nan", type=Policy, default="raise", help="At a NaN or inf: raise, or skip the step."
         )
+        parser.add_argument("--overwrite", action="store_true", help="Predict over earlier predictions.")
+        parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.link_arguments("detect_nan", "finite.policy")
+        parser.link_arguments("overwrite", "predictions.overwrite")
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):
@@ -58,28 +62,32 @@ class PPARCLI(LightningCLI):
         stay_offline_without_account(config.trainer.logger)
         if self.subcommand == "fit":
             return
-        config.verbose = False  # the report has the table
+        config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
         if config.ckpt_path in (None, "last"):
             config.ckpt_path = last_checkpoint(config.trainer.default_root_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Log to CSV unless a logger is named."""
         config = self.config_init[self.subcommand].trainer
-        if config.logger in (None, True):
+        if self.subcommand == "predict":
+            kwargs["logger"] = False
+        elif config.logger in (None, True):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
         return super().instantiate_trainer(**kwargs)
 
 
 def main(args: ArgsType = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
+    if args is None:
+        sys.argv[1:] = spelt_out(sys.argv[1:])
     words = sys.argv[1:] if args is None else args
     quieten()
     options: dict[str, Any] = {"trainer_class": DoctorTrainer, "parser_class": OneLineParser, "args": args}
     options["trainer_defaults"] = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
-    options |= {"seed_everything_default": 0, "parser_kwargs": {"description": "See also `ppar report --help`."}}
+    options |= {"seed_everything_default": 0, "parser_kwargs": {"description": DESCRIPTION}}
     try:
-        if isinstance(words, list) and words[:1] == ["report"]:  # it has no config
-            return compare(words[1:])
+        if isinstance(words, list) and words and words[0] in PLAIN:
+            return PLAIN[words[0]](words[1:])
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (ImportError, OSError, ValueError, MisconfigurationException) as error:
         leave(error)

@@ -1,6 +1,6 @@
 """The Lightning glue: steps, optimiser and schedule around a segmenter and PPAR's objective."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -18,6 +18,15 @@ from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.method.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
+
+
+class Prediction(NamedTuple):
+    """Of a batch of pictures."""
+
+    label: Tensor
+    """(B, H, W) train ids."""
+    confidence: Tensor
+    """(B, H, W), the label's probability, in [0, 1]."""
 
 
 class PPARModule(L.LightningModule):
@@ -72,6 +81,10 @@ class PPARModule(L.LightningModule):
             self.objective = PPAR(self.options, channels, self.segmenter.num_classes)
         if self.isw.enabled and stage == "fit" and self.whitening is None:
             self.whitening = InstanceSelectiveWhitening(self.isw, self.segmenter.early_channels)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the segmenter can be built from, so that a checkpoint alone is enough."""
+        checkpoint["segmenter"] = self.segmenter.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave what only training needs in the checkpoint where only the plain segmenter runs."""
@@ -138,6 +151,13 @@ class PPARModule(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
         return self.predict_labels(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
+        """Segment pictures of no data set, at their own size."""
+        image, window = as_float(batch["image"]), self.trainer.datamodule.picture_window  # type: ignore[attr-defined]
+        logits = self(image) if window is None else slide(self, image, window.size, window.stride)
+        confidence, label = logits.float().softmax(dim=1).max(dim=1)
+        return Prediction(label, confidence)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Give the backbone its own learning rate; warm up linearly, then decay polynomially, per step."""

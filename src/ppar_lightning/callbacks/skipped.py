@@ -78,6 +78,18 @@ class SkippedSamples(L.Callback):
         """List what is missing in a batch."""
         self._note(trainer, batch, "test")
 
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the file, or go on with that of the training."""
+        self._begin(trainer, "predict")
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """List a picture that cannot be read, and name it at once."""
+        self._note(trainer, batch, "predict")
+        for error in batch["error"]:
+            Console(stderr=True).print(f"left out: {error.message}", highlight=False, soft_wrap=True)
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how many samples training and validation left out."""
         self._end(trainer, "train", "val")
@@ -90,6 +102,10 @@ class SkippedSamples(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how many samples the test left out."""
         self._end(trainer, "test")
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say how many pictures were left out."""
+        self._end(trainer, "predict")
 
 
 def drop(folder: Path, stages: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The data of a run: labelled sources to train on, unseen domains to be scored on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
 from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, use_one_thread
 from ppar_lightning.data.order import DEFAULT_SAMPLING, Order, Sampling
+from ppar_lightning.data.pictures import PictureDataset
 from ppar_lightning.data.protocols import Window, find_protocol
 from ppar_lightning.data.roles import check_roles
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
@@ -46,6 +47,7 @@ class DomainDataModule(LightningDataModule):
         sampling: how training images are chosen.
         on_bad_sample: what happens where a sample cannot be read: `raise` ends the run; `skip` trains on another one in
             its place, leaves it out of the scores, and lists it.
+        predict_dir: pictures that `predict` segments: files, folders, globs or videos, one or several.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class DomainDataModule(LightningDataModule):
         watch_unseen: bool = False,
         sampling: Sampling = DEFAULT_SAMPLING,
         on_bad_sample: OnBadSample = "raise",
+        predict_dir: str | list[str] | None = None,
     ) -> None:
         super().__init__()
         self.sources = sources
@@ -78,6 +81,8 @@ class DomainDataModule(LightningDataModule):
         self.watch_unseen = watch_unseen
         self.sampling = sampling
         self.on_bad_sample = on_bad_sample
+        self.predict_dir = [predict_dir] if isinstance(predict_dir, str) else predict_dir or []
+        self._pictures: PictureDataset | None = None
         self._eval_sets: dict[str, Dataset[Sample]] = {}
         self._train_sets: list[Dataset[Sample]] = []
         self._order: Order | None = None
@@ -126,6 +131,17 @@ class DomainDataModule(LightningDataModule):
         }
 
     @property
+    def picture_window(self) -> Window | None:
+        """Window for pictures that belong to no data set, None for the whole picture."""
+        return self.window if self.protocol == "full" else find_protocol(self.protocol).window
+
+    @property
+    def picture_names(self) -> Sequence[str]:
+        """Names of the pictures that `predict` segments."""
+        assert self._pictures is not None, "setup('predict') first"
+        return [found.name for found in self._pictures.found]
+
+    @property
     def protocol_titles(self) -> Mapping[str, str]:
         """Domain -> what stands beside its figures: the protocol's name, and the window if it was chosen freely."""
         chosen = f" (window {self.window.size}, stride {self.window.stride})" if self.window is not None else ""
@@ -150,6 +166,11 @@ class DomainDataModule(LightningDataModule):
         Raises:
             ValueError, FileNotFoundError: naming the domain, what is wrong with it and the option to set.
         """
+        if stage == "predict":
+            if not self.predict_dir:
+                raise ValueError("nothing to predict: give pictures with --data.predict_dir")
+            self._pictures = PictureDataset(self.predict_dir)
+            return
         self._eval_sets = {name: self._open("sources", name, "eval") for name in self.sources}
         if stage == "fit":
             self._train_sets = [self._open("sources", name, "train") for name in self.sources]
@@ -187,11 +208,16 @@ class DomainDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader a source, and one an unseen domain if they are watched."""
-        return [self._eval_loader(dataset) for dataset in self._eval_sets.values()]
+        return [self._eval_loader(self._readable(dataset)) for dataset in self._eval_sets.values()]
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader a source, then one an unseen domain."""
         return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Pictures one by one; those that cannot be read are named and left out."""
+        assert self._pictures is not None, "setup('predict') first"
+        return self._eval_loader(SkippingDataset(self._pictures), batch_size=1)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply what the workers drew, and lay a batch out as the model takes it."""
@@ -230,10 +256,11 @@ class DomainDataModule(LightningDataModule):
     def _readable(self, dataset: Dataset[Sample]) -> Dataset[Sample]:
         return SkippingDataset(dataset) if self.on_bad_sample == "skip" else dataset
 
-    def _eval_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
+    def _eval_loader(self, dataset: Dataset[Sample], batch_size: int | None = None) -> DataLoader[Sample]:
+        whole = unwrap(dataset.samples if isinstance(dataset, SkippingDataset) else dataset)[0]
         return DataLoader(
-            self._readable(dataset),
-            batch_size=1 if isinstance(unwrap(dataset)[0], FolderDataset) else self.eval_batch_size,
+            dataset,
+            batch_size=batch_size or (1 if isinstance(whole, FolderDataset) else self.eval_batch_size),
             sampler=EvaluationSampler(dataset),
             num_workers=self.workers,
             collate_fn=collate,

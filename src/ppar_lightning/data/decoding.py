@@ -23,10 +23,12 @@ WRONG_FOLDER = "check that root and dataset belong together"
 """Remedy for such a value, unless a data set knows better."""
 
 
-def read_image(path: Path) -> Array:
+def read_image(path: Path, upright: bool = False) -> Array:
     """Decode a photograph.
 
-    The orientation tag is left alone, because label files have none.
+    Args:
+        path: the file.
+        upright: turn it as its orientation tag says; else the tag is left alone, because label files have none.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -34,7 +36,8 @@ def read_image(path: Path) -> Array:
     Raises:
         ValueError: the file is gone, empty, cut short, no image or far too large a one.
     """
-    image = _decode(path, _read(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, "image")
+    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    image = _decode(path, _read(path), flags, "image")
     return np.asarray(image, dtype=np.uint8)
 
 

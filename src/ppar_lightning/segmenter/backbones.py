@@ -10,9 +10,12 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, CLIPVisionModel
 from transformers.modeling_outputs import BackboneOutput
 
 from ppar_lightning.segmenter import efficientnet_lite as efficientnet_lite  # registers itself with transformers
-from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation
+from ppar_lightning.segmenter.pretrained import IMAGENET_MEAN_STD, load_pretrained, normalisation
 
 CLIP = "clip_vision_model"
+
+DERIVED = ("out_features", "out_indices", "transformers_version", "architectures", "dtype")
+"""Entries of a config that the network does not depend on, or that follow from the stages that are asked for."""
 
 
 class CLIPTower(nn.Module):
@@ -38,6 +41,7 @@ class Backbone(nn.Module):
         plain: One resolution throughout (a plain ViT), rather than a hierarchy of strides 4, 8, ...
         stride: Of the last map, in pixels; the forward pass wants sides that are multiples of it.
         channels: Of each map.
+        config: What the network can be built from again without its name.
     """
 
     stride: int
@@ -51,6 +55,7 @@ class Backbone(nn.Module):
         pretrained: bool = True,
         freeze_stages: int = 0,
         output_stride: int | None = None,
+        config: dict[str, Any] | None = None,
     ) -> None:
         """Build the network.
 
@@ -61,24 +66,27 @@ class Backbone(nn.Module):
             freeze_stages: Hold the stem and this many stages (blocks of a plain ViT): no gradient, and norms and
                 dropout in eval mode for good. 0 holds nothing.
             output_stride: Of the last map. A ResNet is dilated to it, None meaning 16; others keep their own.
+            config: What transformers builds the network from, where it is not to be read by name; weights and
+                normalisation are then to be loaded into the network.
 
         Raises:
             OSError: If the model is neither on this machine nor to be fetched.
             ValueError: If it is no backbone, its weights do not fit, or it cannot follow an option.
         """
         super().__init__()
-        config = _read_config(name)
-        self.network = _load_network(name, config, stages, pretrained)
-        self.plain = not hasattr(config, "depths")
-        self.depth = config.num_hidden_layers if config.model_type == CLIP else len(config.stage_names) - 1
+        known = _read_config(name) if config is None else AutoConfig.for_model(**config)
+        self.config = {key: value for key, value in known.to_diff_dict().items() if key not in DERIVED}
+        self.network = _load_network(name, known, stages, pretrained and config is None)
+        self.plain = not hasattr(known, "depths")
+        self.depth = known.num_hidden_layers if known.model_type == CLIP else len(known.stage_names) - 1
         if not 0 <= freeze_stages <= self.depth:
             raise ValueError(
                 f"freeze_stages is {freeze_stages}, {name!r} has {self.depth} stages: choose 0-{self.depth}"
             )
         self.freeze_stages = freeze_stages
-        self._set_stride(name, config, output_stride)
+        self._set_stride(name, known, output_stride)
         # Persistent: a checkpoint keeps the normalisation it was trained with.
-        mean, std = normalisation(name)
+        mean, std = normalisation(name) if config is None else IMAGENET_MEAN_STD
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.channels = self._trial()

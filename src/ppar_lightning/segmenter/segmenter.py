@@ -4,14 +4,22 @@ segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus", num_classes=1
 label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
 """
 
-from typing import Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, cast, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ppar_lightning.data.classes import CLASSES, PALETTE
+from ppar_lightning.data.protocols import Window
 from ppar_lightning.segmenter.backbones import Backbone
+from ppar_lightning.segmenter.card import ABOUT, CARD
 from ppar_lightning.segmenter.heads import FCN, FPN, DeepLabV3Plus, Pyramid, resize
+from ppar_lightning.segmenter.picture import Picture, to_image
+from ppar_lightning.segmenter.sliding import slide
 
 
 class SegmenterOutput(NamedTuple):
@@ -33,8 +41,11 @@ class SegmenterOutput(NamedTuple):
 
 
 @final
-class Segmenter(nn.Module):
+class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABOUT):
     """Semantic segmentation network on a pretrained backbone.
+
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` are those of huggingface_hub: weights as safetensors,
+    and a ``config.json`` from which the network is built again, whether or not its backbone is to be had by name.
 
     Attributes:
         backbone: The pretrained part; with ``freeze_stages``, not all of its parameters have a gradient.
@@ -55,6 +66,7 @@ class Segmenter(nn.Module):
         decoder_channels: int = 256,
         auxiliary: bool = True,
         early_stages: Literal[1, 2] = 1,
+        backbone_config: dict[str, Any] | None = None,
     ) -> None:
         """Build the network.
 
@@ -69,6 +81,7 @@ class Segmenter(nn.Module):
             decoder_channels: C_d.
             auxiliary: Train an FCN head on the last stage but one, with DeepLabV3+ alone.
             early_stages: Of a hierarchy, whose maps ``SegmenterOutput.early`` shows; 2 are for a loss that reads both.
+            backbone_config: Build the backbone from this, without reading it by name; see ``description``.
 
         Raises:
             OSError: If the backbone is neither on this machine nor to be fetched.
@@ -79,7 +92,7 @@ class Segmenter(nn.Module):
         last = (-2, -1) if auxiliary else (-1,)
         first = tuple(range(1, early_stages + 1))
         stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, first + last)
-        self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride)
+        self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config)
         channels, stride = self.backbone.channels, self.backbone.stride
         if self.backbone.plain != (head == "pyramid"):
             kind, other = ("plain ViT", "pyramid") if self.backbone.plain else ("hierarchy", "deeplabv3plus")
@@ -97,6 +110,42 @@ class Segmenter(nn.Module):
         self.decoder_channels = decoder_channels
         self.backbone_channels = channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
+
+        self._hub_mixin_config = self.description
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Arguments that build this network again, without its weights; its backbone's name is a mere label then."""
+        given = cast(dict[str, Any], self._hub_mixin_config)
+        return given | {"pretrained": False, "backbone_config": self.backbone.config}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the K classes: Cityscapes' 19, or numbers where K is another."""
+        return CLASSES if self.num_classes == len(CLASSES) else tuple(map(str, range(self.num_classes)))
+
+    @property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """Cityscapes' RGB colour of each class, (19, 3)."""
+        return PALETTE
+
+    @torch.no_grad()
+    def predict(self, picture: Picture, window: Window | None = None) -> Tensor:
+        """Segment one picture, of any size.
+
+        Args:
+            picture: See :data:`~ppar_lightning.segmenter.picture.Picture`.
+            window: Side and stride of a sliding window, in pixels; None takes the picture whole.
+
+        Returns:
+            (H, W) uint8 train ids, on the CPU.
+
+        Raises:
+            ValueError: If it is no picture.
+        """
+        image = to_image(picture).to(self.backbone.mean.device).unsqueeze(0)
+        logits = self(image) if window is None else slide(self, image, window.size, window.stride)
+        return logits.argmax(dim=1)[0].byte().cpu()
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment RGB images (B, 3, H, W) in [0, 1], of any size, into logits (B, K, H, W)."""

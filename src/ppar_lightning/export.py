@@ -1,0 +1,97 @@
+"""The subcommand ``ppar export``: the plain segmenter for other runtimes.
+
+ppar export --run runs/demo --format onnx
+"""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ppar_lightning.load import load_segmenter
+from ppar_lightning.parser import PlainParser
+from ppar_lightning.segmenter.segmenter import Segmenter
+
+OPSET = 20
+"""Of ONNX: the operators that the file is written in."""
+
+EXAMPLE = (2, 3, 150, 218)
+"""A size that is traced, of nothing special, as tracing would hold that for fixed."""
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the subcommand with its arguments."""
+    given = parser().parse_args(words)
+    folder = Path(given.run) if Path(given.run).is_dir() else Path()
+    output = given.output or folder / f"segmenter{SUFFIXES[given.format]}"
+    if output.exists():
+        raise FileExistsError(f"{output} is there already: move it away, or give another file with --output")
+    segmenter = load_segmenter(given.run)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    {"onnx": export_onnx, "torch": export_torch}[given.format](segmenter, output)
+    count = sum(parameter.numel() for parameter in segmenter.parameters())
+    stated = f", opset {OPSET}" if given.format == "onnx" else ""
+    shapes = f"image (B, 3, H, W) in [0, 1] -> logits (B, {segmenter.num_classes}, H, W)"
+    print(f"{output}: {count:,} parameters{stated}; {shapes}")
+
+
+def parser() -> PlainParser:
+    """Make the parser of the subcommand's arguments."""
+    made = PlainParser("ppar export", description="Write a trained segmenter as ONNX or torch.export file.")
+    made.add_argument("--run", required=True, help="run folder, checkpoint, saved segmenter or hub id")
+    made.add_argument("--format", choices=list(SUFFIXES), default="onnx")
+    made.add_argument("--output", type=Path, help="file to write (default: segmenter.onnx or .pt2 in the run folder)")
+    return made
+
+
+def trace(segmenter: Segmenter) -> torch.export.ExportedProgram:
+    """Trace a segmenter in eval mode, for any batch, height and width."""
+    free = torch.export.Dim.DYNAMIC
+    return torch.export.export(
+        Plain(segmenter).eval(), (torch.rand(EXAMPLE),), dynamic_shapes=({0: free, 2: free, 3: free},)
+    )
+
+
+def export_torch(segmenter: Segmenter, path: Path) -> None:
+    """Write a file for ``torch.export.load``."""
+    program = trace(segmenter)
+    # Guards on strides would refuse sizes that need no padding, or those that do; the graph is right for both.
+    getattr(program, "_guards_code", []).clear()
+    torch.export.save(program, path)
+
+
+def export_onnx(segmenter: Segmenter, path: Path) -> None:
+    """Write an ONNX file, from ``image`` to ``logits``, with the class names in its metadata.
+
+    Raises:
+        ImportError: If the extra ``export`` is not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError("ONNX needs the extra `export`: pip install '.[export]'") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names operators of packages that are not used
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.onnx.export(
+            trace(segmenter), (), opset_version=OPSET, input_names=["image"], output_names=["logits"], verbose=False
+        )
+    assert program is not None
+    program.model.metadata_props["classes"] = ",".join(segmenter.classes)
+    program.save(path, external_data=False)
+
+
+class Plain(nn.Module):
+    """The segmenter as a function of the image alone."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Give the logits."""
+        return self.segmenter(image)

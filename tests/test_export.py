@@ -1,0 +1,93 @@
+"""Export: other runtimes compute what PyTorch computes, at any size, from the plain segmenter alone."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from test_cli import fit
+from torch.utils.flop_counter import FlopCounterMode
+
+from ppar_lightning import load_segmenter
+from ppar_lightning.cli import main
+from ppar_lightning.data.protocols import Window
+
+SIZES = ((1, 64, 96), (2, 90, 150), (1, 131, 257))  # of which 64 and 96 need no padding
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return fit(tmp_path_factory.mktemp("export") / "run", "--trainer.max_steps", "2")
+
+
+@pytest.fixture(scope="module")
+def exported(run) -> Path:
+    main(["export", "--run", str(run)])
+    return run / "segmenter.onnx"
+
+
+def compare(logits: np.ndarray, expected: np.ndarray) -> None:
+    assert logits.shape == expected.shape
+    assert np.abs(logits - expected).max() < 1e-3
+    assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.999
+
+
+def test_onnx_runtime_agrees_at_three_sizes(run, exported):
+    session, segmenter = onnxruntime.InferenceSession(exported), load_segmenter(run)
+    for batch, *size in SIZES:
+        image = torch.rand(batch, 3, *size)
+        compare(session.run(None, {"image": image.numpy()})[0], segmenter(image).numpy())
+    assert session.get_modelmeta().custom_metadata_map["classes"].startswith("road,sidewalk,")
+
+
+def test_the_exported_program_agrees_at_three_sizes(run, tmp_path):
+    main(["export", "--run", str(run), "--format", "torch", "--output", str(tmp_path / "new" / "a.pt2")])
+    program, segmenter = torch.export.load(tmp_path / "new" / "a.pt2").module(), load_segmenter(run)
+    for batch, *size in SIZES:
+        image = torch.rand(batch, 3, *size)
+        compare(program(image).detach().numpy(), segmenter(image).numpy())
+
+
+def test_nothing_of_the_method_is_in_the_file(run, exported):
+    segmenter = load_segmenter(run)
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert any(name.startswith("objective.") for name in state)
+    weights = sum(int(np.prod(each.dims)) for each in onnx.load(exported).graph.initializer)
+    plain = sum(value.numel() for value in segmenter.state_dict().values())
+    assert 0.9 * plain < weights <= plain + 1000  # batch norms are folded; constants of shapes are few
+    image = torch.rand(1, 3, 128, 256)
+    with FlopCounterMode(display=False) as whole:
+        segmenter(image)
+    with FlopCounterMode(display=False) as parts:
+        segmenter.classifier(segmenter.head(segmenter.backbone(image)))
+    assert whole.get_total_flops() == parts.get_total_flops() > 1e8
+
+
+def test_the_example_of_the_documentation_gives_the_same_map(run, exported, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
+    assert len(code.strip().splitlines()) <= 24
+    segmenter = load_segmenter(run)
+    picture = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    monkeypatch.chdir(exported.parent)
+    cv2.imwrite("street.png", picture[..., ::-1])
+    exec(compile(code, "deployment.md", "exec"), {})
+    label = cv2.imread("label.png", cv2.IMREAD_UNCHANGED)
+    expected = segmenter.predict(picture, Window(512, 341)).numpy()
+    assert (label == expected).mean() >= 0.999
+
+
+def test_what_cannot_be_exported_is_named(run, exported, tmp_path, capsys):
+    for words, message in (
+        (["--run", str(run)], "is there already"),
+        (["--run", str(tmp_path)], "holds neither a run"),
+        (["--run", str(run), "--format", "other"], "invalid choice"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["export", *words])
+        assert left.value.code != 0
+        assert message in capsys.readouterr().err

@@ -1,0 +1,111 @@
+"""The public API: a trained segmenter from a run, a checkpoint or a saved folder, alone and the same."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import fit
+
+from ppar_lightning import Segmenter, load_segmenter
+from ppar_lightning.data.classes import CLASSES, PALETTE
+from ppar_lightning.data.protocols import Window
+from ppar_lightning.segmenter.picture import to_image
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("load") / "run", "--trainer.max_steps", "2", "--model.ppar.enabled", "false")
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    torch.manual_seed(0)
+    return Segmenter("resnet_small", head="fpn", decoder_channels=8, pretrained=False).eval()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"), [("tinyclip", "pyramid"), ("resnet_small", "deeplabv3plus"), ("efficientnet_lite0", "fpn")]
+)
+def test_a_saved_segmenter_is_built_again_without_its_backbones_name(backbone, head, tmp_path, picture):
+    made = Segmenter(backbone, head, decoder_channels=8, pretrained=backbone != "resnet_small").eval()
+    made.save_pretrained(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(config | {"backbone": "nowhere/to-be-found"}))
+    again = load_segmenter(tmp_path / "saved")
+    assert torch.equal(again(to_image(picture)[None]), made(to_image(picture)[None]))
+    assert not again.training
+    again.save_pretrained(tmp_path / "again")
+    assert load_segmenter(tmp_path / "again").description == again.description
+
+
+def test_run_and_checkpoint_give_what_was_trained_with_no_config_file(run, tmp_path, picture):
+    loaded = load_segmenter(run)
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, state[f"segmenter.{name}"])
+    alone = tmp_path / "alone.ckpt"
+    alone.write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    assert torch.equal(load_segmenter(alone).predict(picture), loaded.predict(picture))
+
+
+def test_every_kind_of_picture_gives_the_same_map(segmenter, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    kinds = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(picture), picture, tensor, tensor / 255]
+    maps = [segmenter.predict(each) for each in kinds]
+    assert maps[0].shape == (50, 70)
+    assert maps[0].dtype == torch.uint8
+    assert all(torch.equal(each, maps[0]) for each in maps)
+    assert torch.equal(segmenter.predict(picture, Window(96, 64)), maps[0])  # it covers the picture
+    assert not torch.equal(segmenter.predict(picture, Window(32, 16)), maps[0])
+
+
+@pytest.mark.parametrize(
+    "given", [np.zeros((4, 5)), np.zeros((4, 5, 3)), torch.zeros(4, 5, 3), torch.zeros(3, 4, 5, dtype=torch.int64), 7]
+)
+def test_what_is_no_picture_is_named(segmenter, given):
+    with pytest.raises(ValueError, match="no picture: give"):
+        segmenter.predict(given)
+
+
+def test_the_classes_and_their_colours(segmenter):
+    assert segmenter.classes == CLASSES
+    assert segmenter.palette is PALETTE
+    assert Segmenter("resnet_small", "fpn", num_classes=2, pretrained=False).classes == ("0", "1")
+
+
+def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
+    segmenter.save_pretrained(tmp_path, model_card_kwargs={"record": "mIoU 12.3 by `full`"})
+    card = (tmp_path / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "mIoU 12.3 by `full`" in card
+    assert "load_segmenter" in card
+
+
+def test_what_cannot_be_loaded_is_named(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no\\.ckpt not found"):
+        load_segmenter(tmp_path / "no.ckpt")
+    with pytest.raises(FileNotFoundError, match="neither a run"):
+        load_segmenter(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
+        load_segmenter(tmp_path)
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="name the run folder"):
+        load_segmenter(tmp_path / "other.ckpt")
+
+
+def test_importing_and_loading_needs_no_lightning(segmenter, tmp_path):
+    segmenter.save_pretrained(tmp_path)
+    code = f"import sys, ppar_lightning as p; p.load_segmenter({str(tmp_path)!r}); print('lightning' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "False"

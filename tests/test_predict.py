@@ -1,0 +1,144 @@
+"""``ppar predict``: maps of a user's own pictures, by name and of their size; nothing is written over or dropped."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from test_cli import fit
+
+from ppar_lightning import load_segmenter
+from ppar_lightning.cli import main
+from ppar_lightning.commands import spelt_out
+from ppar_lightning.data.classes import CLASSES, PALETTE, colourise
+from ppar_lightning.data.pictures import PictureDataset, find
+
+SIZES = {"a.jpg": (40, 60), "sub/b c.png": (33, 50), "sub/ü.png": (64, 32)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return fit(tmp_path_factory.mktemp("predict") / "run", "--trainer.max_steps", "2", "--model.ppar.enabled", "false")
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    for name, size in SIZES.items():
+        path = tmp_path / "own pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "own pictures" / "notes.txt").write_text("no picture")
+    return tmp_path / "own pictures"
+
+
+def predict(run: Path, folder: Path, *words: str) -> None:
+    short = ["predict", *words, "--run", str(run), "--predictions.folder", str(folder), "--data.workers", "0"]
+    main([*spelt_out(short), "--trainer.enable_progress_bar", "false"])
+
+
+def test_each_picture_gets_a_map_of_its_name_and_size(run, pictures, tmp_path, capsys):
+    predict(run, tmp_path / "out", str(pictures), "--predictions.confidence", "true")
+    segmenter = load_segmenter(run)
+    for name, size in SIZES.items():
+        written = (tmp_path / "out" / name).with_suffix(".png")
+        with Image.open(written) as indexed:
+            assert indexed.mode == "P"
+            assert indexed.getpalette()[: PALETTE.size] == PALETTE.ravel().tolist()
+            label = np.asarray(indexed)
+        assert label.shape == size
+        np.testing.assert_array_equal(label, segmenter.predict(pictures / name).numpy())
+        overlay = np.asarray(Image.open((tmp_path / "out/overlays" / name).with_suffix(".jpg"))).astype(float)
+        halves = (np.asarray(Image.open(pictures / name)).astype(float) + colourise(label)) / 2
+        assert overlay.shape == halves.shape
+        assert np.abs(overlay - halves).mean() < 30  # JPEG of noise
+        confidence = cv2.imread(str((tmp_path / "out/confidence" / name).with_suffix(".png")), cv2.IMREAD_UNCHANGED)
+        assert confidence.shape == size
+        assert confidence.min() >= 255 // len(CLASSES)
+    with (tmp_path / "out" / "shares.csv").open() as file:
+        rows = {row.pop("picture"): row for row in csv.DictReader(file)}
+    assert sorted(rows) == ["a", "sub/b c", "sub/ü"]
+    assert sum(map(float, rows["a"].values())) == pytest.approx(1, abs=1e-4)
+    assert "3 maps in" in capsys.readouterr().out
+
+
+def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
+    first = str(pictures / "a.jpg")
+    predict(run, tmp_path / "out", first)
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    with pytest.raises(SystemExit):
+        predict(run, tmp_path / "out", str(pictures))
+    assert "a.png and 0 more are there already: give --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+    assert not (tmp_path / "out" / "sub").exists()
+    predict(run, tmp_path / "out", str(pictures), "--overwrite")
+    assert Image.open(tmp_path / "out" / "a.png").size == (60, 40)
+
+
+def test_a_broken_file_is_named_and_the_rest_goes_on(run, pictures, tmp_path, capsys):
+    (pictures / "sub" / "b c.png").write_bytes((pictures / "sub" / "b c.png").read_bytes()[:200])
+    predict(run, tmp_path / "out", str(pictures))
+    error = capsys.readouterr().err
+    assert "left out:" in error
+    assert "b c.png" in error
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["a.png", "ü.png"]
+    assert "b c.png" in (run / "skipped.csv").read_text()
+
+
+def test_where_nothing_can_be_done_the_status_says_so(run, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no")
+    for place, message in (
+        (tmp_path / "broken.png", "none of the 1 pictures could be read"),
+        (tmp_path / "nowhere", "no pictures in"),
+        (run / "curves", "no pictures in"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            predict(run, tmp_path / "out", str(place))
+        assert left.value.code == 1
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_window_is_that_of_the_test(run, pictures, tmp_path):
+    window = ["--data.window", "{size: 32, stride: 16}"]
+    predict(run, tmp_path / "out", str(pictures / "sub" / "ü.png"), *window)
+    whole = load_segmenter(run).predict(pictures / "sub" / "ü.png").numpy()
+    slid = np.asarray(Image.open(tmp_path / "out" / "ü.png"))
+    assert (slid != whole).any()
+
+
+def test_files_folders_globs_and_videos_are_found_by_name(pictures, tmp_path):
+    names = lambda place: [found.name for found in find(str(place))]  # noqa: E731
+    assert names(pictures) == ["a", "sub/b c", "sub/ü"]
+    assert names(pictures / "sub" / "ü.png") == ["ü"]
+    assert names(f"{pictures}/*/*.png") == ["sub/b c", "sub/ü"]
+    assert names(f"{pictures}/**/*.jpg") == ["a"]
+    video = cv2.VideoWriter(str(pictures / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    shades = (20, 120, 220)
+    for shade in shades:
+        video.write(np.full((48, 64, 3), shade, np.uint8))
+    video.release()
+    frames = PictureDataset([str(pictures / "drive.avi")])
+    assert [frames.name(i) for i in range(len(frames))] == [f"drive/{i:06d}" for i in range(3)]
+    assert [round(float(frames[i]["image"].mean()) / 10) for i in range(3)] == [shade // 10 for shade in shades]
+
+
+def test_two_pictures_of_one_name_are_refused(pictures):
+    Image.new("RGB", (4, 4)).save(pictures / "a.png")
+    with pytest.raises(ValueError, match="would both be written as a.png"):
+        PictureDataset([str(pictures)])
+
+
+def test_an_orientation_tag_turns_a_picture_upright(tmp_path):
+    picture = Image.new("RGB", (60, 40))
+    tag = picture.getexif()
+    tag[274] = 6  # to be turned by 90 degrees
+    picture.save(tmp_path / "turned.jpg", exif=tag)
+    assert PictureDataset([str(tmp_path)])[0]["image"].shape == (60, 40, 3)
+
+
+def test_the_long_form_is_left_as_it_is():
+    words = ["predict", "--config", "run/config.yaml", "--data.predict_dir", "pictures/"]
+    assert spelt_out(words) == words
+    assert spelt_out(["fit", "--run", "x"]) == ["fit", "--run", "x"]
