@@ -18,7 +18,7 @@ from ppar_lightning.data.order import DEFAULT_SAMPLING, Order, Sampling
 from ppar_lightning.data.protocols import Window, find_protocol
 from ppar_lightning.data.roles import check_roles
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
-from ppar_lightning.data.skipping import SkippingDataset, unwrap
+from ppar_lightning.data.skipping import PaddedDataset, SkippingDataset, unwrap
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
 
@@ -231,9 +231,10 @@ class DomainDataModule(LightningDataModule):
         return SkippingDataset(dataset) if self.on_bad_sample == "skip" else dataset
 
     def _eval_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
+        whole = unwrap(dataset)[0]
         return DataLoader(
-            self._readable(dataset),
-            batch_size=1 if isinstance(unwrap(dataset)[0], FolderDataset) else self.eval_batch_size,
+            PaddedDataset(self._readable(dataset), whole.domain),
+            batch_size=1 if isinstance(whole, FolderDataset) else self.eval_batch_size,
             sampler=EvaluationSampler(dataset),
             num_workers=self.workers,
             collate_fn=collate,
