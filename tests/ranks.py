@@ -34,6 +34,4 @@ def as_rank(rank: int, world: int, nodes: int, port: int, function: Callable, ar
 
 def run_ranks(world: int, function: Callable, *arguments: Any, nodes: int = 1) -> None:
     """Run a function on every rank of a world, as torchrun would, and wait; an error of a rank is raised here."""
-    mp.start_processes(
-        as_rank, (world, nodes, free_port(), function, arguments), nprocs=world, start_method="fork"
-    )
+    mp.start_processes(as_rank, (world, nodes, free_port(), function, arguments), nprocs=world, start_method="fork")

@@ -88,21 +88,22 @@ class PPARModule(L.LightningModule):
         Raises:
             ValueError: Under its ``FSDPStrategy``.
         """
-        if isinstance(self.trainer.strategy, FSDPStrategy):
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDPStrategy):
             raise ValueError(
                 "strategy 'fsdp' rounds the prototypes to the precision of the step: "
                 "give --config configs/strategies/fsdp.yaml instead"
             )
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+        if isinstance(strategy, ModelParallelStrategy):
             objective = [] if self.objective is None else self.objective.children()
             for part in (*self.segmenter.children(), *objective):  # each of them is called as a module
-                shard(part, self.device_mesh["data_parallel"])
+                shard(part, strategy.device_mesh["data_parallel"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave what only training needs in the checkpoint where only the plain segmenter runs."""
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
         self.selected_on = checkpoint.get("target_selection", [])
-        state = checkpoint["state_dict"]
+        state = checkpoint.get("state_dict", {})  # ModelParallelStrategy has loaded and dropped it before
         checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith(absent)}
 
     @property
