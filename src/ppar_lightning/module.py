@@ -6,6 +6,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,6 +19,7 @@ from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.method.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
+from ppar_lightning.sharding import shard
 
 
 class Prediction(NamedTuple):
@@ -42,6 +44,7 @@ class PPARModule(L.LightningModule):
         warmup_steps: int = 0,
         power: float = 0.9,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
         """Wrap a segmenter.
 
@@ -54,6 +57,8 @@ class PPARModule(L.LightningModule):
             warmup_steps: Optimiser steps of linear warm-up.
             power: Of the polynomial decay (1 - t/T)^power to 0 at the last step.
             seed: Of the dropout; the command line takes ``seed_everything``.
+            compile: Backend of ``torch.compile`` for backbone and head in training, ``inductor`` for one; None trains
+                them as they are. Names in the checkpoint are the same.
         """
         super().__init__()
         self.segmenter = segmenter
@@ -66,6 +71,7 @@ class PPARModule(L.LightningModule):
         self.warmup_steps = warmup_steps
         self.power = power
         self.seed = seed
+        self.compile_backend = compile
         self.selected_on: list[str] = []
         """Metrics of unseen domains that the checkpoint which was loaded was selected by."""
         self.terms: dict[str, Tensor] = {}
@@ -81,6 +87,26 @@ class PPARModule(L.LightningModule):
             self.objective = PPAR(self.options, channels, self.segmenter.num_classes)
         if self.isw.enabled and stage == "fit" and self.whitening is None:
             self.whitening = InstanceSelectiveWhitening(self.isw, self.segmenter.early_channels)
+        if self.compile_backend is not None and stage == "fit":
+            for part in (self.segmenter.backbone, self.segmenter.head):  # in place, so that no name changes
+                part.compile(backend=self.compile_backend)
+
+    def configure_model(self) -> None:
+        """Shard what learns over the ranks, under Lightning's ``ModelParallelStrategy`` (FSDP).
+
+        Raises:
+            ValueError: Under its ``FSDPStrategy``.
+        """
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDPStrategy):
+            raise ValueError(
+                "strategy 'fsdp' rounds the prototypes to the precision of the step: "
+                "give --config configs/strategies/fsdp.yaml instead"
+            )
+        if isinstance(strategy, ModelParallelStrategy):
+            objective = [] if self.objective is None else self.objective.children()
+            for part in (*self.segmenter.children(), *objective):  # each of them is called as a module
+                shard(part, strategy.device_mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the segmenter can be built from, so that a checkpoint alone is enough."""
@@ -90,7 +116,7 @@ class PPARModule(L.LightningModule):
         """Leave what only training needs in the checkpoint where only the plain segmenter runs."""
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
         self.selected_on = checkpoint.get("target_selection", [])
-        state = checkpoint["state_dict"]
+        state = checkpoint.get("state_dict", {})  # ModelParallelStrategy has loaded and dropped it before
         checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith(absent)}
 
     @property

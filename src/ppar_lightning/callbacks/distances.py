@@ -32,7 +32,9 @@ class DomainDistances(L.Callback):
     ) -> None:
         """Keep the features of a domain's first batch."""
         if batch_idx == 0 and getattr(pl_module, "objective", None) is not None and not trainer.sanity_checking:
-            self._features[batch["domain"][0]] = clear_positions(embed(pl_module, batch))  # type: ignore[arg-type]
+            features = clear_positions(embed(pl_module, batch))  # type: ignore[arg-type]
+            if len(features.label):  # a placeholder has none
+                self._features[batch["domain"][0]] = features
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the distances."""

@@ -19,7 +19,7 @@ from ppar_lightning.data.pictures import PictureDataset
 from ppar_lightning.data.protocols import Window, find_protocol
 from ppar_lightning.data.roles import check_roles
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
-from ppar_lightning.data.skipping import SkippingDataset, unwrap
+from ppar_lightning.data.skipping import PaddedDataset, SkippingDataset, unwrap
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
 
@@ -208,7 +208,7 @@ class DomainDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader a source, and one an unseen domain if they are watched."""
-        return [self._eval_loader(self._readable(dataset)) for dataset in self._eval_sets.values()]
+        return [self._eval_loader(dataset) for dataset in self._eval_sets.values()]
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader a source, then one an unseen domain."""
@@ -217,7 +217,7 @@ class DomainDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Pictures one by one; those that cannot be read are named and left out."""
         assert self._pictures is not None, "setup('predict') first"
-        return self._eval_loader(SkippingDataset(self._pictures), batch_size=1)
+        return self._eval_loader(self._pictures, batch_size=1, skip=True)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply what the workers drew, and lay a batch out as the model takes it."""
@@ -256,10 +256,13 @@ class DomainDataModule(LightningDataModule):
     def _readable(self, dataset: Dataset[Sample]) -> Dataset[Sample]:
         return SkippingDataset(dataset) if self.on_bad_sample == "skip" else dataset
 
-    def _eval_loader(self, dataset: Dataset[Sample], batch_size: int | None = None) -> DataLoader[Sample]:
-        whole = unwrap(dataset.samples if isinstance(dataset, SkippingDataset) else dataset)[0]
+    def _eval_loader(
+        self, dataset: Dataset[Sample], batch_size: int | None = None, skip: bool = False
+    ) -> DataLoader[Sample]:
+        whole = unwrap(dataset)[0]
+        readable = SkippingDataset(dataset) if skip else self._readable(dataset)
         return DataLoader(
-            dataset,
+            PaddedDataset(readable, whole.domain),
             batch_size=batch_size or (1 if isinstance(whole, FolderDataset) else self.eval_batch_size),
             sampler=EvaluationSampler(dataset),
             num_workers=self.workers,

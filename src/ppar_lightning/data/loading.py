@@ -20,7 +20,8 @@ class Batch(TypedDict):
 
     As a loader gives it, the image is a view of (B, H, W, 3) and the label uint8, which is least work for a worker;
     `on_device` makes them contiguous and int64, and applies the training's `variation`, (B, 14). `error` lists
-    what could not be read. A batch of which no sample could be read is one placeholder: all IGNORE, its name empty.
+    what could not be read. A batch of which no sample could be read, or that only evens out ranks, is one
+    placeholder: all IGNORE, its name empty.
     """
 
     image: Tensor

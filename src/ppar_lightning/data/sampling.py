@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.utils.data import ConcatDataset, Dataset, DistributedSampler
 
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.order import NO_FOCUS, Order
-from ppar_lightning.data.skipping import is_placeholder
+from ppar_lightning.data.skipping import PADDING, is_placeholder
 from ppar_lightning.data.transforms import Augment
 
 REPLACEMENTS = 10
@@ -62,20 +63,20 @@ class TrainSampler(DistributedSampler[Draw]):
 
 
 class EvaluationSampler(DistributedSampler[int]):
-    """All samples in order, each on exactly one rank: no padding, so the ranks' shares may differ by one."""
+    """All samples in order, each on exactly one rank.
+
+    Shares that are smaller end in PADDING, never in a sample again: all ranks make as many steps, as what they do
+    together within a step (buffers under DDP, parameters under FSDP) wants it, and none is without a batch.
+    """
 
     def __init__(self, dataset: Dataset[Sample]) -> None:
         rank, ranks = _world()
         super().__init__(dataset, num_replicas=ranks, rank=rank, shuffle=False)
-        self.share = range(rank, len(dataset), ranks)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[int]:
-        """Yield this rank's indices."""
-        return iter(self.share)
-
-    def __len__(self) -> int:
-        """Number of samples of this rank."""
-        return len(self.share)
+        """Yield this rank's indices, then PADDING."""
+        share = range(self.rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
+        return chain(share, repeat(PADDING, self.num_samples - len(share)))
 
 
 class AugmentedDataset(Dataset[Sample]):

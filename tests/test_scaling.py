@@ -1,0 +1,100 @@
+"""docs/scaling.md: its commands and its SLURM script; how a network is sharded."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import yaml
+from lightning.pytorch.strategies import FSDPStrategy
+from ranks import run_ranks
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.run import get_args_parser
+
+from ppar_lightning.cli import main
+from ppar_lightning.module import PPARModule
+from ppar_lightning.segmenter.segmenter import Segmenter
+from ppar_lightning.sharding import shard
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "scaling.md").read_text()
+(SCRIPT,) = re.findall(r"```sbatch\n(.*?)```", TEXT, flags=re.DOTALL)
+COMMANDS = [
+    *(line for block in re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL) for line in block.splitlines()),
+    SCRIPT.splitlines()[-1].removeprefix("srun "),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_accepted_and_keeps_the_total_batch(command, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(ROOT)
+    program, *words = shlex.split(command)
+    launcher = None
+    if program == "torchrun":
+        launcher = get_args_parser().parse_args(words)
+        assert launcher.module
+        assert launcher.training_script == "ppar_lightning"
+        words = launcher.training_script_args
+    if words[0] == "test":  # its config is what fit has saved
+        with pytest.raises(SystemExit, match="0"):
+            main(["fit", "--config", "configs/gta.yaml", "--print_config"])
+        words[words.index("--config") + 1] = str(tmp_path / "config.yaml")
+        (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    trainer, images = config["trainer"], config["data"]["batch_size"]
+    trainer["devices"] = int(trainer["devices"])
+    if launcher is not None:
+        assert (int(launcher.nnodes), int(launcher.nproc_per_node)) == (trainer["num_nodes"], trainer["devices"])
+    if "data_parallel_size" in command or words[0] == "test":
+        return
+    assert images * trainer["devices"] * trainer["num_nodes"] * (trainer["accumulate_grad_batches"] or 1) == 16
+
+
+def test_the_slurm_script_asks_for_what_the_command_uses(tmp_path):
+    subprocess.run(["bash", "-n"], input=SCRIPT, text=True, check=True)
+    asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", SCRIPT, flags=re.MULTILINE))
+    devices = yaml.safe_load((ROOT / "configs" / "gta.yaml").read_text())["trainer"]["devices"]
+    assert int(asked["ntasks-per-node"]) == int(asked["gpus-per-node"]) == devices
+    assert f"--trainer.num_nodes {asked['nodes']} " in SCRIPT
+    assert f"--data.workers {asked['cpus-per-task']} " in SCRIPT
+
+
+def compare_sharded() -> None:
+    """A sharded network holds half of its parameters on each of two ranks, and computes what it did."""
+    mesh = dist.init_device_mesh("cpu", (2,))
+    torch.manual_seed(0)
+    segmenter = Segmenter("tinyclip", "pyramid", decoder_channels=16, pretrained=False).eval()
+    image = torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        expected = segmenter(image)
+        whole = sum(p.numel() for p in segmenter.parameters())
+        for part in segmenter.children():
+            shard(part, mesh)
+        here = sum(p.to_local().numel() for p in segmenter.parameters())
+        torch.testing.assert_close(segmenter(image), expected)
+    both = torch.tensor(here)
+    dist.all_reduce(both)
+    assert both == whole
+    assert abs(here / whole - 0.5) < 0.01
+    lists = [each for each in segmenter.backbone.modules() if isinstance(each, nn.ModuleList)]
+    assert lists
+    assert all(isinstance(block, FSDPModule) for each in lists for block in each)
+    dist.destroy_process_group()
+
+
+def test_a_network_is_sharded_block_by_block():
+    run_ranks(2, compare_sharded)
+
+
+def test_the_older_fsdp_is_refused_with_the_remedy():
+    module = PPARModule(nn.Identity())
+    module._trainer = SimpleNamespace(strategy=FSDPStrategy())
+    with pytest.raises(ValueError, match="configs/strategies/fsdp.yaml"):
+        module.configure_model()
