@@ -12,7 +12,6 @@ import torch
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.classes import CLASSES
-from ppar_lightning.module import PPARModule
 
 UNSEEN = ("fog", "night", "rain", "snow", "city")
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
