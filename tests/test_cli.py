@@ -12,7 +12,6 @@ import torch
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.classes import CLASSES
-from ppar_lightning.module import PPARModule
 
 UNSEEN = ("fog", "night", "rain", "snow", "city")
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
@@ -164,28 +163,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     curves = [rows(folder / "curves" / "fit" / "version_0" / "metrics.csv") for folder in (whole, resumed)]
     losses = [[(row["step"], row["train/loss"]) for row in each if row["train/loss"]] for each in curves]
     assert losses[0][6:] == losses[1]
-
-
-def test_a_stopped_run_goes_on_in_its_own_folder(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ppar_lightning.callbacks.last.INTERVAL", 0.0)
-    whole, step = weights(run), PPARModule.training_step
-
-    def stop(self, batch, batch_idx):
-        if self.global_step == 3:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(PPARModule, "training_step", stop)
-    with pytest.raises(SystemExit):
-        fit(tmp_path / "run")
-    monkeypatch.setattr(PPARModule, "training_step", step)
-    fit(tmp_path / "run", "--ckpt_path", "last")
-    for name, tensor in weights(tmp_path / "run").items():
-        assert torch.equal(tensor, whole[name]), name
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert manifest["finished"]
-    assert len(manifest["sessions"]) == 2
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
 def test_a_run_is_not_written_over(run, capsys):

@@ -135,7 +135,7 @@ def test_a_stopped_run_goes_on_from_its_last_checkpoint(commands, tmp_path):
     finish(ppar.folder, ppar.resolved, finished=False)
     run(tmp_path / "demo", rows="ppar")
     assert titles(commands) == ["fit ppar/0", "test ppar/0"]
-    assert commands.calls[0][-2:] == ["--ckpt_path", str(ppar.folder / "checkpoints" / "last.ckpt")]
+    assert commands.calls[0][-2:] == ["--ckpt_path", "last"]
     assert not (tmp_path / "demo" / "replaced").exists()
 
 

@@ -14,11 +14,11 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from ppar_lightning.callbacks import default_callbacks
 from ppar_lightning.callbacks.finite import FiniteGuard, Policy
-from ppar_lightning.callbacks.last import last_checkpoint
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.predictions import PredictionWriter
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.checkpoint import find_checkpoint
 from ppar_lightning.commands import DESCRIPTION, PLAIN, spelt_out
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.command import DoctorTrainer, examine
@@ -60,11 +60,10 @@ class PPARCLI(LightningCLI):
         if self.subcommand == "doctor":
             examine(config)
         stay_offline_without_account(config.trainer.logger)
-        if self.subcommand == "fit":
-            return
-        config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
-        if config.ckpt_path in (None, "last"):
-            config.ckpt_path = last_checkpoint(config.trainer.default_root_dir)
+        training = self.subcommand == "fit"
+        config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
+        if not training:
+            config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Log to CSV unless a logger is named."""
@@ -91,3 +90,5 @@ def main(args: ArgsType = None) -> None:
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (ImportError, OSError, ValueError, MisconfigurationException) as error:
         leave(error)
+    except KeyboardInterrupt:  # before there is anything to go on from
+        leave("interrupted", status=130)

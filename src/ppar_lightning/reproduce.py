@@ -54,11 +54,6 @@ class Planned:
         return "/".join(self.folder.parts[-2:])
 
     @property
-    def checkpoint(self) -> Path:
-        """The last one, where a stopped run goes on."""
-        return self.folder / "checkpoints" / "last.ckpt"
-
-    @property
     def state(self) -> State:
         """What is in the run's folder."""
         config = self.folder / "config.yaml"
@@ -67,7 +62,7 @@ class Planned:
         if yaml.safe_load(config.read_text()) != self.resolved:
             return "changed"
         if not (read_manifest(self.folder) or {"finished": False})["finished"]:
-            return "stopped" if self.checkpoint.is_file() else "without a checkpoint"
+            return "stopped" if any(self.folder.glob("checkpoints/*.ckpt")) else "without a checkpoint"
         return "done" if (self.folder / "test.json").is_file() else "untested"
 
 
@@ -204,7 +199,7 @@ def train_and_test(run: Planned, output: Path, devices: str | None, quiet: bool)
         print(f"{run.title}: the earlier run is kept in {move_aside(run.folder, output)}", flush=True)
     commands = [["test", "--config", str(run.folder / "config.yaml")]]
     if state != "untested":
-        resume = ["--ckpt_path", str(run.checkpoint)] if state == "stopped" else []
+        resume = ["--ckpt_path", "last"] if state == "stopped" else []
         commands.insert(0, ["fit", *run.words, *resume])
     run.folder.mkdir(parents=True, exist_ok=True)
     log = run.folder / "log.txt" if quiet else None

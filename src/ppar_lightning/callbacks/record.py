@@ -28,4 +28,6 @@ class RunRecord(SaveConfigCallback):
             )
         if trainer.is_global_zero and not occupied:
             folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, str(path), skip_none=False, multifile=False)
+            partial = path.with_suffix(".tmp")  # whole or not at all, as a run may be stopped at any time
+            self.parser.save(self.config, str(partial), skip_none=False, overwrite=True, multifile=False)
+            partial.replace(path)

@@ -13,7 +13,7 @@ from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skipped
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
-from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, use_one_thread
+from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, start_worker
 from ppar_lightning.data.order import DEFAULT_SAMPLING, Order, Sampling
 from ppar_lightning.data.pictures import PictureDataset
 from ppar_lightning.data.protocols import Window, find_protocol
@@ -201,7 +201,7 @@ class DomainDataModule(LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             drop_last=True,
-            worker_init_fn=use_one_thread,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),  # or else each epoch would take a number from the global one
             persistent_workers=self.workers > 0,
         )
@@ -268,7 +268,7 @@ class DomainDataModule(LightningDataModule):
             num_workers=self.workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=use_one_thread,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),
         )
 

@@ -1,5 +1,6 @@
 """Samples into batches."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NotRequired, TypedDict
 
@@ -13,6 +14,9 @@ from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
 from ppar_lightning.data.skipping import is_placeholder
 from ppar_lightning.data.variation import vary
+
+GRACE = 60
+"""Seconds that a worker lives on after SIGTERM."""
 
 
 class Batch(TypedDict):
@@ -69,9 +73,14 @@ def on_device(batch: Batch) -> Batch:
     return {**batch, "image": image, "label": label.long()}
 
 
-def use_one_thread(worker: int) -> None:
-    """Keep OpenCV from starting threads in a worker; there is one worker a core already."""
+def start_worker(worker: int) -> None:
+    """Keep OpenCV from starting threads, as there is one worker a core already, and serve a run that is told to stop.
+
+    Signals to a whole job reach workers too; the main process still needs batches until the end of its step.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 class ResumableLoader(DataLoader[Sample]):

@@ -1,0 +1,113 @@
+"""Checkpoints on disk: written whole or not at all, checked before they are read, and found again."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
+
+Checkpoint = dict[str, Any]
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Write to a temporary file beside the checkpoint, and give it its name once the disk has all of it.
+
+    Lightning's own goes through the system's folder for temporary files, which may be another disk, and does not wait.
+    """
+
+    def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: It cannot be written; what was there before is as it was.
+        """
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            sync(path.parent)
+        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+            partial.unlink(missing_ok=True)
+            remedy = "make room there; `ppar fit --ckpt_path last` goes on from the one before, if there is one"
+            raise OSError(f"{path} cannot be written ({error}): {remedy}") from error
+
+
+def sync(folder: Path) -> None:
+    """Wait until the disk has a folder's names."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def promote(folder: Path) -> None:
+    """Make ``next.ckpt`` the ``last.ckpt`` of a folder, and that one its ``previous.ckpt``."""
+    last = folder / "last.ckpt"
+    if last.exists():
+        last.replace(folder / "previous.ckpt")
+    (folder / "next.ckpt").replace(last)
+    sync(folder)
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether all of a file is as it was written, by its checksums; torch does not look at them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return False
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # its structure alone
+    except pickle.UnpicklingError:
+        return True  # whole, though it holds what is refused when it is loaded
+    except Exception:  # each field of a file, damaged, makes another
+        return False
+    return True
+
+
+def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | None:
+    """Find the checkpoint to load.
+
+    Where ``last.ckpt`` is damaged or missing, training goes on from ``previous.ckpt`` and says so: it comes to the same
+    weights, some steps later. A test would have another result, so it never takes the older one by itself.
+
+    Args:
+        folder: Run folder.
+        wanted: What ``--ckpt_path`` says: a path, ``last``, or None, which is ``last`` unless for training.
+        training: Whether it is for training.
+
+    Returns:
+        A path; what Lightning is left to find, as ``best``; None, or ``last`` where there is none, to start afresh.
+
+    Raises:
+        FileNotFoundError: The run has not written one, and it is not for training.
+        ValueError: It is damaged, or no checkpoint at all.
+    """
+    if wanted is None and training:
+        return None
+    last, previous = (Path(folder) / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
+    path = last if wanted in (None, "last") else Path(str(wanted))
+    if path.is_file() and is_whole(path):
+        return str(path)
+    older = path == last and previous.is_file() and is_whole(previous)
+    state = f"{path} is damaged or no checkpoint" if path.is_file() else f"{path} not found"
+    if older and training:
+        rank_zero_warn(f"{state}; going on from {previous}")
+        return str(previous)
+    if older:
+        state += f": `ppar fit --ckpt_path last` goes on from {previous.name}, --ckpt_path {previous} takes it as it is"
+    if path.is_file():
+        raise ValueError(
+            state if older else f"{state}: give another with --ckpt_path, or train again in another folder"
+        )
+    if path == last and not training:
+        raise FileNotFoundError(state if older else f"{state}: run `ppar fit` first, or give --ckpt_path")
+    return wanted

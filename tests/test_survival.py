@@ -1,0 +1,271 @@
+"""Runs that are stopped, killed or find their checkpoint damaged go on to the very weights and losses."""
+
+import csv
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ppar_lightning.callbacks.last import LastCheckpoint
+from ppar_lightning.checkpoint import WholeCheckpointIO, find_checkpoint, is_whole, promote
+from ppar_lightning.cli import main
+from ppar_lightning.module import PPARModule
+
+CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
+# 10 images in batches of 2, two of which make a step: batches 0-1, 2-3 and 4 of an epoch; three epochs, all ramps
+SMALL = [
+    *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--pictures.images", "0"),
+    *("--trainer.max_steps", "9", "--trainer.log_every_n_steps", "1", "--trainer.accumulate_grad_batches", "2"),
+    *("--trainer.limit_val_batches", "1", "--trainer.num_sanity_val_steps", "0", "--data.eval_batch_size", "1"),
+    *("--data.sources.game.limit", "10", "--data.batch_size", "2", "--data.crop", "[32, 64]", "--data.workers", "0"),
+    *("--model.segmenter.backbone", "resnet_small", "--model.segmenter.pretrained", "false"),
+]
+State = dict[str, torch.Tensor]
+
+
+def fit(folder: Path, *words: str) -> Path:
+    main(["fit", "--config", CONFIG, "--trainer.default_root_dir", str(folder), *SMALL, *words])
+    return folder
+
+
+def logged(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """What each step and each validation logged, a later session's in place of an earlier one's."""
+    rows = {}
+    for version in sorted(folder.glob("curves/fit/*/metrics.csv")):
+        with version.open() as file:
+            for row in csv.DictReader(file):
+                values = {name: value for name, value in row.items() if value}
+                rows[row["step"], "val" if "val/game/miou" in values else "train"] = values
+    return rows
+
+
+def assert_equal(run: Path, whole: Path) -> None:
+    """Weights, banks, statistics, optimiser, schedule and logged losses, bit for bit."""
+    ours, expected = (torch.load(each / "checkpoints" / "last.ckpt") for each in (run, whole))
+    for name, tensor in expected["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], tensor), name
+    ours_adam, expected_adam = (each["optimizer_states"][0] for each in (ours, expected))
+    assert ours_adam["param_groups"] == expected_adam["param_groups"]
+    torch.testing.assert_close(ours_adam["state"], expected_adam["state"], rtol=0, atol=0)
+    assert ours["lr_schedulers"] == expected["lr_schedulers"]
+    assert ours["global_step"] == 9
+    assert logged(run) == logged(whole)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing interrupts."""
+    os.environ["PPAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    return fit(tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_the_runs_cover_ramps_epochs_and_validations(whole):
+    rows = logged(whole)
+    assert [step for step, kind in rows if kind == "val"] == ["2", "5", "8"]
+    steps = [row for (_, kind), row in rows.items() if kind == "train"]
+    assert len(steps) == 9
+    for name, values in (("train/rho", 4), ("train/eta", 4), ("train/lambda_align", 2)):
+        assert len({row[name] for row in steps}) >= values, name
+
+
+STOPS = [
+    # hook, call of it from 0, signal, last step of the first session
+    ("training_step", 2, signal.SIGTERM, 2),  # first of two batches: that step is completed
+    ("validation_step", 1, signal.SIGINT, 6),  # which is completed
+    ("validation_step", 2, signal.SIGTERM, 9),  # the last one: training is over, and ends as ever
+]
+
+
+@pytest.mark.parametrize(("hook", "call", "number", "last"), STOPS)
+def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
+    whole, tmp_path, monkeypatch, capsys, hook, call, number, last
+):
+    function, calls = getattr(PPARModule, hook), iter(range(100))
+
+    def signalled(self, *arguments):
+        if next(calls) == call:  # to the workers too, as from a terminal
+            for process in (os.getpid(), *(worker.pid for worker in multiprocessing.active_children())):
+                os.kill(process, number)
+        return function(self, *arguments)
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    folder = tmp_path / "a run"
+    with monkeypatch.context() as patch:
+        patch.setattr(PPARModule, hook, signalled)
+        if last == 9:
+            fit(folder)
+        else:
+            with pytest.raises(SystemExit) as leaving:
+                fit(folder, "--data.workers", "1")
+            assert leaving.value.code == 128 + number
+            lines = [line for line in capsys.readouterr().err.splitlines() if "ppar:" in line]
+            command = f"ppar fit --config '{folder}/config.yaml' --ckpt_path last"
+            assert lines == [f"ppar: {number.name} after step {last}; go on with: {command}"]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] == last
+    if last < 9:
+        main(["fit", "--config", str(folder / "config.yaml"), "--ckpt_path", "last"])
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["finished"]
+        assert len(manifest["sessions"]) == 2
+    assert_equal(folder, whole)
+
+
+def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_before(
+    whole, tmp_path, monkeypatch, recwarn
+):
+    monkeypatch.setattr("ppar_lightning.callbacks.last.INTERVAL", 0.0)
+    folder, step, calls = tmp_path / "run", PPARModule.training_step, iter(range(100))
+
+    def crash(self, *arguments):
+        if next(calls) == 8:  # second batch of step 5
+            raise RuntimeError("out of memory")
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PPARModule, "training_step", crash)
+        with pytest.raises(RuntimeError):
+            fit(folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    assert torch.load(last)["global_step"] == 4
+    last.write_bytes(last.read_bytes()[:-100])
+    fit(folder, "--ckpt_path", "last")
+    said = [str(warning.message) for warning in recwarn if "damaged" in str(warning.message)]
+    assert said == [f"{last} is damaged or no checkpoint; going on from {last.with_name('previous.ckpt')}"]
+    assert_equal(folder, whole)
+    assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
+
+
+def keep(folder: Path, number: int) -> None:
+    """Write a checkpoint and make it count, as a run does."""
+    io = WholeCheckpointIO()
+    io.save_checkpoint(
+        {"state_dict": {"w": torch.full((50_000,), float(number))}, "step": number}, folder / "next.ckpt"
+    )
+    promote(folder)
+
+
+@pytest.fixture
+def two(tmp_path) -> Path:
+    """The checkpoints of a run that wrote two."""
+    for number in (1, 2):
+        keep(tmp_path / "checkpoints", number)
+    return tmp_path / "checkpoints"
+
+
+def test_any_damage_is_found(two):
+    raw = (two / "last.ckpt").read_bytes()
+    damaged = two / "damaged.ckpt"
+    for length in (0, 1, 1000, len(raw) // 2, len(raw) - 1):
+        damaged.write_bytes(raw[:length])
+        assert not is_whole(damaged), length
+    flipped = bytearray(raw)
+    flipped[len(raw) // 2] ^= 1
+    damaged.write_bytes(flipped)
+    assert not (torch.load(damaged)["state_dict"]["w"] == 2).all()  # which torch does not notice
+    assert not is_whole(damaged)
+    assert is_whole(two / "last.ckpt")
+
+
+def test_training_goes_on_from_the_one_before_and_a_test_refuses_to(two):
+    folder, last, previous = str(two.parent), two / "last.ckpt", two / "previous.ckpt"
+    assert find_checkpoint(folder, "last", True) == find_checkpoint(folder, None, False) == str(last)
+    assert find_checkpoint(folder, None, True) is None
+    assert find_checkpoint(folder, "best", False) == "best"
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.warns(UserWarning, match="last.ckpt is damaged or no checkpoint; going on from .*previous.ckpt"):
+        assert find_checkpoint(folder, "last", True) == str(previous)
+    with pytest.raises(ValueError, match=f"{last} is damaged .*--ckpt_path {previous} takes it as it is"):
+        find_checkpoint(folder, None, False)
+    with pytest.raises(ValueError, match=f"{last} is damaged .*: `ppar fit --ckpt_path last` goes on from previous"):
+        find_checkpoint(folder, "last", False)
+    previous.write_bytes(b"")
+    for training in (True, False):
+        with pytest.raises(ValueError, match=f"{last} is damaged or no checkpoint: give another with --ckpt_path"):
+            find_checkpoint(folder, "last", training)
+        with pytest.raises(ValueError, match=f"{previous} is damaged or no checkpoint: give another"):
+            find_checkpoint(folder, str(previous), training)
+    last.unlink()
+    previous.unlink()
+    assert find_checkpoint(folder, "last", True) == "last"  # a job's script may say so from the first time
+    with pytest.raises(FileNotFoundError, match="last.ckpt not found: run `ppar fit` first"):
+        find_checkpoint(folder, None, False)
+
+
+def test_killed_between_the_two_renames(two):
+    (two / "last.ckpt").rename(two / "previous.ckpt")
+    with pytest.warns(UserWarning, match="last.ckpt not found; going on from .*previous.ckpt"):
+        assert find_checkpoint(str(two.parent), "last", True) == str(two / "previous.ckpt")
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_folder_is_as_it_was(two, capsys):
+    (two / "last.ckpt").write_bytes(b"PK")
+    before = {path: path.read_bytes() for path in two.parent.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as leaving:
+        main(["test", "--config", CONFIG, "--trainer.default_root_dir", str(two.parent)])
+    assert leaving.value.code == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
+    assert f"{two / 'last.ckpt'} is damaged or no checkpoint: `ppar fit --ckpt_path last` goes on" in line
+    assert {path: path.read_bytes() for path in two.parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_that_was_there(two):
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match="next.ckpt cannot be written .*: make room there; `ppar fit --ckpt_path last`"
+        ):
+            keep(two, 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert torch.load(two / "last.ckpt")["step"] == 2
+    assert {path.name for path in two.iterdir()} == {"last.ckpt", "previous.ckpt"}
+
+
+def test_the_disk_has_the_file_before_its_name_and_the_name_before_training_goes_on(tmp_path, monkeypatch):
+    done = []
+    for module, name in ((os, "fsync"), (Path, "replace")):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, f=function, n=name: (done.append(n), f(*args))[1])
+    WholeCheckpointIO().save_checkpoint({}, tmp_path / "any.ckpt")
+    assert done == ["fsync", "replace", "fsync"]
+
+
+def write_on(folder: Path) -> None:
+    for number in range(1000):
+        keep(folder, number)
+
+
+def test_sigkill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
+    for attempt in range(8):
+        folder = tmp_path / str(attempt)
+        process = multiprocessing.get_context("fork").Process(target=write_on, args=(folder,))
+        process.start()
+        while not (folder / "previous.ckpt").exists():
+            time.sleep(0.001)
+        time.sleep(0.003 * attempt)
+        process.kill()
+        process.join()
+        kept = [path for path in (folder / "last.ckpt", folder / "previous.ckpt") if path.exists()]
+        assert kept
+        assert all(is_whole(path) for path in kept)
+
+
+def test_every_checkpoint_of_a_trainer_is_written_so(whole):
+    class Strategy:
+        checkpoint_io = None
+
+    class Trainer:
+        strategy = Strategy()
+
+    LastCheckpoint().setup(Trainer(), None, "fit")
+    assert isinstance(Trainer.strategy.checkpoint_io, WholeCheckpointIO)
