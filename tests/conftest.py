@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 torch.set_num_threads(1)
+
+# tests/test_fuzz.py draws the same 100 cases of each property every time, --hypothesis-profile=long 1,200 new ones
+settings.register_profile("short", max_examples=100, derandomize=True, database=None, deadline=None)
+settings.register_profile("long", max_examples=1200, database=None, deadline=None)
+settings.load_profile("short")
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,8 @@ ppar {fit,validate,test,doctor} --config configs/demo.yaml, and ppar report runs
 """
 
 import sys
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from lightning import Trainer
@@ -16,6 +18,7 @@ from ppar_lightning.callbacks.last import last_checkpoint
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.checkpoint import read_checkpoint
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
@@ -44,20 +47,33 @@ class PPARCLI(LightningCLI):
         for name in ("data.seed", "model.seed"):
             parser.link_arguments("seed_everything", name)
 
+    def _parse_ckpt_path(self) -> None:
+        """Take no options from a checkpoint, where Lightning would: the config says what to build."""
+
     def before_instantiate_classes(self) -> None:
-        """Find the last checkpoint, which is evaluated unless another is named; the doctor builds nothing."""
+        """Find the last checkpoint, which is evaluated unless another is named; the doctor builds nothing.
+
+        Raises:
+            ValueError: The checkpoint is damaged, none of a run, or would run code.
+        """
         config = self.config[self.subcommand]
         if self.subcommand == "doctor":
             examine(config)
         stay_offline_without_account(config.trainer.logger)
-        if self.subcommand == "fit":
-            return
-        config.verbose = False  # the report has the table
-        if config.ckpt_path in (None, "last"):
-            config.ckpt_path = last_checkpoint(config.trainer.default_root_dir)
+        if config.weights_only is False:
+            raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
+        if self.subcommand != "fit":
+            config.verbose = False  # the report has the table
+            if config.ckpt_path in (None, "last"):
+                config.ckpt_path = last_checkpoint(config.trainer.default_root_dir)
+        folder = Path(config.trainer.default_root_dir, "checkpoints")
+        path = folder / "last.ckpt" if config.ckpt_path == "last" else Path(config.ckpt_path or "")
+        if path.is_file():  # or a word of Lightning's
+            read_checkpoint(path)  # before anything is built or written
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Log to CSV unless a logger is named."""
+        """Log to CSV unless a logger is named; have checkpoints read as tensors and plain values, URLs too."""
+        self.config_init[self.subcommand].weights_only = True
         config = self.config_init[self.subcommand].trainer
         if config.logger in (None, True):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
@@ -75,5 +91,5 @@ def main(args: ArgsType = None) -> None:
         if isinstance(words, list) and words[:1] == ["report"]:  # it has no config
             return compare(words[1:])
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
-    except (ImportError, OSError, ValueError, MisconfigurationException) as error:
+    except (ImportError, OSError, ValueError, UnpicklingError, MisconfigurationException) as error:
         leave(error)
