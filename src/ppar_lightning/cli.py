@@ -18,13 +18,13 @@ from ppar_lightning.callbacks.last import last_checkpoint
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
-from ppar_lightning.checkpoint import read_checkpoint
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
 from ppar_lightning.parser import OneLineParser, leave
 from ppar_lightning.report.command import main as compare
+from ppar_lightning.tensors import read_checkpoint
 
 
 class PPARCLI(LightningCLI):

@@ -18,12 +18,12 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ppar_lightning.checkpoint import read_checkpoint
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.loading import Batch, on_device
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule
+from ppar_lightning.tensors import read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,11 @@ def read_embeddings(path: Path, num_classes: int) -> Tensor:
 def _unit_rows(array: Array, path: Path, num_classes: int) -> Tensor:
     if array.ndim != 2 or len(array) != num_classes or array.dtype.kind != "f":
         fault = f"have shape {array.shape} and type {array.dtype}"
-    elif not np.isfinite(rows := array.astype(np.float32)).all():
-        fault = "hold NaN or infinity"
-    elif not rows.any(axis=1).all():
-        fault = "hold a row of zeros, which has no direction"
     else:
-        return F.normalize(torch.from_numpy(rows), dim=-1)
+        rows = torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))).float()
+        if rows.isfinite().all() and rows.any(dim=1).all():
+            return F.normalize(rows, dim=-1)
+        fault = "hold a row of zeros, NaN or infinity"
     raise ValueError(
         f"text embeddings {path} {fault}: "
         f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"

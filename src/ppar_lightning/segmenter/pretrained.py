@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
 from ppar_lightning import tinyclip
-from ppar_lightning.checkpoint import cause
+from ppar_lightning.tensors import cause
 
 CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

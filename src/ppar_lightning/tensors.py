@@ -1,6 +1,7 @@
 """Files of tensors, whoever made them: read without running what is in them."""
 
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,7 +34,8 @@ def read_tensors(path: Path, remedy: str) -> Any:
         ValueError: It is damaged, something else, or would run code; with the remedy.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings(action="ignore"):  # of a pickle that it refuses
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise
     except Exception as error:  # torch has no error of its own for each fault of a file
