@@ -1,4 +1,4 @@
-"""Arrays and pictures on full and read-only disks, folders that vanish or link to themselves, odd names, two writers at once."""
+"""Arrays and pictures on full or read-only disks; folders that vanish or link to themselves; two writers at once."""
 
 import os
 import re
