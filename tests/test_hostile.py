@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -148,9 +149,10 @@ def test_a_model_that_brings_code_is_not_asked_about(clip, sprung, monkeypatch):
     names = {"AutoConfig": "own.Own", "AutoTokenizer": ["own.Own", None]}
     (clip / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": names}))
     monkeypatch.setattr("builtins.input", lambda _: pytest.fail("a question"))
-    for loader in (AutoConfig, AutoTokenizer):
-        with pytest.raises(OSError, match="contains custom code"):
-            load_pretrained(loader, str(clip))
+    with pytest.raises(OSError, match="clip' cannot be loaded .*contains custom code"):
+        load_pretrained(AutoConfig, str(clip))
+    with suppress(OSError):  # or the tokenizer of the files
+        load_pretrained(AutoTokenizer, str(clip))
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"version": "1.0"}', "\udce4"])
@@ -234,7 +236,7 @@ def own(root: Path, ids: object):
         ({7: 0, "07": 1}, "ids maps 7 twice"),
         ({}, "ids maps nothing"),
         ({-1: 0}, "ids maps -1"),
-        ({7: [["x" * 9999] * 9999] * 9999}, "ids maps 7 to .{1,700}; map"),
+        ({7: [["x" * 9999] * 9999] * 9999}, "ids maps 7 to .{60}; map"),
     ],
 )
 def test_ids_that_could_mean_anything(tmp_path, ids, message):

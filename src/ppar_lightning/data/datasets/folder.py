@@ -67,9 +67,9 @@ def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
     for key, meaning in ids.items():
         label_id, train_id = _number(key), known.get(meaning) if isinstance(meaning, str) else _number(meaning)
         if label_id is None or label_id > 255 or train_id is None or train_id not in known.values():
+            line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # which may be anything
             raise ValueError(
-                f"ids maps {reprlib.repr(key)} to {reprlib.repr(meaning)}; map an id of 0-255 to a train id of 0-18, "
-                f"ignore, or one of {', '.join(CLASSES)}"
+                f"ids maps {line}; map an id of 0-255 to a train id of 0-18, ignore, or one of {', '.join(CLASSES)}"
             )
         if label_id in table:
             raise ValueError(f"ids maps {label_id} twice; take one of the lines out")
