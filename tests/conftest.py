@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
@@ -17,6 +18,11 @@ torch.set_num_threads(1)
 OFFLINE = Path(__file__).parent / "offline"  # what refuses the network, here and in every process that a test starts
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OFFLINE), os.environ.get("PYTHONPATH"))))
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))
+
+# tests/test_fuzz.py draws the same 100 cases of each property every time, --hypothesis-profile=long 1,200 new ones
+settings.register_profile("short", max_examples=100, derandomize=True, database=None, deadline=None)
+settings.register_profile("long", max_examples=1200, database=None, deadline=None)
+settings.load_profile("short")
 
 
 @pytest.fixture(autouse=True)

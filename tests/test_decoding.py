@@ -114,3 +114,75 @@ def test_absurd_dimensions_are_a_damaged_file(tmp_path, reader, palette):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"a.png: .*pixels.*extract it again"):
         reader(path)
+
+
+RED = np.full((20, 30, 3), (200, 100, 50), np.uint8)
+"""RGB."""
+
+
+def saved(path: Path, mode: str) -> Path:
+    Image.fromarray(RED).convert(mode).save(path, quality=95)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "expected", "tolerance"),
+    [
+        ("a.png", "RGB", (200, 100, 50), 0),
+        ("a.png", "RGBA", (200, 100, 50), 0),
+        ("a.png", "P", (204, 102, 51), 0),
+        ("a.png", "L", (124, 124, 124), 0),
+        ("a.png", "LA", (124, 124, 124), 0),
+        ("a.jpg", "RGB", (200, 100, 50), 3),
+        ("a.jpg", "L", (124, 124, 124), 3),
+        ("a.jpg", "CMYK", (200, 100, 50), 3),
+    ],
+)
+def test_images_of_every_kind_are_rgb(tmp_path, name, mode, expected, tolerance):
+    image = read_image(saved(tmp_path / name, mode))
+    assert (image.shape, image.dtype) == (RED.shape, np.uint8)
+    assert np.abs(image - np.array(expected)).max() <= tolerance
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_16_bits_keep_their_high_byte(tmp_path, channels):
+    deep = np.dstack([RED[..., ::-1], RED[..., :1]])[..., :channels].astype(np.uint16) * 256 + 77
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    image = read_image(tmp_path / "a.png")
+    assert (image.shape, image.dtype) == (RED.shape, np.uint8)
+    assert np.abs(image - (RED.astype(int) if channels > 1 else 50)).max() <= 1
+
+
+def test_the_orientation_tag_of_a_png_is_ignored(tmp_path):
+    picture = Image.fromarray(RED)
+    tags = picture.getexif()
+    tags[274] = 6
+    picture.save(tmp_path / "a.png", exif=tags)
+    assert read_image(tmp_path / "a.png").shape == RED.shape
+
+
+def test_an_image_of_one_bit(tmp_path):
+    Image.fromarray(np.tile(np.array([[False, True]]), (4, 8))).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, :2].tolist() == [[0] * 3, [255] * 3]
+    assert read_label(tmp_path / "a.png").astype(int)[0, :2].tolist() == [0, 1]
+
+
+@READERS
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, reader, monkeypatch):
+    Image.new("L", (8193, 8192)).save(tmp_path / "a.png")  # 64 KB, and as good as any PNG
+    monkeypatch.delattr(cv2, "imdecode")
+    with pytest.raises(ValueError, match=r"a.png: 8193x8192 is more pixels than are decoded; .*make it smaller"):
+        reader(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_label_in_colours_or_with_alpha_is_refused(tmp_path, mode):
+    with pytest.raises(ValueError, match=r"a.png: a colour picture, not a map of ids"):
+        read_label(saved(tmp_path / "a.png", mode))
+
+
+@pytest.mark.parametrize("reader", [read_label, read_red_label])
+def test_a_label_that_is_a_jpeg_by_another_name_is_refused(tmp_path, reader):
+    saved(tmp_path / "a.jpg", "L").rename(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a.png: damaged label file \(cannot identify image file\)"):
+        reader(tmp_path / "a.png")

@@ -18,7 +18,7 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import collate
-from ppar_lightning.data.protocols import PROTOCOLS, Window, find_protocol, square
+from ppar_lightning.data.protocols import PROTOCOLS, ViewedDataset, Window, find_protocol, square
 from ppar_lightning.segmenter.sliding import predict, slide, starts
 
 
@@ -86,6 +86,14 @@ def test_narrow_images_fit_too(width, exact):
     known = (label == 7).sum() // 16
     missing = 16 - width
     assert known == (max(0, width - abs(round(-missing / 2))) if exact else width)
+
+
+def test_an_image_too_long_for_a_square_is_named():
+    image, label = np.zeros((1, 99, 3), np.uint8), np.zeros((1, 99), np.uint8)
+    sample = {"image": image, "label": label, "name": "7", "domain": "m", "error": []}
+    dataset = ViewedDataset([sample], PROTOCOLS["robustnet"].views["mapillary"])
+    with pytest.raises(ValueError, match="m/7: 99x1 would become 152064x1536; take the image out"):
+        dataset[0]
 
 
 def test_rein_sees_cityscapes_small_and_halves_mapillary_with_its_labels():

@@ -5,6 +5,8 @@ ppar predict pictures/ --run runs/demo, ppar report runs/reproduce/demo, ppar ex
 """
 
 import sys
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from lightning import Trainer
@@ -25,6 +27,7 @@ from ppar_lightning.doctor.command import DoctorTrainer, examine
 from ppar_lightning.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.module import PPARModule
 from ppar_lightning.parser import OneLineParser, leave
+from ppar_lightning.tensors import read_checkpoint
 
 
 class PPARCLI(LightningCLI):
@@ -54,19 +57,31 @@ class PPARCLI(LightningCLI):
         for name in ("data.seed", "model.seed"):
             parser.link_arguments("seed_everything", name)
 
+    def _parse_ckpt_path(self) -> None:
+        """Take no options from a checkpoint, where Lightning would: the config says what to build."""
+
     def before_instantiate_classes(self) -> None:
-        """Find the last checkpoint, which is evaluated unless another is named; the doctor builds nothing."""
+        """Find the last checkpoint, which is evaluated unless another is named; the doctor builds nothing.
+
+        Raises:
+            ValueError: The checkpoint is damaged, none of a run, or would run code.
+        """
         config = self.config[self.subcommand]
         if self.subcommand == "doctor":
             examine(config)
         stay_offline_without_account(config.trainer.logger)
+        if config.weights_only is False:
+            raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
+        if Path(config.ckpt_path or "").is_file():  # or a word of Lightning's
+            read_checkpoint(Path(config.ckpt_path))  # before anything is built or written
         if not training:
             config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Log to CSV unless a logger is named."""
+        """Log to CSV unless a logger is named; have checkpoints read as tensors and plain values, URLs too."""
+        self.config_init[self.subcommand].weights_only = True
         config = self.config_init[self.subcommand].trainer
         if self.subcommand == "predict":
             kwargs["logger"] = False
@@ -88,7 +103,7 @@ def main(args: ArgsType = None) -> None:
         if isinstance(words, list) and words and words[0] in PLAIN:
             return PLAIN[words[0]](words[1:])
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
-    except (ImportError, OSError, ValueError, MisconfigurationException) as error:
+    except (ImportError, OSError, ValueError, UnpicklingError, MisconfigurationException) as error:
         leave(error)
     except KeyboardInterrupt:  # before there is anything to go on from
         leave("interrupted", status=130)

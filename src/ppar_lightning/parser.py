@@ -7,6 +7,8 @@ from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from ppar_lightning.files import NO_SPACE
+
 
 class OneLineParser(LightningArgumentParser):
     """Parser that reports an unknown key or a bad value in one line, without the usage."""
@@ -40,5 +42,7 @@ def leave(error: object, status: int = 1) -> NoReturn:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     if any(line.startswith("Traceback") or "Original Traceback" in line for line in lines):
         lines = [lines[-1].partition(": ")[2] or lines[-1]]
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        lines.append("(free some space, or move the run folder to another disk; a run goes on with --ckpt_path last)")
     print(f"ppar: error: {' '.join(lines)}", file=sys.stderr)
     sys.exit(status)

@@ -23,6 +23,7 @@ from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.loading import Batch, on_device
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule
+from ppar_lightning.tensors import read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -95,19 +96,34 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Run:
 
     Raises:
         FileNotFoundError: If config or checkpoint is not there.
-        ValueError: If the config does not suit this version, naming the key.
+        ValueError: If the config does not suit this version, naming the key; if one of them is damaged, they do not
+            belong together, or the checkpoint would run code.
     """
     folder = Path(folder)
     path = folder / "checkpoints" / checkpoint  # an absolute path replaces what stands before it
     for each in (folder / "config.yaml", path):
         if not each.is_file():
             raise FileNotFoundError(f"{each} not found: name the folder of a run that `ppar fit` has finished")
-    module, data = _build(yaml.safe_load((folder / "config.yaml").read_text()))
+    state = read_checkpoint(path)
+    module, data = _build(_read_config(folder / "config.yaml"))
     module.setup("fit")  # with the objective
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
+    try:
+        module.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        fault = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} does not belong to {folder / 'config.yaml'} ({fault}); name its own") from error
     data.setup("test")
     return Run(folder, module.eval().requires_grad_(False), data, state["global_step"])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}); restore it") from error
+    if not isinstance(config, dict) or not {"model", "data", "seed_everything"} <= set(config):
+        raise ValueError(f"{path} is no config of a run; restore the one that `ppar fit` wrote")
+    return config
 
 
 def checkpoints(folder: str | Path) -> list[Path]:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from ppar_lightning.data.classes import IGNORE, colourise
+from ppar_lightning.files import write_whole
 
 Picture = npt.NDArray[np.uint8]
 GAP = 4
@@ -46,9 +47,7 @@ class PredictionGrid(L.Callback):
         if not rows or not trainer.is_global_zero:
             return
         picture = grid(rows)
-        folder = Path(trainer.default_root_dir) / "pictures"
-        folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"{stage}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        write_picture(Path(trainer.default_root_dir) / "pictures" / f"{stage}.png", picture)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image(f"{stage}/predictions", [picture])
@@ -74,6 +73,16 @@ class PredictionGrid(L.Callback):
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save ``pictures/test.png``."""
         self._save(trainer, "test")
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG, whole or not at all, and its folder; imwrite would not tell of a full disk.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    write_whole(path, encoded.tobytes())
 
 
 def triple(image: Picture, label: Picture, prediction: npt.NDArray[np.integer], width: int) -> Picture:

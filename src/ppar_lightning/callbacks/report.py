@@ -1,6 +1,7 @@
 """The report of a test: a table on the terminal, and the same figures as JSON and CSV in the run folder."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from ppar_lightning.callbacks.manifest import new_session, read_manifest
 from ppar_lightning.callbacks.scores import DomainScore, DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.files import write_whole
 
 UNSEEN = "unseen (mean)"
 
@@ -42,7 +44,6 @@ class TestReport(L.Callback):
             return
         unseen: Sequence[str] = trainer.datamodule.unseen_names  # type: ignore[attr-defined]
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         scores = self.scores.scores
         selected_on = sorted({*monitored_targets(trainer), *getattr(pl_module, "selected_on", [])})
         session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
@@ -86,19 +87,18 @@ def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]
     }
     means = {f"unseen_{mean}": or_none(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)}
     record = {"domains": domains, **means, **about}
-    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
     """Write one row a domain, in [0, 1], an empty cell where a class does not occur."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["domain", "protocol", "images", *mean_names(scores), *CLASSES])
-        for name, score in scores.items():
-            values = (*score.means.values(), *score.iou.values())
-            writer.writerow(
-                [name, score.protocol, score.images, *("" if math.isnan(v) else f"{v:.6f}" for v in values)]
-            )
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["domain", "protocol", "images", *mean_names(scores), *CLASSES])
+    for name, score in scores.items():
+        values = (*score.means.values(), *score.iou.values())
+        writer.writerow([name, score.protocol, score.images, *("" if math.isnan(v) else f"{v:.6f}" for v in values)])
+    write_whole(path, text.getvalue().encode())
 
 
 def or_none(value: float) -> float | None:

@@ -16,6 +16,9 @@ Array = npt.NDArray[np.uint8]
 GREY_PNG = bytes([8, 0])
 """Bit depth and colour type in the header of a PNG whose pixels are bytes."""
 
+LARGEST = 2**26
+"""Pixels of the largest picture that is decoded, 8192 x 8192; a small file may claim any number."""
+
 UNKNOWN = 254
 """Entry of a lookup table for a value that the data set does not define."""
 
@@ -25,6 +28,8 @@ WRONG_FOLDER = "check that root and dataset belong together"
 
 def read_image(path: Path, upright: bool = False) -> Array:
     """Decode a photograph.
+
+    16 bits become 8, grey and CMYK become RGB, and an alpha channel is dropped.
 
     Args:
         path: the file.
@@ -36,8 +41,10 @@ def read_image(path: Path, upright: bool = False) -> Array:
     Raises:
         ValueError: the file is gone, empty, cut short, no image or far too large a one.
     """
+    encoded = _read(path)
+    _open(path, encoded, "image")
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = _decode(path, _read(path), flags, "image")
+    image = _decode(path, encoded, flags, "image")
     return np.asarray(image, dtype=np.uint8)
 
 
@@ -48,16 +55,17 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
         (H, W), the ids as they are stored.
 
     Raises:
-        ValueError: the file is gone, empty, cut short, no image, a colour image or far too large a one.
+        ValueError: the file is gone, empty, cut short, no PNG, a colour image or far too large a one.
     """
     encoded = _read(path)
+    header = _open(path, encoded, "label")
     if encoded[24:26].tobytes() == GREY_PNG:
         label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
     else:  # OpenCV would expand a palette to its colours
         try:
-            Image.open(BytesIO(encoded.tobytes())).verify()  # decoding alone would not look at the checksums
-            label = np.asarray(Image.open(BytesIO(encoded.tobytes())))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            header.verify()  # decoding alone would not look at the checksums
+            label = np.asarray(_open(path, encoded, "label"))
+        except Exception as error:  # Pillow has no error of its own for each fault of a file
             raise ValueError(f"{path}: damaged label file ({error}); download or extract it again") from error
     if label.ndim != 2:
         raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
@@ -71,10 +79,12 @@ def read_red_label(path: Path) -> npt.NDArray[np.integer]:
         (H, W), the ids as they are stored.
 
     Raises:
-        ValueError: the file is gone, empty, cut short, no image, no colour image or far too large a one.
+        ValueError: the file is gone, empty, cut short, no PNG, no colour image or far too large a one.
     """
+    encoded = _read(path)
+    _open(path, encoded, "label")
     # Pillow would keep the high byte of a 16-bit channel alone, which is 0 for every id
-    label = _decode(path, _read(path), cv2.IMREAD_UNCHANGED, "label")
+    label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
     if label.ndim != 3 or label.shape[2] != 3:
         raise ValueError(f"{path}: not the RGB file with ids in red that was expected; extract it again")
     return np.asarray(label[..., -1])  # OpenCV's order is BGR
@@ -87,10 +97,23 @@ def _read(path: Path) -> Array:
         raise ValueError(f"{path} cannot be read ({error.strerror}); extract it again") from error
 
 
+def _open(path: Path, encoded: Array, kind: str) -> Image.Image:
+    """Read the header, before memory is taken for what it claims; a label is a PNG, as other files may lose ids."""
+    try:
+        header = Image.open(BytesIO(encoded.data), formats=["PNG"] if kind == "label" else None)
+    except Exception as error:  # as above
+        fault = str(error).partition("<")[0].strip()  # the name of a buffer
+        raise ValueError(f"{path}: damaged {kind} file ({fault}); download or extract it again") from error
+    if header.width * header.height > LARGEST:
+        claim = f"{header.width}x{header.height} is more pixels than are decoded"
+        raise ValueError(f"{path}: {claim}; download or extract it again, or make it smaller")
+    return header
+
+
 def _decode(path: Path, encoded: Array, flags: int, kind: str) -> npt.NDArray[np.integer]:
     """Decode a file with OpenCV; imread would fill the rest of a JPEG that is cut short with grey."""
     try:
-        decoded = cv2.imdecode(encoded, flags) if encoded.size else None
+        decoded = cv2.imdecode(encoded, flags)
     except cv2.error as error:
         raise ValueError(f"{path}: more pixels than can be decoded; download or extract it again") from error
     if decoded is None:
@@ -149,4 +172,4 @@ def resize(array: Array, size: tuple[int, int], interpolation: int) -> Array:
 
 def _ranges(values: npt.NDArray[np.integer]) -> str:
     runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs if len(run)) or "(none)"

@@ -52,7 +52,9 @@ def unpaired(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[str
 def _matches(root: Path, pattern: str, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
     *before, last, ending = pattern.rpartition(".")[0].split("*")
     name = re.compile("([^/]+)".join(map(re.escape, [*before, last])) + "(.+)" + re.escape(ending))
-    for parent, _, filenames in os.walk(root / pattern.partition("*")[0].rpartition("/")[0], followlinks=True):
+    start = root / pattern.partition("*")[0].rpartition("/")[0]
+    for parent, folders, filenames in os.walk(start, followlinks=True):
+        folders[:] = [each for each in folders if not _is_loop(Path(parent, each))]
         folder = Path(parent).relative_to(root).as_posix()
         for filename in filenames:
             stem, _, suffix = filename.rpartition(".")
@@ -60,6 +62,11 @@ def _matches(root: Path, pattern: str, suffixes: Sequence[str]) -> Iterator[tupl
             hidden = filename.startswith(".")  # such as what macOS keeps beside a file on other disks
             if match and not hidden and f".{suffix.lower()}" in suffixes:
                 yield "/".join(match.groups()), Path(parent, filename)
+
+
+def _is_loop(folder: Path) -> bool:
+    """Whether a folder is a link to one that it lies in, whose files would be found over and over."""
+    return folder.is_symlink() and any(folder.samefile(above) for above in folder.parents)
 
 
 def _by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:

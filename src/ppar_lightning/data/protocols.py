@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.dataset import Sample
-from ppar_lightning.data.decoding import Array, resize
+from ppar_lightning.data.decoding import LARGEST, Array, resize
 
 View = Callable[[Array, Array], tuple[Array, Array]]
 """Image (H, W, 3) and label (H', W') into what the segmenter sees and what it is scored against."""
@@ -68,13 +68,13 @@ def fit(image: Array, label: Array, long: int, short: int) -> tuple[Array, Array
     """Resize the image, ratio kept, to the largest size with sides of at most `long` and `short`; keep the label."""
     sides = image.shape[:2]
     scale = min(long / max(sides), short / min(sides))
-    height, width = (int(side * scale + 0.5) for side in sides)
+    height, width = (max(1, int(side * scale + 0.5)) for side in sides)
     return resize(image, (height, width), cv2.INTER_LINEAR), label
 
 
 def halve(image: Array, label: Array) -> tuple[Array, Array]:
     """Resize image and label to half their size."""
-    size = (image.shape[0] // 2, image.shape[1] // 2)
+    size = (max(1, image.shape[0] // 2), max(1, image.shape[1] // 2))
     return resize(image, size, cv2.INTER_LINEAR), resize(label, size, cv2.INTER_NEAREST)
 
 
@@ -88,8 +88,13 @@ def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, A
         exact: pad and place as RobustNet's evaluation does. There a narrow image is padded by the missing width on
             either side, and the square is cut where it would lie in the image before padding: half the missing width
             at the right border of the image is lost, and all that is added counts as class 0, road.
+
+    Raises:
+        ValueError: the image is so long that it would have more pixels than are decoded.
     """
-    width = int(image.shape[1] / image.shape[0] * side)
+    width = max(1, int(image.shape[1] / image.shape[0] * side))
+    if width * side > LARGEST:
+        raise ValueError(f"{image.shape[1]}x{image.shape[0]} would become {width}x{side}; take the image out")
     image = np.asarray(Image.fromarray(image).resize((width, side), Image.Resampling.BICUBIC))
     label = np.asarray(Image.fromarray(label).resize((width, side), Image.Resampling.NEAREST))
     offset = round((width - side) / 2)  # of the square in the image; negative in a narrow one
@@ -166,7 +171,14 @@ class ViewedDataset(Dataset[Sample]):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Sample:
-        """Read a sample and show it; image and label may differ in size."""
+        """Read a sample and show it; image and label may differ in size.
+
+        Raises:
+            ValueError: it cannot be shown so.
+        """
         sample = self.dataset[index]
-        image, label = self.view(sample["image"], sample["label"])
+        try:
+            image, label = self.view(sample["image"], sample["label"])
+        except ValueError as error:
+            raise ValueError(f"{sample['domain']}/{sample['name']}: {error}") from error
         return {**sample, "image": image, "label": label}

@@ -1,5 +1,6 @@
 """Source or unseen: what the names and folders of a run's domains must not mix up."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
 
 def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
     """What tells one set of images from another, whatever the domain is called."""
-    folder = None if domain.root is None else Path(domain.root).expanduser().resolve()
+    folder = None if domain.root is None else os.path.realpath(Path(domain.root).expanduser())  # of a loop, too
     return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))
 
 

@@ -11,7 +11,7 @@ import torch.distributed
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from ppar_lightning.cache import cache_folder, save_array
+from ppar_lightning.cache import cache_folder, load_array, save_array
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDataset
 from ppar_lightning.data.skipping import unwrap
@@ -90,8 +90,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _load(path: Path, length: int) -> Counts | None:
     """Read what was kept; None if it is not there, or damaged."""
     try:
-        counts = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        counts = load_array(path)
+    except (OSError, ValueError):
         return None
     return counts if counts.shape == (length, len(CLASSES)) and counts.dtype == np.int64 else None
 

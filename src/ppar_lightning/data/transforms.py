@@ -182,9 +182,14 @@ class Augment:
         crop: (height, width) of the result.
         augmentation: how samples are varied.
         focus_pixels: see `RandomScaleCrop`.
+
+    Raises:
+        ValueError: the crop is too small for the style.
     """
 
     def __init__(self, crop: tuple[int, int], augmentation: Augmentation, focus_pixels: int = 0) -> None:
+        if augmentation.style > 0 and min(crop) < 2:  # ToGray would take an axis of one pixel away
+            raise ValueError(f"data.crop is {crop}; give at least 2 pixels where augmentation.style is above 0")
         self.augmentation = augmentation
         style = [style_randomisation(augmentation.style)] if augmentation.style > 0 else []  # else it takes a number
         self.compose = A.Compose(

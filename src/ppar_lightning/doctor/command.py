@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
 
-import cv2
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
@@ -18,6 +17,7 @@ from lightning import Trainer
 from rich.console import Console
 from rich.progress import track
 
+from ppar_lightning.callbacks.pictures import write_picture
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.decoding import Array
@@ -88,10 +88,9 @@ def report_on(config: Namespace) -> Report:
 
 def draw(path: Path, tiles: list[tuple[str, Array]]) -> None:
     """Write a domain's sheet, or take away that of an earlier call if there is nothing to show."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     if tiles:
-        cv2.imwrite(str(path), cv2.cvtColor(sheet(tiles), cv2.COLOR_RGB2BGR))
+        write_picture(path, sheet(tiles))
 
 
 def check_machine(config: Namespace) -> tuple[list[Finding], int]:

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from ppar_lightning.doctor.finding import Finding, fault
 from ppar_lightning.method.text import read_embeddings
 from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
-from ppar_lightning.segmenter.pretrained import SHIPPED, resolve
+from ppar_lightning.segmenter.pretrained import SHIPPED, load_pretrained, resolve
 
 CONFIG = "config.json"
 
@@ -45,7 +45,7 @@ def _check_head(segmenter: Namespace) -> list[Finding]:
     """See whether the head suits the backbone, as far as the config on this machine tells."""
     try:
         folder = _folder(segmenter.backbone)
-        config = None if folder is None else AutoConfig.from_pretrained(folder)
+        config = None if folder is None else load_pretrained(AutoConfig, str(folder))
     except (OSError, ValueError):
         config = None
     if config is None:  # which is another finding

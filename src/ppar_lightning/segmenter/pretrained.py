@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
 from ppar_lightning import tinyclip
+from ppar_lightning.tensors import cause
 
 CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -39,17 +42,21 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
         options: Passed on.
 
     Raises:
-        OSError: If the model is neither on this machine nor to be fetched.
+        OSError: If the model is neither on this machine nor to be fetched, is damaged, or would run code.
     """
     verbosity = logging.get_verbosity()
     logging.disable_progress_bar()  # of reading, a second at most; downloads keep theirs
     logging.set_verbosity_error()  # a tower read from a two-tower checkpoint leaves the other half unused, on purpose
     try:
-        return loader.from_pretrained(resolve(name), **options)
-    except (OSError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0]
-        remedy = f"run `hf download {name}` where there is a network, or give a folder saved with save_pretrained"
-        raise OSError(f"model {name!r} cannot be loaded ({cause}): {remedy}") from None
+        # transformers reads pickles with weights_only; without the option it would ask whether a model's code may run
+        return loader.from_pretrained(resolve(name), trust_remote_code=False, **options)
+    except ImportError:  # which names the package to install
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors each have their own for a file's faults
+        remedy = "save it again with save_pretrained"
+        if not Path(resolve(name)).is_dir():
+            remedy = f"run `hf download {name}` where there is a network, or give a folder saved with save_pretrained"
+        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {remedy}") from error
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
@@ -59,14 +66,28 @@ def normalisation(name: str) -> tuple[Colour, Colour]:
     """Return mean and standard deviation of the RGB values in [0, 1] that a model was trained on.
 
     They are read from its ``preprocessor_config.json``; without one a CLIP model gets CLIP's, any other ImageNet's.
+
+    Raises:
+        ValueError: That file is damaged, or they are not three numbers each.
     """
     path = cached_file(resolve(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if path is not None:
-        settings = json.loads(Path(path).read_text())
-        if "image_mean" in settings and "image_std" in settings:
-            return tuple(settings["image_mean"]), tuple(settings["image_std"])
+        try:
+            settings = json.loads(Path(path).read_text())
+            if "image_mean" in settings and "image_std" in settings:
+                return _colour(settings["image_mean"]), _colour(settings["image_std"])
+        except (TypeError, ValueError, RecursionError) as error:
+            remedy = "need JSON with three numbers each as image_mean and image_std, or neither"
+            raise ValueError(f"{path} cannot be read ({cause(error)}): {remedy}") from error
     model_type = load_pretrained(AutoConfig, name).model_type
     return CLIP_MEAN_STD if model_type.startswith("clip") else IMAGENET_MEAN_STD
+
+
+def _colour(values: Sequence[float]) -> Colour:
+    red, green, blue = (float(value) for value in values)
+    if not math.isfinite(red + green + blue):
+        raise ValueError(f"{values} are not finite")
+    return red, green, blue
 
 
 def revision(name: str) -> str:
@@ -75,7 +96,7 @@ def revision(name: str) -> str:
     if not folder.is_dir():
         return str(load_pretrained(AutoConfig, name)._commit_hash)
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin"))]:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """A folder of one's own: where its files are and what the label ids mean are options."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
         raise FileNotFoundError(f"ids file {path} not found, neither in {root} nor here; write lines like '7: road'")
     try:
         ids = yaml.safe_load(found.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{found} is no YAML ({' '.join(str(error).split())}); write lines like '7: road'") from error
     if not isinstance(ids, Mapping):
         raise ValueError(f"{found} holds no mapping; write lines like '7: road'")
@@ -61,12 +62,23 @@ def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
 def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
     known = {name: train_id for train_id, name in enumerate(CLASSES)} | {"ignore": IGNORE}
     table: dict[int, int] = {}
+    if not ids:
+        raise ValueError("ids maps nothing; write lines like '7: road'")
     for key, meaning in ids.items():
-        label_id, train_id = str(key), known.get(str(meaning), meaning)
-        if not label_id.isdecimal() or int(label_id) > 255 or train_id not in known.values():
+        label_id, train_id = _number(key), known.get(meaning) if isinstance(meaning, str) else _number(meaning)
+        if label_id is None or label_id > 255 or train_id is None or train_id not in known.values():
+            line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # which may be anything
             raise ValueError(
-                f"ids maps {key!r} to {meaning!r}; map an id of 0-255 to a train id of 0-18, ignore, "
-                f"or one of {', '.join(CLASSES)}"
+                f"ids maps {line}; map an id of 0-255 to a train id of 0-18, ignore, or one of {', '.join(CLASSES)}"
             )
-        table[int(label_id)] = int(train_id)
+        if label_id in table:
+            raise ValueError(f"ids maps {label_id} twice; take one of the lines out")
+        table[label_id] = train_id
     return table
+
+
+def _number(value: object) -> int | None:
+    """A number from 0, as such or in digits; YAML's `yes` is none, though Python counts it as 1."""
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() and len(value) < 9 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,51 @@
+"""Files of tensors, whoever made them: read without running what is in them."""
+
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+ENTRIES = ("state_dict", "global_step", "pytorch-lightning_version")
+"""What every checkpoint of a run holds, and a file of mere weights does not."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a run's checkpoint onto the CPU, its tensors when they are used.
+
+    Raises:
+        ValueError: It is damaged, no checkpoint of a run, or would run code.
+    """
+    remedy = "give a checkpoint that `ppar fit` has written"
+    content = read_tensors(path, remedy)
+    absent = [entry for entry in ENTRIES if not isinstance(content, dict) or entry not in content]
+    if absent:
+        raise ValueError(f"{path} holds no {absent[0]}; {remedy}")
+    return content
+
+
+def read_tensors(path: Path, remedy: str) -> Any:
+    """Read what ``torch.save`` wrote, if it is tensors and plain values alone.
+
+    Raises:
+        ValueError: It is damaged, something else, or would run code; with the remedy.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a pickle that it refuses
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch has no error of its own for each fault of a file
+        raise ValueError(f"{path} cannot be read ({cause(error)}); {remedy}") from error
+
+
+def cause(error: Exception) -> str:
+    """Say in a few words why a file of weights cannot be read, and that it was refused where it would run code."""
+    if not isinstance(error, UnpicklingError):
+        return re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    what = f"it would run {named[1]}" if named else "it is a pickle of something else"
+    return f"refused: {what}; weights are tensors and plain values"

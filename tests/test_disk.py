@@ -1,0 +1,201 @@
+"""Arrays and pictures on full or read-only disks; folders that vanish or link to themselves; two writers at once."""
+
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trees
+
+from ppar_lightning import files
+from ppar_lightning.cache import cache_folder, load_array, save_array
+from ppar_lightning.callbacks.pictures import write_picture
+from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.roles import check_roles
+from ppar_lightning.data.statistics import LabelCounts, class_statistics
+from ppar_lightning.files import write_whole
+from ppar_lightning.method import text
+from ppar_lightning.method.text import cached_embeddings
+from ppar_lightning.parser import leave
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow over 4 KiB, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of its own, of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+def test_what_does_not_fit_leaves_the_earlier_file(tmp_path, small_files):
+    for write, name, fault in (
+        (lambda path: save_array(path, NOISE), "a.npy", "File too large.*set PPAR_CACHE"),
+        (lambda path: write_picture(path, NOISE), "a.png", "File too large.*a.png"),
+    ):
+        path = tmp_path / "folder" / name
+        write_whole(path, b"before")
+        with pytest.raises(OSError, match=fault):
+            write(path)
+        assert path.read_bytes() == b"before"
+        assert list(path.parent.iterdir()) == [path]
+        path.unlink()
+
+
+@pytest.mark.parametrize("number", files.NO_SPACE)
+def test_a_full_disk_is_one_line_with_a_remedy(capsys, number):
+    with pytest.raises(SystemExit):
+        leave(OSError(number, os.strerror(number), "runs/a.csv"))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(r"runs/a.csv.*free some space, or move the run folder .* --ckpt_path last", said)
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    root = trees.camvid(tmp_path / "Straßen & Häuser 道路", {"train": 3, "val": 1, "test": 1})
+    return lambda: Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0], root
+
+
+def test_statistics_of_data_on_a_full_disk_go_to_the_cache(disk):
+    root = trees.camvid(disk / "data", {"train": 3, "val": 1, "test": 1})
+    (disk / "rest").write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize))
+    class_statistics(Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0])
+    assert len(list(cache_folder().glob("*.npy"))) == 1
+    assert not list(root.glob(".ppar/*"))
+
+
+def test_statistics_of_data_that_are_read_only_go_to_the_cache(disk):
+    root = trees.camvid(disk / "data", {"train": 3, "val": 1, "test": 1})
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)  # root may write where permissions forbid it
+    for _ in range(2):
+        counts = class_statistics(Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0])
+        assert counts.sum() > 0
+    assert len(list(cache_folder().glob("*.npy"))) == 1
+
+
+def test_names_with_blanks_and_of_any_script(camvid, monkeypatch):
+    dataset = camvid[0]()
+    monkeypatch.setenv("PPAR_CACHE", str(camvid[1] / "Zwischen speicher é"))
+    assert dataset[0]["image"].shape == (*trees.SIZE, 3)
+    assert len(class_statistics(dataset)) == 3
+    write_picture(camvid[1] / "läufe 1" / "Bild é.png", NOISE)
+    assert (camvid[1] / "läufe 1" / "Bild é.png").stat().st_size > 4096
+
+
+def test_links_in_a_circle_find_no_image_twice(tmp_path):
+    trees.write_image(tmp_path / "images/ulm/a.png")
+    trees.write_label(tmp_path / "labels/ulm/a.png", trees.stripes([1]))
+    options = {"images": "images/*.png", "labels": "labels/*.png", "ids": {1: "sky"}}
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "ulm" / "up").symlink_to(tmp_path / kind)
+        (tmp_path / kind / "self").symlink_to("self")
+        (tmp_path / kind / "twin").symlink_to(tmp_path / kind / "ulm")  # no circle: another name for the same
+    assert DATASETS["folder"](tmp_path, "all", "own", **options).names == ["twin/a", "ulm/a"]
+
+
+def test_a_root_that_links_to_itself_is_not_found(tmp_path):
+    (tmp_path / "data").symlink_to("data")
+    domain = Domain(dataset="camvid", root=str(tmp_path / "data"))
+    check_roles({"a": domain}, {"b": Domain(dataset="camvid", root=str(tmp_path))})
+    with pytest.raises(FileNotFoundError, match="data not found"):
+        domain.open("a", "train")
+
+
+def test_an_image_that_links_to_itself_is_named(tmp_path, camvid):
+    dataset, root = camvid[0](), camvid[1]
+    (root / "train/0001TP_000000.png").unlink()
+    (root / "train/0001TP_000000.png").symlink_to("0001TP_000000.png")
+    with pytest.raises(ValueError, match="0001TP_000000.png cannot be read .Too many levels of symbolic links"):
+        dataset[0]
+
+
+def test_a_cache_that_is_deleted_while_it_is_written(tmp_path, monkeypatch):
+    opened, path = Path.open, tmp_path / "cache" / "a.npy"
+
+    def vanish(self, *args):
+        monkeypatch.setattr(Path, "open", opened)
+        self.parent.rmdir()
+        return opened(self, *args)
+
+    monkeypatch.setattr(Path, "open", vanish)
+    save_array(path, NOISE)
+    np.testing.assert_array_equal(load_array(path), NOISE)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"half")])
+def test_text_prototypes_that_are_lost_or_damaged_are_made_anew(monkeypatch, damage):
+    monkeypatch.setattr(text, "embed_texts", lambda clip, texts: torch.eye(len(texts), 4))
+    first = cached_embeddings("tinyclip", "bare", ["road", "sky"])
+    (path,) = cache_folder().iterdir()
+    whole = path.read_bytes()
+    damage(path)
+    assert torch.equal(cached_embeddings("tinyclip", "bare", ["road", "sky"]), first)
+    assert path.read_bytes() == whole
+    monkeypatch.delattr(text, "embed_texts")
+    assert torch.equal(cached_embeddings("tinyclip", "bare", ["road", "sky"]), first)
+
+
+def test_a_reader_never_sees_half_of_what_many_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # slow where others write, and not what this is about
+    path, size = tmp_path / "a.npy", 20_000
+
+    def write(number: int) -> None:
+        for _ in range(4):
+            save_array(path, np.full(size, number))
+
+    save_array(path, np.zeros(size))
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, number) for number in range(4)]
+        while not all(writer.done() for writer in writers):
+            found = load_array(path)
+            assert found.shape == (size,)
+            assert (found == found[0]).all()
+    assert [writer.result() for writer in writers] == [None] * 4
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_runs_that_start_at_once_share_a_cache(camvid, monkeypatch):
+    fork = multiprocessing.get_context("fork")
+    start, dataset = fork.Barrier(2), camvid[0]()
+
+    def count() -> None:
+        start.wait()
+        class_statistics(dataset)
+
+    runs = [fork.Process(target=count) for _ in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert len(list((camvid[1] / ".ppar").iterdir())) == 1
+    monkeypatch.delattr(LabelCounts, "__getitem__")
+    assert class_statistics(dataset).sum() > 0
