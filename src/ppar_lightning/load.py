@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ppar_lightning.segmenter.segmenter import Segmenter
+from ppar_lightning.tensors import read_tensors
 
 
 def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
@@ -39,7 +40,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
 def _from_checkpoint(path: Path) -> Segmenter:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: name a checkpoint that `ppar fit` has written")
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint: dict[str, Any] = read_tensors(path, "give a checkpoint that `ppar fit` has written")
     if "segmenter" not in checkpoint:
         raise ValueError(f"{path} does not say what its segmenter is built from: name the run folder it was trained in")
     segmenter = Segmenter(**checkpoint["segmenter"])
