@@ -4,6 +4,7 @@
 # make reproduce  SETTING=demo SEEDS="0 1 2" ROWS="source_only ppar" ARGS="--data.workers 2": the table of ablations (all
 #                 rows unless some are named) over seeds, with overrides if any; goes on where it was stopped
 # make tinyclip   trains the tiny CLIP that ships with the package again, from nothing
+# make docs       builds the documentation into build/site, without warnings
 # make benchmark  time and memory of a training step, source only and PPAR; images per second of the data loading
 PYTHON ?= python3
 SETTING ?= demo
@@ -16,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 # Waiting threads sleep: where they spin, a second process on the same cores slows a step down many times over.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test lint reproduce tinyclip benchmark
+.PHONY: demo test lint reproduce tinyclip benchmark docs
 .DELETE_ON_ERROR:
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -48,3 +49,7 @@ tinyclip: $(INSTALLED)
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/data_loading.py
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict

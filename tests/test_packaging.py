@@ -68,7 +68,7 @@ def test_the_published_numbers_are_declared():
     assert '"ppar_lightning.report" = ["published.yaml"]' in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "reproduce", "tinyclip", "benchmark"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "reproduce", "tinyclip", "benchmark", "docs"])
 def test_the_makefile_has_its_targets(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ".venv/bin" in done.stdout

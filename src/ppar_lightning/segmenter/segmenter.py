@@ -134,7 +134,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         """Segment one picture, of any size.
 
         Args:
-            picture: See :data:`~ppar_lightning.segmenter.picture.Picture`.
+            picture: Of any kind that `ppar_lightning.segmenter.picture.Picture` lists.
             window: Side and stride of a sliding window, in pixels; None takes the picture whole.
 
         Returns:

@@ -1,0 +1,173 @@
+"""Tutorials and how-tos: every command is accepted, every file they name exists, what they show is run."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trees
+import yaml
+from test_cli import rows
+from test_configs import QUICK
+
+from ppar_lightning.callbacks.last import INTERVAL
+from ppar_lightning.cli import main
+from ppar_lightning.commands import spelt_out
+from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.export import parser
+from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.prompts import SYNONYMS, TEMPLATES
+from ppar_lightning.method.text import read_embeddings, text_prototypes
+from ppar_lightning.report.command import parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md"]
+TEXTS = {page.stem: page.read_text() for page in PAGES}
+OTHERS = {"git": "clone", "hf": "download", "wandb": "sync"}
+"""Programs of others -> the subcommand that is used."""
+WRITTEN = {"campus.yaml": "own_data_set", "names.yaml": "own_prototypes"}
+"""Files that a page has one write -> the page."""
+
+
+def blocks(stem: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXTS[stem], flags=re.DOTALL)
+
+
+COMMANDS = [(stem, line) for stem in TEXTS for block in blocks(stem, "bash") for line in block.splitlines()]
+
+
+def printed(words: list[str], capsys) -> str:
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--print_config"])
+    return capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("configs")
+
+
+def config_file(name: str, folder: Path, capsys) -> str:
+    """A config that a page names: one of the repository, of a page, or what a run would have saved of it."""
+    if name.startswith("configs/"):
+        return name
+    file = folder / name.replace("/", "_")
+    if name in WRITTEN:
+        file.write_text(blocks(WRITTEN[name], "yaml")[-1])
+    elif not file.exists():
+        setting = name.split("/")[1].removesuffix("_source_only")
+        base = "campus.yaml" if setting == "campus" else f"configs/{setting}.yaml"
+        file.write_text(printed(["fit", "--config", config_file(base, folder, capsys)], capsys))
+    return str(file)
+
+
+@pytest.mark.parametrize(("stem", "command"), COMMANDS)
+def test_a_command_is_accepted(stem, command, monkeypatch, folder, capsys):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(re.sub(r"^(\w+=\S+ )+", "", command))
+    program = Path(words[0]).name
+    if program in OTHERS:
+        assert words[1] == OTHERS[program]
+    elif program == "make":
+        subprocess.run(["make", "-n", *words[1:]], check=True, capture_output=True)
+    elif words[1] in ("report", "export"):
+        {"report": parse, "export": parser().parse_args}[words[1]](words[2:])
+    else:
+        assert program == "ppar"
+        words = spelt_out(words[1:])
+        for place in (index + 1 for index, word in enumerate(words) if word == "--config"):
+            words[place] = config_file(words[place], folder, capsys)
+        assert yaml.safe_load(printed(words, capsys))["data"]["sources"]
+
+
+@pytest.mark.parametrize("stem", TEXTS)
+def test_a_file_that_is_named_is_there(stem):
+    named = re.findall(r"`((?:src|tests|configs|docs)/[\w/.]+)`", TEXTS[stem])
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_contributing_guide_leads_somewhere():
+    links = re.findall(r"\]\((?!http)([^)#]+)", TEXTS["CONTRIBUTING"])
+    assert links
+    assert all((ROOT / link).is_file() for link in links)
+    for name, place in (
+        ("TREES", "tests/trees.py"),
+        ("CONFIGS", "tests/test_segmenter.py"),
+        ("FAMILIES", "tests/test_segmenter.py"),
+        ("SHIPPED", "src/ppar_lightning/segmenter/pretrained.py"),
+    ):
+        assert f"`{name}`" in TEXTS["CONTRIBUTING"]
+        assert f"`{place}`" in TEXTS["CONTRIBUTING"]
+        assert re.search(rf"^{name}\b", (ROOT / place).read_text(), flags=re.MULTILINE)
+
+
+def test_the_options_of_the_memory_table_exist(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    table = re.findall(r"^\| (`--.*?) \|", TEXTS["out_of_memory"], flags=re.MULTILINE)
+    assert len(table) == 8
+    words = [word for cell in table for option in re.findall(r"`([^`]+)`", cell) for word in shlex.split(option)]
+    config = yaml.safe_load(printed(["fit", "--config", "configs/gta.yaml", *words], capsys))
+    assert config["model"]["segmenter"]["output_stride"] == 32
+
+
+@pytest.fixture
+def campus(tmp_path, monkeypatch):
+    """The tree, the table and the config of the tutorial, as it writes them."""
+    monkeypatch.chdir(tmp_path)
+    ids, config = blocks("own_data_set", "yaml")
+    for split, count in {"day": 4, "day_val": 2, "night": 2}.items():
+        for number in range(count):
+            trees.write_image(tmp_path / f"campus/photos/{split}/{number:04d}.jpg")
+            trees.write_label(tmp_path / f"campus/maps/{split}/{number:04d}.png", trees.stripes(yaml.safe_load(ids)))
+    (tmp_path / "campus" / "ids.yaml").write_text(ids)
+    (tmp_path / "campus.yaml").write_text(config.replace("/data/campus", str(tmp_path / "campus")))
+    return tmp_path
+
+
+def test_the_data_set_of_the_tutorial_is_examined_trained_and_tested(campus, clip_folder, capsys):
+    words = ["--config", "campus.yaml", *QUICK, "--model.ppar.clip", str(clip_folder)]
+    with pytest.raises(SystemExit, match="0"):
+        main(["doctor", *words])
+    found = capsys.readouterr().out
+    assert "error" not in found.lower().replace("errors", "")
+    assert {path.name for path in (campus / "runs/campus/doctor").glob("*.png")} == {"campus.png", "campus_night.png"}
+    main(["fit", *words])
+    main(["test", "--config", "runs/campus/config.yaml"])
+    table = rows(campus / "runs/campus/test.csv")
+    assert [row["domain"] for row in table] == ["campus", "campus_night"]
+    assert {"road", "bicycle"} <= set(table[0])
+    assert table[0]["bicycle"] in ("", "nan", "0.000000")  # not among the ids: without ground truth
+    assert (campus / "runs/campus/pictures/test.png").is_file()
+
+
+def test_the_backbone_of_the_tutorial_is_built(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("own_backbone", "python")
+    scope: dict = {}
+    exec(example, scope)
+    weight = scope["segmenter"].backbone.state_dict()["network.embedder.embedder.convolution.weight"]
+    np.testing.assert_array_equal(weight, scope["network"].embedder.embedder.convolution.weight.detach())
+
+
+def test_the_file_of_embeddings_of_the_tutorial_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("own_prototypes", "python")
+    exec(example, {})
+    own = read_embeddings(tmp_path / "text.npy", len(CLASSES))
+    bare = text_prototypes(PPAROptions(prompts="bare"), len(CLASSES))
+    alike = {name for name, a, b in zip(CLASSES, own, bare, strict=True) if np.allclose(a, b, atol=1e-5)}
+    assert alike == set(CLASSES) - set(SYNONYMS)  # a bare name is the same prompt, but where synonyms are averaged
+
+
+def test_the_numbers_of_the_pages_are_the_codes():
+    counts = dict(re.findall(r"^\| `(\w+)`(?: \(default\))? \| (\d+): ", TEXTS["own_prototypes"], flags=re.MULTILINE))
+    assert {name: int(count) for name, count in counts.items()} == {name: len(each) for name, each in TEMPLATES.items()}
+    assert PPAROptions().prompts == "photo"
+    assert PPAROptions().visual_size == 224
+    names = yaml.safe_load(blocks("own_prototypes", "yaml")[0])["model"]["ppar"]["class_names"]
+    assert len(names) == len(CLASSES)
+    assert "tree" not in SYNONYMS
+    assert INTERVAL == 120
+    assert "every two minutes" in TEXTS["resume"]
