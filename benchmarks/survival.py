@@ -53,7 +53,7 @@ def start(folder: Path, given: argparse.Namespace) -> BaseProcess:
 
 def logged(folder: Path) -> Rows:
     """Step -> what it logged, in the last session that came to it."""
-    rows = {}
+    rows: Rows = {}
     for path in sorted(folder.glob("curves/fit/*/metrics.csv")):
         with path.open() as file:
             rows |= {row["step"]: row for row in csv.DictReader(file)}

@@ -3,6 +3,7 @@
 import shlex
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -91,8 +92,9 @@ class LastCheckpoint(Checkpoint):
         self._pending = False
 
     def _listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():  # others may not
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
         self._signal = number
