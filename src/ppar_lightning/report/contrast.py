@@ -3,28 +3,18 @@
 import csv
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from ppar_lightning.data.classes import CLASSES
-from ppar_lightning.report.markdown import mean_title, number, table
+from ppar_lightning.report.markdown import mean_title, number
 from ppar_lightning.report.record import read_record
+from ppar_lightning.report.sheet import Sheet
 
 UNSEEN = "unseen in all (mean)"
-
-
-class Sheet(NamedTuple):
-    """A table; its first ``text`` columns hold words, the others numbers."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    text: int
 
 
 class Contrast:
@@ -117,9 +107,9 @@ class Contrast:
 
     def _about(self, domain: str) -> list[str]:
         """The domain, its role, protocol and number of images."""
+        if domain == UNSEEN:
+            return [domain, "", ", ".join(dict.fromkeys(self._about(each)[2] for each in self.unseen)), ""]
         scores = [run.scores[domain] for run in self.runs.values() if domain in run.scores]
-        if not scores:
-            return [domain, "", "", ""]
         roles = dict.fromkeys("unseen" if score.unseen else "source" for score in scores)
         return [domain, " / ".join(roles), scores[0].protocol, str(scores[0].images)]
 
@@ -129,28 +119,15 @@ def contrast(folders: Sequence[Path], output: Path | None) -> None:
     compared = Contrast(folders)
     sheets, console = list(compared.sheets()), Console()
     for sheet in sheets:
-        console.print(_printed(sheet))
+        console.print(sheet.printed())
     for note in compared.notes:
         console.print(note, highlight=False, markup=False)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "compare.md").write_text(_markdown(sheets, compared.notes))
+        parts = ["# Runs side by side\n", *(sheet.markdown() for sheet in sheets), *(f"{n}\n" for n in compared.notes)]
+        (output / "compare.md").write_text("\n".join(parts))
         _write_csv(output / "compare.csv", compared)
         console.print(f"Written to {output}: compare.md, compare.csv", highlight=False, markup=False, soft_wrap=True)
-
-
-def _printed(sheet: Sheet) -> Table:
-    printed = Table(title=sheet.title)
-    for place, head in enumerate(sheet.header):
-        printed.add_column(head, justify="left" if place < sheet.text else "right")
-    for row in sheet.rows:
-        printed.add_row(*row)
-    return printed
-
-
-def _markdown(sheets: Iterable[Sheet], notes: Sequence[str]) -> str:
-    parts = [f"## {sheet.title}\n\n{table(sheet.header, sheet.rows, sheet.text)}" for sheet in sheets]
-    return "\n".join(["# Runs side by side\n", *parts, *(f"{note}\n" for note in notes)])
 
 
 def _write_csv(path: Path, compared: Contrast) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 GROUPS = (
     ("Losses on training crops", r"train/loss(/.+)?", "loss", 1.0),
     ("mIoU in validation", r"val/[^/]+/miou", "%", 100.0),
-    ("Distance of features to their anchors, E||z - A_y||", r".+/distance/(otp|vtp)", "distance", 1.0),
+    ("Distance of features to their anchors", r".+/distance/(otp|vtp)", "E||z - A_y||", 1.0),
 )
 """Title, names of the metrics, label of the axis, factor."""
 
@@ -84,7 +84,7 @@ def _draw(metrics: Mapping[str, Points], label: str, factor: float) -> str:
 def _inline(svg: str) -> str:
     """Leave the element alone: no document type, metadata or size, nor names that two pictures would share."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' id="[a-zA-Z.]+_\d+"', "", svg)
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)
     return svg.replace(INK, "currentColor")

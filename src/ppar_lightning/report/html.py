@@ -74,9 +74,10 @@ def _domains(record: Record, means: Sequence[str]) -> Iterator[tuple[str, str, s
     for domain, score in record.scores.items():
         values = [_percent(score.means.get(mean, math.nan)) for mean in means]
         yield domain, "unseen" if score.unseen else "source", score.protocol, str(score.images), values
-    unseen = [score.means for score in record.scores.values() if score.unseen]
+    unseen = [score for score in record.scores.values() if score.unseen]
     if unseen:
-        yield UNSEEN, "", "", "", [_percent(fmean(each.get(mean, math.nan) for each in unseen)) for mean in means]
+        values = [_percent(fmean(score.means.get(mean, math.nan) for score in unseen)) for mean in means]
+        yield UNSEEN, "", ", ".join(dict.fromkeys(score.protocol for score in unseen)), "", values
 
 
 def _percent(value: float) -> tuple[str, float]:
@@ -103,7 +104,7 @@ def _confusion(folder: Path, record: Record) -> list[Matrix] | str:
             f"This run was tested before confusion matrices were kept: run `ppar test --config {folder}/config.yaml`."
         )
     return [
-        matrix(_title(domain, record), CLASSES, CLASSES, row_shares(counts[domain]))
+        matrix(f"Confusion on {_title(domain, record)}", CLASSES, CLASSES, row_shares(counts[domain]))
         for domain in record.scores
         if domain in counts
     ]

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -46,7 +47,8 @@ def predictions(run: Run, domain: str, images: int, count: int = 2) -> list[Pane
         images: How many are looked at, the first of the split.
         count: Images drawn of each kind.
     """
-    return [_prediction(run, domain, score) for score in extremes(each_score(run, domain, images), count)]
+    scores = islice(each_score(run, domain, images), images)  # it reads whole batches
+    return [_prediction(run, domain, score) for score in extremes(scores, count)]
 
 
 def _prediction(run: Run, domain: str, score: ImageScore) -> Panel:
