@@ -121,7 +121,7 @@ RED = np.full((20, 30, 3), (200, 100, 50), np.uint8)
 
 
 def saved(path: Path, mode: str) -> Path:
-    Image.fromarray(RED).convert(mode).save(path, quality=95)
+    Image.fromarray(RED).convert(mode, dither=Image.Dither.NONE).save(path, quality=95)
     return path
 
 

@@ -64,8 +64,8 @@ def test_the_package_data_is_declared():
     assert '"ppar_lightning.tinyclip" = ["weights/*"]' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_the_published_numbers_are_declared():
-    assert '"ppar_lightning.report" = ["published.yaml"]' in (ROOT / "pyproject.toml").read_text()
+def test_the_published_numbers_and_the_page_are_declared():
+    assert '"ppar_lightning.report" = ["published.yaml", "page.html.j2"]' in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "reproduce", "tinyclip", "benchmark", "docs"])

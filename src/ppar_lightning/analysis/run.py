@@ -22,7 +22,8 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.loading import Batch, on_device
 from ppar_lightning.method.objective import PPAR
-from ppar_lightning.module import PPARModule
+from ppar_lightning.module import PPARModule, as_float
+from ppar_lightning.segmenter.sliding import slide
 from ppar_lightning.tensors import read_checkpoint
 
 
@@ -83,6 +84,21 @@ class Run:
     def predict(self, batch: Batch) -> Tensor:
         """Segment a batch of one domain as ``ppar test`` does: (B, H, W) train ids at its labels' size."""
         return self.module.segment(batch, self.data.windows[batch["domain"][0]])
+
+    @torch.no_grad()
+    def confidence(self, image: Tensor, domain: str) -> Tensor:
+        """Largest class probability of each pixel, in [0, 1], through the window of the domain's protocol.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+            domain: Its name.
+
+        Returns:
+            (H, W) float32, on the CPU.
+        """
+        window, batch = self.data.windows[domain], as_float(image[None].to(self.module.device))
+        logits = self.module(batch) if window is None else slide(self.module, batch, window.size, window.stride)
+        return logits[0].float().softmax(dim=0).amax(dim=0).cpu()
 
 
 def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Run:

@@ -1,5 +1,7 @@
 """Scores image by image, to find the best and the worst."""
 
+from bisect import insort
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,7 +34,21 @@ def score_images(run: Run, domain: str, images: int | None = None) -> list[Image
         domain: Its name.
         images: Read this many, the first of the split; None reads all and holds them in memory.
     """
-    scores = []
+    return sorted(each_score(run, domain, images), key=lambda score: score.miou)
+
+
+def extremes(scores: Iterable[ImageScore], count: int) -> list[ImageScore]:
+    """Keep the ``count`` worst and the ``count`` best, the worst first, and no more than that in memory."""
+    kept: list[ImageScore] = []
+    for score in scores:
+        insort(kept, score, key=lambda each: each.miou)
+        if len(kept) > 2 * count:
+            del kept[count]
+    return kept
+
+
+def each_score(run: Run, domain: str, images: int | None = None) -> Iterator[ImageScore]:
+    """Score as :func:`score_images` does, one after the other, in the order of the split."""
     for batch in run.batches(domain, images):
         tensors = zip(batch["name"], batch["image"], batch["label"], run.predict(batch), strict=True)
         for name, image, label, prediction in tensors:
@@ -40,5 +56,4 @@ def score_images(run: Run, domain: str, images: int | None = None) -> list[Image
                 continue  # nothing to score, a placeholder among others
             confusion = multiclass_confusion_matrix(prediction, label, len(CLASSES), ignore_index=IGNORE)
             miou = float(mean_iou(class_iou(confusion), range(len(CLASSES))))
-            scores.append(ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu()))
-    return sorted(scores, key=lambda score: score.miou)
+            yield ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu())

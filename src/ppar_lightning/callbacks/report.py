@@ -10,18 +10,22 @@ from statistics import fmean
 from typing import Any
 
 import lightning as L
+import numpy as np
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from ppar_lightning.callbacks.differences import differences
 from ppar_lightning.callbacks.manifest import new_session, read_manifest
 from ppar_lightning.callbacks.scores import DomainScore, DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
+from ppar_lightning.callbacks.tables import log_tables
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.files import write_whole
 
 UNSEEN = "unseen (mean)"
+CONFUSION = "confusion.npz"
 
 
 class TestReport(L.Callback):
@@ -39,7 +43,7 @@ class TestReport(L.Callback):
             print_tables(self.scores.scores, trainer.datamodule.unseen_names)  # type: ignore[attr-defined]
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write ``test.json`` and ``test.csv`` into the run folder and print the tables."""
+        """Write ``test.json``, ``test.csv`` and ``confusion.npz`` into the run folder; print and log the tables."""
         if not trainer.is_global_zero:
             return
         unseen: Sequence[str] = trainer.datamodule.unseen_names  # type: ignore[attr-defined]
@@ -49,6 +53,8 @@ class TestReport(L.Callback):
         session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
         write_json(folder / "test.json", scores, unseen, {"target_selection": selected_on, **session, "data": data})
         write_csv(folder / "test.csv", scores)
+        write_confusion(folder / CONFUSION, self.scores.matrices)
+        log_tables(trainer.loggers, scores, unseen)
         console = print_tables(scores, unseen)
         manifest = read_manifest(folder)
         for line in differences(manifest, session, data) if manifest else ():
@@ -99,6 +105,11 @@ def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
         values = (*score.means.values(), *score.iou.values())
         writer.writerow([name, score.protocol, score.images, *("" if math.isnan(v) else f"{v:.6f}" for v in values)])
     write_whole(path, text.getvalue().encode())
+
+
+def write_confusion(path: Path, matrices: Mapping[str, Tensor]) -> None:
+    """Write a (K, K) int64 array a domain under its name: pixel counts, row = ground truth, column = prediction."""
+    np.savez_compressed(path, **{name: matrix.cpu().numpy() for name, matrix in matrices.items()})  # type: ignore[arg-type]
 
 
 def or_none(value: float) -> float | None:

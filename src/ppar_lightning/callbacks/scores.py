@@ -37,6 +37,8 @@ class DomainScores(L.Callback):
     def __init__(self) -> None:
         """Start without scores."""
         self.scores: dict[str, DomainScore] = {}
+        self.matrices: dict[str, Tensor] = {}
+        """Domain -> what ``scores`` were taken from: (K, K) int64 pixel counts, row = ground truth."""
         self._confusion: dict[str, MulticlassConfusionMatrix] = {}
         self._images: dict[str, Tensor] = {}
 
@@ -56,8 +58,9 @@ class DomainScores(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         logged: dict[str, float] = {}
         self.scores = {}
-        for domain, confusion in self._confusion.items():
-            iou = class_iou(confusion.compute())
+        self.matrices = {domain: confusion.compute() for domain, confusion in self._confusion.items()}
+        for domain, confusion in self.matrices.items():
+            iou = class_iou(confusion)
             by_class = dict(zip(CLASSES, iou.tolist(), strict=True))
             images = int(trainer.strategy.reduce(self._images[domain], reduce_op="sum"))
             scored = set(data.scored_classes[domain])

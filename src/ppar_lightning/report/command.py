@@ -4,6 +4,8 @@ ppar report runs/reproduce/demo
 ppar report runs/reproduce/demo runs/reproduce/gta --output docs
 ppar report docs/results.csv
 ppar report --diagnostics runs/reproduce/demo
+ppar report --html runs/demo
+ppar report runs/demo runs/other
 """
 
 from argparse import Namespace
@@ -16,7 +18,10 @@ from ppar_lightning.analysis.run import load_run
 from ppar_lightning.parser import PlainParser
 from ppar_lightning.report.chart import draw
 from ppar_lightning.report.comparison import Comparison
+from ppar_lightning.report.contrast import contrast
+from ppar_lightning.report.html import write_page
 from ppar_lightning.report.markdown import render
+from ppar_lightning.report.record import is_run
 from ppar_lightning.report.runs import Run, read_csv, read_folder, write_csv
 from ppar_lightning.report.summary import write_summary
 
@@ -24,28 +29,68 @@ from ppar_lightning.report.summary import write_summary
 def main(args: Sequence[str]) -> None:
     """Run the subcommand with its arguments."""
     given = parse(args)
+    if given.html:
+        return report_page(given.sources, given.output, given.images)
     if given.diagnostics:
         return report_diagnostics(given.sources)
+    if any(map(is_run, given.sources)):
+        return report_contrast(given.sources, given.output)
     report(given.sources, given.output)
 
 
 def parse(args: Sequence[str]) -> Namespace:
     """Parse the subcommand's arguments."""
-    parser = PlainParser("ppar report", description="Tables, CSV and chart of runs over seeds.")
+    parser = PlainParser("ppar report", description="Tables of runs over seeds, runs side by side, one run's page.")
     parser.add_argument(
         "sources",
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="folder of a setting, with runs in ROW/SEED; or a results.csv that an earlier report wrote",
+        help="folder of a setting, with runs in ROW/SEED, or a results.csv that an earlier report wrote; "
+        "or the folders of two runs or more, to print them side by side",
     )
-    parser.add_argument("--output", type=Path, help="folder of what is written (default: the first FOLDER itself)")
     parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder of what is written (default: the first FOLDER itself; of runs side by side, nothing is written); "
+        "with --html the file (default: report.html in the run's folder)",
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--html", action="store_true", help="write a page of one run, which needs nothing beside it")
+    parser.add_argument(
+        "--images", type=int, default=60, help="images a domain that --html takes the best and worst of (default: 60)"
+    )
+    kind.add_argument(
         "--diagnostics",
         action="store_true",
         help="measure features, anchors and weights of each run with prototypes instead, half a minute each or so",
     )
     return parser.parse_args(args)
+
+
+def report_page(sources: Sequence[Path], output: Path | None, images: int) -> None:
+    """Write the page of a run.
+
+    Raises:
+        ValueError: There are several sources, or a number of images that is negative.
+    """
+    if len(sources) > 1 or images < 0:
+        raise ValueError("--html makes the page of one run: name one folder, and --images of at least 0")
+    print(f"Written to {write_page(sources[0], output, images)}")
+
+
+def report_contrast(sources: Sequence[Path], output: Path | None) -> None:
+    """Print runs side by side.
+
+    Raises:
+        ValueError: There is one run alone, or a source is none.
+    """
+    other = next((source for source in sources if not is_run(source)), None)
+    if other is not None:
+        raise ValueError(f"{other} is no run, it has no config.yaml: name runs alone, or folders of settings alone")
+    if len(sources) == 1:
+        raise ValueError(f"{sources[0]} is one run: give --html for its page, or further runs to compare it with")
+    contrast(sources, output)
 
 
 def report_diagnostics(sources: Sequence[Path]) -> None:

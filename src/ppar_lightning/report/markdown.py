@@ -44,6 +44,11 @@ def number(value: float, form: str = ".1f") -> str:
     return "-" if math.isnan(value) else f"{value:{form}}"
 
 
+def mean_title(mean: str) -> str:
+    """Write a mean as it is read: ``miou_16`` is "mIoU over 16 classes"."""
+    return mean.replace("miou", "mIoU").replace("_", " over ") + ("" if mean == "miou" else " classes")
+
+
 def spread(values: Spread, form: str = ".1f") -> str:
     """Format mean and, over several seeds, standard deviation."""
     deviation = f" ± {values.deviation:{form.lstrip('+')}}" if len(values.values) > 1 else ""
@@ -53,10 +58,9 @@ def spread(values: Spread, form: str = ".1f") -> str:
 def _section(comparison: Comparison) -> str:
     parts = [f"## {comparison.setting}", _protocols(comparison)]
     for mean in comparison.means:
-        name = mean.replace("miou", "mIoU").replace("_", " over ") + ("" if mean == "miou" else " classes")
-        parts += [f"### {name}", _scores(comparison, mean)]
+        parts += [f"### {mean_title(mean)}", _scores(comparison, mean)]
         if BASELINE in comparison.rows:
-            parts += [f"### Difference to `{BASELINE}`, {name}", _differences(comparison, mean)]
+            parts += [f"### Difference to `{BASELINE}`, {mean_title(mean)}", _differences(comparison, mean)]
     claims = _claims(comparison)
     parts += ["### The claims of the abstract", claims] if claims else []
     parts += ["### Cost", _cost(comparison)]

@@ -101,14 +101,16 @@ def _read_run(folder: Path, setting: str, manifest: dict[str, Any] | None) -> Ru
     if not seed.isdigit():
         raise ValueError(f"{folder}: the folder of a run is named by its seed, a number, not {seed!r}")
     test = json.loads((folder / "test.json").read_text())
-    scores = {name: _score(domain) for name, domain in test["domains"].items()}
+    scores = {name: read_score(domain) for name, domain in test["domains"].items()}
     selected_on = ", ".join(test.get("target_selection", []))
     cost = _cost(manifest["sessions"]) if manifest else {}
     return Run(setting, row, int(seed), scores, **cost, selected_on=selected_on)
 
 
-def _score(domain: dict[str, Any]) -> Score:
-    means = {name: round(value, 6) for name, value in domain.items() if name.startswith("miou")}
+def read_score(domain: dict[str, Any]) -> Score:
+    """Read what ``test.json`` says of a domain; a mean over no class is NaN."""
+    known = {name: math.nan if value is None else value for name, value in domain.items() if name.startswith("miou")}
+    means = {name: round(value, 6) for name, value in known.items()}
     return Score(domain["unseen"], domain.get("protocol", UNKNOWN), domain["images"], means)
 
 

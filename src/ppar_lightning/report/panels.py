@@ -1,0 +1,115 @@
+"""The pictures of a run's page, each a data URI: predictions of the best and worst images, and weight maps."""
+
+import base64
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+
+from ppar_lightning.analysis.run import Run
+from ppar_lightning.analysis.scores import ImageScore, each_score, extremes
+from ppar_lightning.analysis.weights import ONLY_CROP, weigh
+from ppar_lightning.data.classes import IGNORE, colourise
+from ppar_lightning.data.loading import collate
+from ppar_lightning.data.transforms import Augment
+
+Picture = npt.NDArray[np.uint8]
+WIDTH = 320
+QUALITY = 80
+WEIGHTS = (0.4, 1.6)
+"""Weights that are drawn in full blue and in full red; 1 is white."""
+
+
+class Tile(NamedTuple):
+    """A picture and what it is."""
+
+    title: str
+    uri: str
+
+
+class Panel(NamedTuple):
+    """Tiles of one image."""
+
+    caption: str
+    tiles: list[Tile]
+
+
+def predictions(run: Run, domain: str, images: int, count: int = 2) -> list[Panel]:
+    """Draw the worst and the best images of a domain, the worst first.
+
+    Args:
+        run: From :func:`~ppar_lightning.analysis.run.load_run`.
+        domain: Its name.
+        images: How many are looked at, the first of the split.
+        count: Images drawn of each kind.
+    """
+    scores = islice(each_score(run, domain, images), images)  # it reads whole batches
+    return [_prediction(run, domain, score) for score in extremes(scores, count)]
+
+
+def _prediction(run: Run, domain: str, score: ImageScore) -> Panel:
+    confidence = run.confidence(score.image, domain).numpy()
+    shown = np.where(score.label == IGNORE, IGNORE, score.prediction)
+    tiles = [
+        Tile("image", jpeg(score.image.permute(1, 2, 0).numpy())),
+        Tile("ground truth", png(colourise(score.label.numpy()))),
+        Tile("prediction", png(colourise(shown))),
+        Tile("confidence", jpeg((255 * confidence).round().astype(np.uint8))),
+    ]
+    return Panel(f"{score.name}: mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}", tiles)
+
+
+def weight_maps(run: Run, count: int = 4) -> list[Panel]:
+    """Draw the weights of a few evaluation images of the sources at the end of training.
+
+    They are weighed as a training batch is, crops of as many images, taken in turn from the sources.
+
+    Args:
+        run: From :func:`~ppar_lightning.analysis.run.load_run`, trained with PPAR.
+        count: Images drawn.
+    """
+    augment = Augment(run.data.crop, ONLY_CROP)
+    datasets = {name: run.dataset(name) for name in run.data.source_names}
+    turns = ((name, index) for index in range(run.data.batch_size) for name in datasets)
+    places = [(name, index) for name, index in turns if index < len(datasets[name])][: run.data.batch_size]  # type: ignore[arg-type]
+    samples = [augment(datasets[name][index], (0, index)) for name, index in places]
+    positions, grid = weigh(run, run.to_device(collate(samples)))
+    panels = []
+    for place, ((name, _), sample) in enumerate(zip(places[:count], samples, strict=False)):
+        weight, counted = (each[place].cpu().view(grid).numpy() for each in (positions.weight, positions.counted))
+        colours = matplotlib.colormaps["RdBu_r"]((weight - WEIGHTS[0]) / (WEIGHTS[1] - WEIGHTS[0]), bytes=True)[..., :3]
+        drawn = np.where(counted[..., None], colours, np.uint8(0))
+        clear = weight[counted]
+        spread = f"{clear.min():.2f} to {clear.max():.2f}" if clear.size else "none, no label is clear enough"
+        tiles = [
+            Tile("crop", jpeg(sample["image"])),
+            Tile("label", png(colourise(sample["label"]))),
+            Tile("weight", png(drawn)),
+        ]
+        panels.append(Panel(f"{name}, {sample['name']}: weights {spread}", tiles))
+    return panels
+
+
+def jpeg(picture: Picture) -> str:
+    """Encode a photograph, (H, W, 3) RGB or (H, W), at the width of a tile."""
+    return _uri(_fit(picture, cv2.INTER_AREA), "jpeg", ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+
+def png(picture: Picture) -> str:
+    """Encode a map of few colours, (H, W, 3) RGB, at the width of a tile, its borders sharp."""
+    return _uri(_fit(picture, cv2.INTER_NEAREST), "png", ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def _fit(picture: Picture, interpolation: int) -> Picture:
+    height = max(1, round(WIDTH * picture.shape[0] / picture.shape[1]))
+    return np.asarray(cv2.resize(np.ascontiguousarray(picture), (WIDTH, height), interpolation=interpolation))
+
+
+def _uri(picture: Picture, kind: str, suffix: str, options: Iterable[int]) -> str:
+    bgr = picture[..., ::-1] if picture.ndim == 3 else picture
+    _, data = cv2.imencode(suffix, np.ascontiguousarray(bgr), list(options))
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
