@@ -41,7 +41,7 @@ def test_a_name_that_metrics_cannot_carry(name):
 
 def test_figures_without_a_value_are_null_and_empty(tmp_path):
     nothing = DomainScore({"miou": math.nan}, dict.fromkeys(CLASSES, math.nan), 0, "full")
-    write_json(tmp_path / "test.json", {"fog": nothing}, ["fog"], [])
+    write_json(tmp_path / "test.json", {"fog": nothing}, ["fog"], {})
     text = (tmp_path / "test.json").read_text()
     assert "NaN" not in text
     assert '"unseen_miou": null' in text

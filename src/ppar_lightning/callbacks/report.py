@@ -109,7 +109,9 @@ def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
 
 def write_confusion(path: Path, matrices: Mapping[str, Tensor]) -> None:
     """Write a (K, K) int64 array a domain under its name: pixel counts, row = ground truth, column = prediction."""
-    np.savez_compressed(path, **{name: matrix.cpu().numpy() for name, matrix in matrices.items()})  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: matrix.cpu().numpy() for name, matrix in matrices.items()})  # type: ignore[arg-type]
+    write_whole(path, content.getvalue())
 
 
 def or_none(value: float) -> float | None:
