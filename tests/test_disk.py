@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,17 @@ from ppar_lightning.method.text import cached_embeddings
 from ppar_lightning.parser import leave
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """No file may grow over 4 KiB, as on a disk that is full."""
+    """No file may grow over 4 KiB, as on a disk that is full; what pytest writes neither, so not for a whole test."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 @pytest.fixture
@@ -55,14 +58,14 @@ def disk(tmp_path):
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
-def test_what_does_not_fit_leaves_the_earlier_file(tmp_path, small_files):
+def test_what_does_not_fit_leaves_the_earlier_file(tmp_path):
     for write, name, fault in (
         (lambda path: save_array(path, NOISE), "a.npy", "File too large.*set PPAR_CACHE"),
         (lambda path: write_picture(path, NOISE), "a.png", "File too large.*a.png"),
     ):
         path = tmp_path / "folder" / name
         write_whole(path, b"before")
-        with pytest.raises(OSError, match=fault):
+        with pytest.raises(OSError, match=fault), small_files():
             write(path)
         assert path.read_bytes() == b"before"
         assert list(path.parent.iterdir()) == [path]

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from ppar_lightning.callbacks.skipped import line_of
 from ppar_lightning.data.loading import Batch
@@ -136,11 +137,16 @@ def copy(target: Iterable[Tensor], source: Iterable[Tensor]) -> None:
 
 def look(seen: Sequence[Seen], optimizer: torch.optim.Optimizer) -> list[bool]:
     """Say whether a loss term and a gradient hold a NaN or inf, on any rank; one synchronisation with the device."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [own(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients, norm_type=1)  # squares would overflow long before the gradients
     terms = torch.stack([term for _, terms in seen for term in terms.values()])
     bad = torch.stack([terms.isfinite().logical_not().any().to(norm.device), norm.isfinite().logical_not()])
     return all_reduce_sum(bad.float()).gt(0).tolist()
+
+
+def own(gradient: Tensor) -> Tensor:
+    """Give the part of a gradient that this rank holds, which is all of it but under FSDP."""
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
 def find_terms(seen: Sequence[Seen]) -> list[Fault]:
@@ -151,7 +157,7 @@ def find_terms(seen: Sequence[Seen]) -> list[Fault]:
 
 def find_gradient(seen: Sequence[Seen], module: L.LightningModule) -> list[Fault]:
     """Name the parameters whose gradient is not finite; it may be of any batch of the step."""
-    bad = [name for name, p in module.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    bad = [name for name, p in module.named_parameters() if p.grad is not None and not own(p.grad).isfinite().all()]
     others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return [(f"gradient of {bad[0]!r}{others} is not finite", batch) for batch, _ in seen] if bad else []
 
