@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import wandb
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from test_cli import evaluate, fit
 
@@ -214,6 +215,7 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
 
 def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
     score = DomainScore({"miou": 0.5}, dict.fromkeys(CLASSES, 0.5) | {"train": float("nan")}, 3, "full")
+    wandb.finish()  # a run of another test would be gone on with
     loggers = [CSVLogger(tmp_path), WandbLogger(save_dir=tmp_path, offline=True)]
     log_tables(loggers, {"fog": score}, ["fog"])
     loggers[1].experiment.finish()

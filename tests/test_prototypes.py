@@ -64,13 +64,13 @@ def test_a_file_of_embeddings_replaces_the_text_tower(tmp_path):
 @pytest.mark.parametrize("bad", [np.zeros((18, 16)), np.zeros(19), np.full((19, 4), np.nan), np.zeros((19, 4), int)])
 def test_a_file_of_the_wrong_shape_is_named(tmp_path, bad):
     np.save(tmp_path / "text.npy", bad)
-    with pytest.raises(ValueError, match=r"text\.npy have shape .*\(19, D\)"):
+    with pytest.raises(ValueError, match=r"text\.npy .*shape .*\(19, D\)"):
         text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "text.npy")), 19)
 
 
 def test_a_file_that_is_no_array_or_missing_is_named(tmp_path):
     (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(ValueError, match=r"text\.npy are no \.npy array"):
+    with pytest.raises(ValueError, match=r"text\.npy is no \.npy array"):
         text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "text.npy")), 19)
     with pytest.raises(FileNotFoundError, match="check ppar.text_embeddings"):
         text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "none.npy")), 19)
