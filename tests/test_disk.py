@@ -1,5 +1,6 @@
 """Arrays and pictures on full or read-only disks; folders that vanish or link to themselves; two writers at once."""
 
+import errno
 import multiprocessing
 import os
 import re
@@ -41,18 +42,50 @@ def small_files():
         signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A disk of its own, of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+class Disk:
+    """A disk of 2 MB of its own; where nobody may mount one, a folder in which opening for writing fails alike."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder.mkdir()
+        self.folder, self.monkeypatch = folder, monkeypatch
+        self.mounted = self.mount("-t", "tmpfs", "-o", "size=2m", "tmpfs")
+
+    def mount(self, *words: str) -> bool:
+        try:
+            return subprocess.run(["mount", *words, str(self.folder)], capture_output=True).returncode == 0
+        except OSError:
+            return False
+
+    def fill(self) -> None:
+        if not self.mounted:
+            return self.refuse(errno.ENOSPC)
+        state = os.statvfs(self.folder)
+        (self.folder / "rest").write_bytes(bytes(state.f_bavail * state.f_frsize))
+
+    def lock(self) -> None:
+        if not self.mounted:
+            return self.refuse(errno.EROFS)
+        assert self.mount("-o", "remount,ro")  # root may write where permissions forbid it
+
+    def refuse(self, number: int) -> None:
+        opened = Path.open
+
+        def refusing(path: Path, mode: str = "r", *rest):
+            if "r" not in mode and path.is_relative_to(self.folder):
+                raise OSError(number, os.strerror(number), str(path))
+            return opened(path, mode, *rest)
+
+        self.monkeypatch.setattr(Path, "open", refusing)
+
+
+@pytest.fixture(params=["mounted", "refusing"])
+def disk(tmp_path, monkeypatch, request):
+    if request.param == "refusing":
+        monkeypatch.setattr(Disk, "mount", lambda *_: False)
+    disk = Disk(tmp_path / "disk", monkeypatch)
+    yield disk
+    if disk.mounted:
+        subprocess.run(["umount", "--lazy", str(disk.folder)], check=True)
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -87,21 +120,14 @@ def camvid(tmp_path):
     return lambda: Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0], root
 
 
-def test_statistics_of_data_on_a_full_disk_go_to_the_cache(disk):
-    root = trees.camvid(disk / "data", {"train": 3, "val": 1, "test": 1})
-    (disk / "rest").write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize))
-    class_statistics(Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0])
+@pytest.mark.parametrize("happens", [Disk.fill, Disk.lock])
+def test_statistics_of_data_on_a_disk_that_is_full_or_read_only_go_to_the_cache(disk, happens):
+    root = trees.camvid(disk.folder / "data", {"train": 3, "val": 1, "test": 1})
+    happens(disk)
+    for _ in range(2):
+        assert class_statistics(Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0]).sum() > 0
     assert len(list(cache_folder().glob("*.npy"))) == 1
     assert not list(root.glob(".ppar/*"))
-
-
-def test_statistics_of_data_that_are_read_only_go_to_the_cache(disk):
-    root = trees.camvid(disk / "data", {"train": 3, "val": 1, "test": 1})
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)  # root may write where permissions forbid it
-    for _ in range(2):
-        counts = class_statistics(Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0])
-        assert counts.sum() > 0
-    assert len(list(cache_folder().glob("*.npy"))) == 1
 
 
 def test_names_with_blanks_and_of_any_script(camvid, monkeypatch):
