@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from ranks import run_ranks
 from test_cli import CONFIG, SMALL, weights
 
 from ppar_lightning.cli import main
+from ppar_lightning.module import PPARModule
 
 # With OTP as the only anchor nothing that the segmenter learns from depends on the context decoder's dropout, which
 # differs between ranks; and SGD, as Adam blows rounding up where a gradient is near zero.
-SGD = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"]
+SGD = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05", "--model.optimizer.momentum", "0.9"]
 # The backbone has no batch norm, whose statistics are each rank's own.
 VIT = ["--model.segmenter.backbone", "tinyclip", "--model.segmenter.head", "pyramid"]
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.limit_val_batches", "0", "--trainer.max_steps", "3"]
@@ -94,3 +96,30 @@ def test_two_ranks_train_in_bf16_with_banks_in_fp32(runs, tmp_path):
         for key in banks:
             assert not torch.equal(half[key], half[key].bfloat16().float())
             torch.testing.assert_close(half[key], single[key], atol=0.02, rtol=0.05, msg=key)
+
+
+def signalled(*words: str) -> None:
+    """Run a command line of which the second rank alone is told to stop in its first step, and see it stop."""
+    step = PPARModule.training_step
+
+    def training_step(self, *arguments):
+        if self.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    PPARModule.training_step = training_step  # in this process, which is a rank's
+    with pytest.raises(SystemExit) as leaving:
+        main(list(words))
+    assert leaving.value.code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_exactly(runs, tmp_path, name):
+    root = ("--trainer.default_root_dir", str(tmp_path))
+    run_ranks(2, signalled, "fit", "--config", CONFIG, *WORDS, *root, *OPTIONS[name])
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 1
+    ppar(2, 1, "fit", "--config", str(tmp_path / "config.yaml"), "--ckpt_path", "last")
+    whole, stopped = weights(runs[name]), weights(tmp_path)
+    assert set(stopped) == set(whole)
+    for key, tensor in whole.items():
+        assert torch.equal(stopped[key], tensor), key

@@ -1,18 +1,50 @@
 """Loggers: curves as CSV in the run folder by default, W&B offline where there is no account."""
 
+import csv
+import io
 import logging
 import os
 import warnings
 from netrc import NetrcParseError, netrc
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from ppar_lightning.files import write_whole
+
+
+class WholeWriter(ExperimentWriter):
+    """Lightning's writer, but a file that gets new columns is replaced, not emptied and filled again."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path, table = Path(self.metrics_file_path), io.StringIO(newline="")
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        writer = csv.DictWriter(table, fieldnames)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, table.getvalue().encode())
+
+
+class CurvesLogger(CSVLogger):
+    """Lightning's logger with that writer: a run that is killed loses no curve that it had written."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer, made at its first use on rank 0."""
+        if not isinstance(self._experiment, WholeWriter):
+            self._experiment = WholeWriter(self.log_dir)
+        return self._experiment
 
 
 def default_logger(folder: str, command: str) -> CSVLogger:
     """Return the logger of a run that names none: ``{folder}/curves/{command}/version_{n}/metrics.csv``."""
-    return CSVLogger(folder, name=f"curves/{command}")
+    return CurvesLogger(folder, name=f"curves/{command}")
 
 
 def stay_offline_without_account(logger: Any) -> None:
