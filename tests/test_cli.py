@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+import wandb
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.classes import CLASSES
@@ -203,7 +204,13 @@ def test_wandb_without_an_account_runs_offline_and_says_so(tmp_path, monkeypatch
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "run"
-    fit(folder, "--trainer.logger", f"{LOGGERS}.WandbLogger", "--trainer.logger.save_dir", str(folder))
+    logged = []
+    monkeypatch.setattr(wandb.Run, "log_artifact", lambda _, artifact: logged.append(artifact))
+    words = ["--trainer.logger", f"{LOGGERS}.WandbLogger", "--trainer.logger.save_dir", str(folder)]
+    fit(folder, *words, "--trainer.logger.log_model", "true")
+    (model,) = logged
+    assert model.type == "model"
+    assert set(model.manifest.entries) == {"README.md", "config.json", "model.safetensors"}
     assert os.environ["WANDB_MODE"] == "offline"
     assert "W&B: no account on this machine, logging offline" in capsys.readouterr().out
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))

@@ -1,6 +1,7 @@
 """The public API: a trained segmenter from a run, a checkpoint or a saved folder, alone and the same."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_cli import fit
+from test_cli import evaluate, fit
 
 from ppar_lightning import Segmenter, load_segmenter
 from ppar_lightning.data.classes import CLASSES, PALETTE
@@ -89,6 +90,34 @@ def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
     assert "license: apache-2.0" in card
     assert "mIoU 12.3 by `full`" in card
     assert "load_segmenter" in card
+
+
+def card(source, folder) -> str:
+    load_segmenter(source).save_pretrained(folder)
+    return (folder / "README.md").read_text()
+
+
+def test_the_card_of_a_run_has_its_data_and_its_scores(run, tmp_path):
+    assert "This checkpoint was not scored" in card(run, tmp_path / "untested")
+    test = evaluate(run)
+    assert test["checkpoint"] == "checkpoints/last.ckpt"
+    text = card(run, tmp_path / "tested")
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert f"| game/train | 8 | `{manifest['data']['game/train']['hash']}` |" in text
+    assert f"Seed 0, 0 min on {manifest['sessions'][0]['hardware']}, git revision" in text
+    for name, role in {"game": "source", "fog": "unseen"}.items():
+        domain = test["domains"][name]
+        assert f"| {name} | {role} | full | {domain['images']} | {100 * domain['miou']:.1f} |" in text
+    assert f"| unseen (mean) |  |  |  | {100 * test['unseen_miou']:.1f} |" in text
+    assert "not recorded" in card(run / "checkpoints" / "last.ckpt", tmp_path / "alone")
+
+
+@pytest.mark.parametrize("change", [{"checkpoint": "other.ckpt"}, {"started": "2000-01-01T00:00:00+00:00"}])
+def test_scores_of_another_checkpoint_are_not_on_the_card(run, tmp_path, change):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "test.json"
+    path.write_text(json.dumps(evaluate(run) | change))
+    assert "This checkpoint was not scored" in card(tmp_path / "run", tmp_path / "saved")
 
 
 def test_what_cannot_be_loaded_is_named(run, tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ppar_lightning.segmenter.card import LAST, describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.tensors import read_tensors
 
@@ -23,9 +24,9 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         FileNotFoundError: If there is no such file, or the run has no checkpoint.
         ValueError: If the file holds no segmenter of this package.
     """
-    path = Path(source)
+    path, record = Path(source), None
     if path.is_dir() and (path / "config.yaml").is_file():
-        path = path / "checkpoints" / "last.ckpt"
+        record, path = describe_run(path), path / LAST
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: the run has written no checkpoint yet, let `ppar fit` go on")
     if path.suffix == ".ckpt":
@@ -34,6 +35,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         raise FileNotFoundError(f"{path} holds neither a run (config.yaml) nor a saved segmenter (config.json)")
     else:
         segmenter = Segmenter.from_pretrained(str(source))
+    segmenter.record = record
     return segmenter.to(device).eval().requires_grad_(False)
 
 

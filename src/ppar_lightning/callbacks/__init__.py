@@ -2,6 +2,7 @@
 
 from lightning import Callback
 
+from ppar_lightning.callbacks.artifact import ModelArtifact
 from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
 from ppar_lightning.callbacks.distances import DomainDistances
 from ppar_lightning.callbacks.last import LastCheckpoint
@@ -15,4 +16,4 @@ def default_callbacks() -> list[Callback]:
     """Callbacks of every run, in the order in which they act."""
     scores = DomainScores()
     measures = [PrototypeDiagnostics(), DomainDistances()]
-    return [scores, TestReport(scores), *measures, SkippedSamples(), RunManifest(), LastCheckpoint()]
+    return [scores, TestReport(scores), *measures, SkippedSamples(), RunManifest(), LastCheckpoint(), ModelArtifact()]

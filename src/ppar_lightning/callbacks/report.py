@@ -51,7 +51,8 @@ class TestReport(L.Callback):
         scores = self.scores.scores
         selected_on = sorted({*monitored_targets(trainer), *getattr(pl_module, "selected_on", [])})
         session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
-        write_json(folder / "test.json", scores, unseen, {"target_selection": selected_on, **session, "data": data})
+        about = {"checkpoint": inside(folder, trainer.ckpt_path or ""), "target_selection": selected_on, **session}
+        write_json(folder / "test.json", scores, unseen, {**about, "data": data})
         write_csv(folder / "test.csv", scores)
         write_confusion(folder / CONFUSION, self.scores.matrices)
         log_tables(trainer.loggers, scores, unseen)
@@ -64,6 +65,12 @@ class TestReport(L.Callback):
                 f"Checkpoints were selected on unseen domains, by {', '.join(selected_on)}: no measure of them."
             )
         console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
+
+
+def inside(folder: Path, path: str | Path) -> str:
+    """Name a file as seen from a folder, if it lies there."""
+    whole, root = Path(path).resolve(), folder.resolve()
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(path)
 
 
 def print_tables(scores: dict[str, DomainScore], unseen: Sequence[str]) -> Console:

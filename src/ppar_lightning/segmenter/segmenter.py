@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, cast, final
 import numpy as np
 import numpy.typing as npt
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -53,6 +53,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
         backbone_channels: C_b of ``SegmenterOutput.backbone``.
         early_channels: Of the maps in ``SegmenterOutput.early``.
+        record: How it was trained and scored, Markdown for its card; ``load_segmenter`` knows it of a run folder.
     """
 
     def __init__(
@@ -111,7 +112,12 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.backbone_channels = channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
 
+        self.record: str | None = None
         self._hub_mixin_config = self.description
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """Write the card of ``save_pretrained`` and ``push_to_hub``, with the record of the run if it is known."""
+        return super().generate_model_card(*args, **{"record": self.record, **kwargs})
 
     @property
     def description(self) -> dict[str, Any]:

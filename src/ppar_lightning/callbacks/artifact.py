@@ -1,0 +1,30 @@
+"""The trained segmenter as an artifact in W&B."""
+
+from tempfile import TemporaryDirectory
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+
+from ppar_lightning.load import load_segmenter
+
+
+class ModelArtifact(L.Callback):
+    """Log what ``save_pretrained`` writes, weights, config and card, where W&B's logger has ``log_model``.
+
+    The artifact is ``segmenter-{id of the W&B run}``, of type ``model``; it is logged once, when training is finished.
+    Lightning itself would log the checkpoints of its own callback, of which there are none by default.
+    """
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log it to each such logger."""
+        wanted = [each for each in trainer.loggers if isinstance(each, WandbLogger) and each._log_model]
+        if not wanted or not trainer.is_global_zero:
+            return
+        import wandb  # takes a second, and few runs come here
+
+        with TemporaryDirectory() as folder:
+            load_segmenter(trainer.default_root_dir).save_pretrained(folder)
+            for logger in wanted:
+                artifact = wandb.Artifact(f"segmenter-{logger.experiment.id}", type="model")
+                artifact.add_dir(folder)
+                logger.experiment.log_artifact(artifact)
