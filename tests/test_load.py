@@ -129,7 +129,7 @@ def test_what_cannot_be_loaded_is_named(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
         load_segmenter(tmp_path)
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="name the run folder"):
+    with pytest.raises(ValueError, match="give one that this version"):
         load_segmenter(tmp_path / "other.ckpt")
 
 

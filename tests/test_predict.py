@@ -1,12 +1,14 @@
 """``ppar predict``: maps of a user's own pictures, by name and of their size; nothing is written over or dropped."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from ranks import run_ranks
 from test_cli import fit
 
 from ppar_lightning import load_segmenter
@@ -85,6 +87,20 @@ def test_a_broken_file_is_named_and_the_rest_goes_on(run, pictures, tmp_path, ca
     assert "b c.png" in error
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["a.png", "ü.png"]
     assert "b c.png" in (run / "skipped.csv").read_text()
+
+
+def test_two_ranks_write_what_one_writes(run, pictures, tmp_path):
+    (pictures / "broken.png").write_bytes(b"no picture")
+    shutil.copy(pictures / "a.jpg", pictures / "fifth.jpg")  # so that the shares of the ranks are uneven
+    predict(run, tmp_path / "one", str(pictures))
+    words = ["predict", str(pictures), "--run", str(run), "--predictions.folder", str(tmp_path / "two")]
+    words += ["--data.workers", "0", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    run_ranks(2, main, spelt_out(words))
+    written = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    assert len(written) == 2 * (len(SIZES) + 1) + 1
+    for path in written:
+        assert (tmp_path / "two" / path).read_bytes() == (tmp_path / "one" / path).read_bytes()
+    assert len([path for path in (tmp_path / "two").rglob("*") if path.is_file()]) == len(written)
 
 
 def test_where_nothing_can_be_done_the_status_says_so(run, tmp_path, capsys):

@@ -44,7 +44,9 @@ def _from_checkpoint(path: Path) -> Segmenter:
         raise FileNotFoundError(f"{path} not found: name a checkpoint that `ppar fit` has written")
     checkpoint: dict[str, Any] = read_tensors(path, "give a checkpoint that `ppar fit` has written")
     if "segmenter" not in checkpoint:
-        raise ValueError(f"{path} does not say what its segmenter is built from: name the run folder it was trained in")
+        raise ValueError(
+            f"{path} does not say what its segmenter is built from: give one that this version of `ppar fit` wrote"
+        )
     segmenter = Segmenter(**checkpoint["segmenter"])
     prefix = "segmenter."
     state = checkpoint["state_dict"]
