@@ -1,4 +1,5 @@
-# make demo       trains PPAR on rendered streets and scores it on five appearances it never saw, on two CPU cores
+# make demo       trains PPAR on rendered streets and scores it on five appearances it never saw, on two CPU cores;
+#                 RUN=runs/demo names its folder, ARGS="--trainer.max_steps 100" changes options
 # make test       runs the tests
 # make lint       format, lint and types
 # make reproduce  SETTING=demo SEEDS="0 1 2" ROWS="source_only ppar" ARGS="--data.workers 2": the table of ablations (all
@@ -27,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: export HF_HUB_OFFLINE = 1
 demo: $(INSTALLED)
-	$(BIN)/ppar fit --config configs/demo.yaml --trainer.default_root_dir $(RUN)
+	$(BIN)/ppar fit --config configs/demo.yaml --trainer.default_root_dir $(RUN) $(ARGS)
 	$(BIN)/ppar test --config $(RUN)/config.yaml
 
 test: export HF_HUB_OFFLINE = 1
