@@ -213,6 +213,24 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
     assert draw_curves(tmp_path / "curves") is None
 
 
+def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
+    logged: dict[str, object] = {}
+    monkeypatch.setattr(wandb.Run, "log", lambda _, values: logged.update(values))
+    wandb.finish()  # a run of another test would be gone on with
+    page = tmp_path / "page.html"
+    main(["report", "--html", str(run), "--images", "2", "--output", str(page), "--wandb", "ppar"])
+    assert logged["report/page"].html == page.read_text()
+    pictures = logged["report/predictions"]
+    assert pictures.columns == ["domain", "picture", "image", "ground truth", "prediction", "confidence"]
+    assert len(pictures.data) == 2 * len(DOMAINS)
+    assert all(isinstance(cell, wandb.Image) for row in pictures.data for cell in row[2:])
+    assert logged["report/weights"].columns[2:] == ["crop", "label", "weight"]
+    assert logged["report/classes"].columns == ["", *CLASSES]
+    matrices = [name for name in logged if name.startswith(("report/confusion/", "report/prototypes/"))]
+    assert len(matrices) == len(DOMAINS) + 3
+    assert list(run.glob("wandb/offline-run-*/*.wandb"))
+
+
 def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
     score = DomainScore({"miou": 0.5}, dict.fromkeys(CLASSES, 0.5) | {"train": float("nan")}, 3, "full")
     wandb.finish()  # a run of another test would be gone on with

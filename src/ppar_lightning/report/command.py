@@ -4,7 +4,7 @@ ppar report runs/reproduce/demo
 ppar report runs/reproduce/demo runs/reproduce/gta --output docs
 ppar report docs/results.csv
 ppar report --diagnostics runs/reproduce/demo
-ppar report --html runs/demo
+ppar report --html runs/demo --wandb ppar
 ppar report runs/demo runs/other
 """
 
@@ -27,10 +27,16 @@ from ppar_lightning.report.summary import write_summary
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the subcommand with its arguments."""
+    """Run the subcommand with its arguments.
+
+    Raises:
+        ValueError: The arguments do not go together.
+    """
     given = parse(args)
+    if given.wandb and not given.html:
+        raise ValueError("--wandb logs what --html draws: give both")
     if given.html:
-        return report_page(given.sources, given.output, given.images)
+        return report_page(given.sources, given.output, given.images, given.wandb)
     if given.diagnostics:
         return report_diagnostics(given.sources)
     if any(map(is_run, given.sources)):
@@ -60,6 +66,7 @@ def parse(args: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--images", type=int, default=60, help="images a domain that --html takes the best and worst of (default: 60)"
     )
+    parser.add_argument("--wandb", metavar="PROJECT", help="log what --html draws to this project of W&B as well")
     kind.add_argument(
         "--diagnostics",
         action="store_true",
@@ -68,7 +75,7 @@ def parse(args: Sequence[str]) -> Namespace:
     return parser.parse_args(args)
 
 
-def report_page(sources: Sequence[Path], output: Path | None, images: int) -> None:
+def report_page(sources: Sequence[Path], output: Path | None, images: int, project: str | None = None) -> None:
     """Write the page of a run.
 
     Raises:
@@ -76,7 +83,7 @@ def report_page(sources: Sequence[Path], output: Path | None, images: int) -> No
     """
     if len(sources) > 1 or images < 0:
         raise ValueError("--html makes the page of one run: name one folder, and --images of at least 0")
-    print(f"Written to {write_page(sources[0], output, images)}")
+    print(f"Written to {write_page(sources[0], output, images, project)}")
 
 
 def report_contrast(sources: Sequence[Path], output: Path | None) -> None:

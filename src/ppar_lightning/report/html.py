@@ -19,17 +19,19 @@ from ppar_lightning.report.comparison import UNSEEN
 from ppar_lightning.report.curves import draw_curves
 from ppar_lightning.report.markdown import mean_title, number
 from ppar_lightning.report.matrix import Matrix, matrix, row_shares
+from ppar_lightning.report.media import log_page
 from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_maps
 from ppar_lightning.report.record import Record, is_run, read_confusion, read_record
 
 
-def write_page(folder: Path, output: Path | None = None, images: int = 60) -> Path:
+def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
     """Write the page of a run; a part that the run has nothing for is a sentence that says why.
 
     Args:
         folder: Of the run.
         output: The file; by default ``report.html`` in the folder.
         images: Evaluation images of each domain, the first of its split, among which the best and worst are looked for.
+        project: Of W&B, which page, pictures and matrices are logged to as well; None logs nothing.
 
     Returns:
         The file.
@@ -47,9 +49,11 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60) -> Pa
     run.module.to("cuda" if torch.cuda.is_available() else "cpu")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files(__package__) / "page.html.j2").read_text())
-    page = template.render(_tables(run), **_pictures(run, images), **_training(run))
+    content = _tables(run) | _pictures(run, images) | _training(run)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
+    path.write_text(template.render(content))
+    if project is not None:
+        log_page(path, content, project, folder)
     return path
 
 
