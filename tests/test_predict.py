@@ -1,7 +1,9 @@
 """``ppar predict``: maps of a user's own pictures, by name and of their size; nothing is written over or dropped."""
 
 import csv
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import cv2
@@ -12,10 +14,12 @@ from ranks import run_ranks
 from test_cli import fit
 
 from ppar_lightning import load_segmenter
+from ppar_lightning.callbacks.predictions import PredictionWriter
 from ppar_lightning.cli import main
 from ppar_lightning.commands import spelt_out
 from ppar_lightning.data.classes import CLASSES, PALETTE, colourise
 from ppar_lightning.data.pictures import PictureDataset, find
+from ppar_lightning.module import PPARModule
 
 SIZES = {"a.jpg": (40, 60), "sub/b c.png": (33, 50), "sub/ü.png": (64, 32)}
 
@@ -39,6 +43,12 @@ def pictures(tmp_path) -> Path:
 def predict(run: Path, folder: Path, *words: str) -> None:
     short = ["predict", *words, "--run", str(run), "--predictions.folder", str(folder), "--data.workers", "0"]
     main([*spelt_out(short), "--trainer.enable_progress_bar", "false"])
+
+
+def listed(folder: Path) -> list[str]:
+    """Names in ``shares.csv``."""
+    with (folder / "shares.csv").open(newline="") as file:
+        return [row["picture"] for row in csv.DictReader(file)]
 
 
 def test_each_picture_gets_a_map_of_its_name_and_size(run, pictures, tmp_path, capsys):
@@ -77,6 +87,73 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
     assert not (tmp_path / "out" / "sub").exists()
     predict(run, tmp_path / "out", str(pictures), "--overwrite")
     assert Image.open(tmp_path / "out" / "a.png").size == (60, 40)
+
+
+def test_shares_of_other_pictures_stay(run, pictures, tmp_path):
+    predict(run, tmp_path / "out", str(pictures / "a.jpg"))
+    predict(run, tmp_path / "out", str(pictures / "sub"))
+    assert listed(tmp_path / "out") == ["a", "b c", "ü"]
+    predict(run, tmp_path / "out", str(pictures / "a.jpg"), "--overwrite")
+    assert listed(tmp_path / "out") == ["a", "b c", "ü"]
+
+
+def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, monkeypatch):
+    step, calls = PPARModule.predict_step, iter(range(10))
+
+    def interrupted(self, *arguments):
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        patch.setattr(PPARModule, "predict_step", interrupted)
+        with pytest.raises(SystemExit) as leaving:
+            predict(run, tmp_path / "out", str(pictures))
+    assert leaving.value.code == 128 + signal.SIGTERM
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert "ppar: SIGTERM: the same command goes on with --skip_existing" in capsys.readouterr().err
+    first = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    assert not (tmp_path / "out" / "sub").exists()
+    for _ in range(2):  # the second time nothing is left to do
+        predict(run, tmp_path / "out", str(pictures), "--skip_existing")
+        assert listed(tmp_path / "out") == ["a", "sub/b c", "sub/ü"]
+        assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first
+    predict(run, tmp_path / "once", str(pictures))
+    assert (tmp_path / "once" / "shares.csv").read_text() == (tmp_path / "out" / "shares.csv").read_text()
+
+
+@pytest.mark.parametrize("place", ["own pictures", "own pictures/out", "."])
+def test_maps_do_not_mix_with_pictures(run, pictures, tmp_path, capsys, place):
+    with pytest.raises(SystemExit):
+        predict(run, tmp_path / place, str(pictures), "--overwrite")
+    assert "would mix with the pictures in" in capsys.readouterr().err
+    assert {path.name for path in pictures.rglob("*.png")} == {"b c.png", "ü.png"}
+
+
+def test_an_overlay_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
+    (pictures / "overlays").mkdir()
+    shutil.copy(pictures / "a.jpg", pictures / "overlays" / "a.jpg")
+    with pytest.raises(SystemExit):
+        predict(run, tmp_path / "out", str(pictures))
+    assert "overlays/a and a would have one name: predict overlays/ by itself" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_classes_is_one_line(run, pictures, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        predict(run, tmp_path / "out", str(pictures), "--model.segmenter.num_classes", "5")
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "the checkpoint does not fit the config" in said
+    assert "size mismatch for segmenter.classifier" in said
+
+
+def test_a_run_is_found_where_its_config_lies(run, pictures, tmp_path, monkeypatch):
+    shutil.copytree(run, tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    main(["predict", "--config", "moved/config.yaml", "--data.predict_dir", str(pictures), "--data.workers", "0"])
+    assert listed(tmp_path / "moved" / "predictions") == ["a", "sub/b c", "sub/ü"]
+    words = ["test", "--config", str(run / "config.yaml")]
+    assert spelt_out(words) == words  # it is where it was
 
 
 def test_a_broken_file_is_named_and_the_rest_goes_on(run, pictures, tmp_path, capsys):
@@ -125,7 +202,7 @@ def test_a_window_is_that_of_the_test(run, pictures, tmp_path):
 
 
 def test_files_folders_globs_and_videos_are_found_by_name(pictures, tmp_path):
-    names = lambda place: [found.name for found in find(str(place))]  # noqa: E731
+    names = lambda place: [found.name() for found in find(str(place))]  # noqa: E731
     assert names(pictures) == ["a", "sub/b c", "sub/ü"]
     assert names(pictures / "sub" / "ü.png") == ["ü"]
     assert names(f"{pictures}/*/*.png") == ["sub/b c", "sub/ü"]
@@ -140,10 +217,37 @@ def test_files_folders_globs_and_videos_are_found_by_name(pictures, tmp_path):
     assert [round(float(frames[i]["image"].mean()) / 10) for i in range(3)] == [shade // 10 for shade in shades]
 
 
-def test_two_pictures_of_one_name_are_refused(pictures):
+def test_pictures_whose_names_differ_in_their_suffix_keep_it(pictures):
     Image.new("RGB", (4, 4)).save(pictures / "a.png")
-    with pytest.raises(ValueError, match="would both be written as a.png"):
-        PictureDataset([str(pictures)])
+    assert PictureDataset([str(pictures)]).names == ["a.jpg", "a.png", "sub/b c", "sub/ü"]
+
+
+def test_pictures_of_several_folders_keep_their_folder(pictures, tmp_path):
+    for folder in ("left", "right"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(pictures / "a.jpg", tmp_path / folder)
+    places = [str(tmp_path / "left"), str(tmp_path / "right")]
+    assert PictureDataset(places).names == ["left/a.jpg", "right/a.jpg"]
+    assert PictureDataset([*places, f"{tmp_path}/left/*.jpg"]).names == ["left/a.jpg", "right/a.jpg"]
+    (tmp_path / "other").mkdir()
+    shutil.copytree(tmp_path / "left", tmp_path / "other" / "left")
+    with pytest.raises(ValueError, match="would both be written as left/a.jpg.png"):
+        PictureDataset([str(tmp_path / "left"), str(tmp_path / "other" / "left")])
+
+
+def test_hidden_files_are_passed_over_and_other_kinds_counted(pictures, capsys, caplog):
+    shutil.copy(pictures / "a.jpg", pictures / "._a.jpg")
+    assert len(find(str(pictures))) == 3
+    assert "1 files that are no pictures (.txt) are left alone" in caplog.text + capsys.readouterr().err
+
+
+def test_a_video_that_states_no_length_is_counted(pictures, monkeypatch):
+    video = cv2.VideoWriter(str(pictures / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for _ in range(4):
+        video.write(np.zeros((48, 64, 3), np.uint8))
+    video.release()
+    monkeypatch.setattr(cv2, "CAP_PROP_FRAME_COUNT", -1)  # which OpenCV answers with 0
+    assert len(find(str(pictures / "drive.avi"))) == 4
 
 
 def test_an_orientation_tag_turns_a_picture_upright(tmp_path):
@@ -158,3 +262,40 @@ def test_the_long_form_is_left_as_it_is():
     words = ["predict", "--config", "run/config.yaml", "--data.predict_dir", "pictures/"]
     assert spelt_out(words) == words
     assert spelt_out(["fit", "--run", "x"]) == ["fit", "--run", "x"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["it's.png", "*.jpg", "--run", "RUN", "--overwrite"],
+        ["--overwrite", "it's.png", "*.jpg", "--run=RUN"],
+        ["--run", "RUN", "it's.png", "*.jpg", "--overwrite"],
+        ["it's.png", "--overwrite", "*.jpg", "--run", "RUN"],
+    ],
+)
+def test_the_short_form_in_any_order(words, run):
+    given = ["predict", *(word.replace("RUN", str(run)) for word in words)]
+    wanted = [
+        "predict",
+        "--config",
+        f"{run}/config.yaml",
+        """--data.predict_dir=["it's.png", "*.jpg"]""",
+        "--overwrite",
+    ]
+    assert spelt_out(given) == wanted
+
+
+def test_the_short_form_says_what_it_lacks(run):
+    with pytest.raises(ValueError, match="the run not given"):
+        spelt_out(["predict", "a.png"])
+    with pytest.raises(ValueError, match="pictures not given"):
+        spelt_out(["predict", "--run", str(run)])
+    with pytest.raises(FileNotFoundError, match="last.ckpt/config.yaml not found: --run names the folder of a run"):
+        spelt_out(["predict", "a.png", "--run", "runs/demo/checkpoints/last.ckpt"])
+
+
+def test_options_of_the_writer_are_checked():
+    with pytest.raises(ValueError, match="give a value in"):
+        PredictionWriter(opacity=3)
+    with pytest.raises(ValueError, match="give one"):
+        PredictionWriter(overwrite=True, skip_existing=True)

@@ -5,6 +5,7 @@ ppar predict pictures/ --run runs/demo, ppar report runs/reproduce/demo, ppar ex
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from ppar_lightning.callbacks import default_callbacks
 from ppar_lightning.callbacks.finite import FiniteGuard, Policy
@@ -51,7 +52,9 @@ class PPARCLI(LightningCLI):
         parser.add_argument("--overwrite", action="store_true", help="Predict over earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.link_arguments("detect_nan", "finite.policy")
-        parser.link_arguments("overwrite", "predictions.overwrite")
+        parser.add_argument("--skip_existing", action="store_true", help="Predict where no map is there yet.")
+        for name in ("overwrite", "skip_existing"):
+            parser.link_arguments(name, f"predictions.{name}")
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):
@@ -90,18 +93,19 @@ class PPARCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
-def main(args: ArgsType = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
-    if args is None:
-        sys.argv[1:] = spelt_out(sys.argv[1:])
-    words = sys.argv[1:] if args is None else args
     quieten()
-    options: dict[str, Any] = {"trainer_class": DoctorTrainer, "parser_class": OneLineParser, "args": args}
+    options: dict[str, Any] = {"trainer_class": DoctorTrainer, "parser_class": OneLineParser}
     options["trainer_defaults"] = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
     options |= {"seed_everything_default": 0, "parser_kwargs": {"description": DESCRIPTION}}
     try:
-        if isinstance(words, list) and words and words[0] in PLAIN:
+        words = spelt_out(sys.argv[1:] if args is None else args)
+        if words and words[0] in PLAIN:
             return PLAIN[words[0]](words[1:])
+        if args is None:
+            sys.argv[1:] = words
+        options["args"] = None if args is None else words
         PPARCLI(PPARModule, DomainDataModule, RunRecord, auto_configure_optimizers=False, **options)
     except (ImportError, OSError, ValueError, UnpicklingError, MisconfigurationException) as error:
         leave(error)

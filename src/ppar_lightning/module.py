@@ -1,5 +1,6 @@
 """The Lightning glue: steps, optimiser and schedule around a segmenter and PPAR's objective."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -159,6 +160,20 @@ class PPARModule(L.LightningModule):
         """Move the banks, once per optimiser step whatever the gradient accumulation."""
         if self.objective is not None:
             self.objective.update()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a checkpoint's weights.
+
+        Raises:
+            ValueError: They do not fit, as they are of other classes or another network.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            fault = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"the checkpoint does not fit the config ({fault}): give the config it was trained with"
+            ) from error
 
     def predict_labels(self, batch: Batch) -> Tensor:
         """Segment a batch of one domain, through the window of its protocol, into train ids at its labels' size."""

@@ -125,9 +125,8 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Run:
     module.setup("fit")  # with the objective
     try:
         module.load_state_dict(state["state_dict"])
-    except RuntimeError as error:
-        fault = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} does not belong to {folder / 'config.yaml'} ({fault}); name its own") from error
+    except ValueError as error:
+        raise ValueError(f"{path} does not belong to {folder / 'config.yaml'}: {error}") from error
     data.setup("test")
     return Run(folder, module.eval().requires_grad_(False), data, state["global_step"])
 

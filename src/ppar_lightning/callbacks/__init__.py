@@ -5,6 +5,7 @@ from lightning import Callback
 from ppar_lightning.callbacks.artifact import ModelArtifact
 from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
 from ppar_lightning.callbacks.distances import DomainDistances
+from ppar_lightning.callbacks.interruption import Interruption
 from ppar_lightning.callbacks.last import LastCheckpoint
 from ppar_lightning.callbacks.manifest import RunManifest
 from ppar_lightning.callbacks.report import TestReport
@@ -16,4 +17,13 @@ def default_callbacks() -> list[Callback]:
     """Callbacks of every run, in the order in which they act."""
     scores = DomainScores()
     measures = [PrototypeDiagnostics(), DomainDistances()]
-    return [scores, TestReport(scores), *measures, SkippedSamples(), RunManifest(), LastCheckpoint(), ModelArtifact()]
+    return [
+        scores,
+        TestReport(scores),
+        *measures,
+        SkippedSamples(),
+        RunManifest(),
+        LastCheckpoint(),
+        Interruption(),
+        ModelArtifact(),
+    ]

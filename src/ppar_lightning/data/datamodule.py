@@ -1,6 +1,6 @@
 """The data of a run: labelled sources to train on, unseen domains to be scored on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -136,10 +136,10 @@ class DomainDataModule(LightningDataModule):
         return self.window if self.protocol == "full" else find_protocol(self.protocol).window
 
     @property
-    def picture_names(self) -> Sequence[str]:
-        """Names of the pictures that `predict` segments."""
+    def pictures(self) -> PictureDataset:
+        """The pictures that `predict` segments."""
         assert self._pictures is not None, "setup('predict') first"
-        return [found.name for found in self._pictures.found]
+        return self._pictures
 
     @property
     def protocol_titles(self) -> Mapping[str, str]:
@@ -216,8 +216,7 @@ class DomainDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Pictures one by one; those that cannot be read are named and left out."""
-        assert self._pictures is not None, "setup('predict') first"
-        return self._eval_loader(self._pictures, batch_size=1, skip=True)
+        return self._eval_loader(self.pictures, batch_size=1, skip=True)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply what the workers drew, and lay a batch out as the model takes it."""
