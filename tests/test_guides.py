@@ -14,7 +14,7 @@ from test_configs import QUICK
 
 from ppar_lightning.callbacks.last import INTERVAL
 from ppar_lightning.cli import main
-from ppar_lightning.commands import spelt_out
+from ppar_lightning.commands import long_form
 from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.export import parser
 from ppar_lightning.method.options import PPAROptions
@@ -76,7 +76,7 @@ def test_a_command_is_accepted(stem, command, monkeypatch, folder, capsys):
         {"report": parse, "export": parser().parse_args}[words[1]](words[2:])
     else:
         assert program == "ppar"
-        words = spelt_out(words[1:])
+        words = long_form(words[1:]) if words[1] == "predict" else words[1:]
         for place in (index + 1 for index, word in enumerate(words) if word == "--config"):
             words[place] = config_file(words[place], folder, capsys)
         assert yaml.safe_load(printed(words, capsys))["data"]["sources"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ppar_lightning.cli import main
-from ppar_lightning.commands import spelt_out
+from ppar_lightning.commands import long_form
 from ppar_lightning.export import parser
 from ppar_lightning.report.command import parse
 
@@ -65,7 +65,7 @@ def test_a_command_is_accepted(command, monkeypatch, tmp_path, capsys):
     if words[1] == "export":
         assert parser().parse_args(words[2:]).run == "runs/demo"
         return
-    words = [words[0], *spelt_out(words[1:])]
+    words = [words[0], *(long_form(words[1:]) if words[1] == "predict" else words[1:])]
     if words[1] in ("test", "predict"):  # its config is what fit has saved: make it first
         saved = tmp_path / "config.yaml"
         with pytest.raises(SystemExit, match="0"):

@@ -28,7 +28,13 @@ def spelt_out(words: Sequence[str]) -> list[str]:
         FileNotFoundError: The short form names no run.
         ValueError: The short form lacks the run or the pictures.
     """
-    return at_home(long_form(words) if list(words[:1]) == ["predict"] else list(words))
+    if list(words[:1]) != ["predict"]:
+        return at_home(list(words))
+    long = long_form(words)
+    if long != list(words) and not Path(long[2]).is_file():
+        remedy = "--run names the folder of a run; other checkpoints are given with --ckpt_path beside it"
+        raise FileNotFoundError(f"{long[2]} not found: {remedy}")
+    return at_home(long)
 
 
 def long_form(words: Sequence[str]) -> list[str]:
@@ -49,11 +55,13 @@ def long_form(words: Sequence[str]) -> list[str]:
     if not run or not places:
         missing = "pictures" if run else "the run"
         raise ValueError(f"{missing} not given: the short form is `ppar predict PICTURES --run RUN`, options after it")
-    config = Path(run) / "config.yaml"
-    if not config.is_file():
-        remedy = "--run names the folder of a run; other checkpoints are given with --ckpt_path beside it"
-        raise FileNotFoundError(f"{config} not found: {remedy}")
-    return ["predict", "--config", str(config), f"--data.predict_dir={dumps(places, ensure_ascii=False)}", *rest]
+    return [
+        "predict",
+        "--config",
+        f"{run}/config.yaml",
+        f"--data.predict_dir={dumps(places, ensure_ascii=False)}",
+        *rest,
+    ]
 
 
 def at_home(words: list[str]) -> list[str]:
