@@ -14,14 +14,20 @@ DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0")
 
 
+ROOT = "--trainer.default_root_dir"
+
+
 def complaint(capsys, *words: str, config: str = DEMO, command: str = "fit") -> str:
-    """Run the command, expect it to fail, and return what it says."""
+    """Run the command, expect it to fail and to leave its run folder as it was, and return what it says."""
+    folder = Path(words[words.index(ROOT) + 1]) if ROOT in words else None
+    before = sorted(folder.rglob("*")) if folder else []
     capsys.readouterr()
     with pytest.raises(SystemExit) as leaving:
         main([command, "--config", config, *words])
     assert leaving.value.code not in (0, None)
     errors = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
     assert len(errors) == 1
+    assert not folder or sorted(folder.rglob("*")) == before
     return errors[0]
 
 
@@ -34,7 +40,7 @@ def city(tmp_path) -> Path:
 def train_on(city: Path, *words: str) -> tuple[str, ...]:
     sources = f"{{cityscapes: {{root: '{city}'}}}}"
     small = ("--data.crop", "[32, 64]", "--data.batch_size", "2", "--trainer.max_steps", "3")
-    return "--data.sources", sources, "--trainer.default_root_dir", str(city.parent / "run"), *small, *QUIET, *words
+    return "--data.sources", sources, ROOT, str(city.parent / "run"), *small, *QUIET, *words
 
 
 def test_an_unknown_key(tmp_path, capsys):
@@ -66,6 +72,18 @@ def test_an_image_and_a_label_of_different_size(city, capsys):
     message = complaint(capsys, *train_on(city))
     assert "80x40" in message
     assert "80x48" in message
+
+
+def test_the_corrected_command_may_use_the_folder(city, capsys):
+    labels = list(city.glob("gtFine/val/*/*_labelIds.png"))
+    whole = [path.read_bytes() for path in labels]
+    for path in labels:
+        path.write_bytes(b"damaged")
+    assert "_labelIds.png" in complaint(capsys, *train_on(city))
+    for path, content in zip(labels, whole, strict=True):
+        path.write_bytes(content)
+    main(["fit", "--config", DEMO, *train_on(city)])
+    assert (city.parent / "run" / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_a_png_that_is_cut_short(city, capsys):

@@ -10,6 +10,7 @@ import cv2
 import pytest
 import torch
 import wandb
+import yaml
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.classes import CLASSES
@@ -116,6 +117,14 @@ def test_the_record_says_what_was_trained_on_what_and_the_test_what_differs(run,
     capsys.readouterr()
     evaluate(run, "--data.sources.game.limit", "2")
     assert "Differs: images of game/eval: 8 in training, 2 now.\n" in capsys.readouterr().out
+    evaluate(run, "--data.protocol", "rein", "--data.workers", "1", "--data.unseen.fog.limit", "1")
+    said = capsys.readouterr().out
+    assert "Differs: data.protocol: full in training, rein now.\n" in said
+    assert "Differs: data.unseen.fog.limit: 2 in training, 1 now.\n" in said
+    assert "Differs: images of fog/eval: 2 in the test before, 1 now.\n" in said
+    assert "workers" not in said
+    evaluate(run)
+    capsys.readouterr()
     figures = evaluate(run)
     assert "Differs" not in capsys.readouterr().out
     assert set(figures["data"]) == {f"{name}/eval" for name in ("game", *UNSEEN)}
@@ -172,6 +181,28 @@ def test_a_run_is_not_written_over(run, capsys):
         fit(run)
     assert "already holds a run: continue it with --ckpt_path last" in capsys.readouterr().err
     assert (run / "config.yaml").read_bytes() == before
+
+
+def test_a_run_that_goes_on_with_other_options_says_so(tmp_path, monkeypatch):
+    folder = fit(tmp_path / "run", "--trainer.max_steps", "1")
+    first = (folder / "config.yaml").read_bytes()
+    words = ["fit", "--config", str(folder / "config.yaml"), "--ckpt_path", "last"]
+    main([*words, "--trainer.max_steps", "2"])
+    assert (folder / "config.1.yaml").read_bytes() == first
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_steps"] == 2
+    main(words)  # as it says itself when it is stopped
+    assert not (folder / "config.2.yaml").exists()
+    sessions = json.loads((folder / "manifest.json").read_text())["sessions"]
+    assert [each["config"] == sessions[0]["config"] for each in sessions] == [True, False, False]
+    assert sessions[1]["config"] == sessions[2]["config"]
+
+
+def test_a_run_is_not_gone_on_with_in_the_folder_of_another(run, tmp_path, capsys):
+    other = fit(tmp_path / "other", "--trainer.max_steps", "1")
+    with pytest.raises(SystemExit, match="1"):
+        fit(other, "--ckpt_path", str(run / "checkpoints" / "last.ckpt"))
+    assert "last.ckpt is of another: continue it with its own" in capsys.readouterr().err
+    assert torch.load(other / "checkpoints" / "last.ckpt")["global_step"] == 1
 
 
 def test_unseen_domains_can_be_watched(tmp_path):

@@ -87,6 +87,16 @@ def test_a_checkpoint_that_is_none(traps, name, message):
         read_checkpoint(traps[name])
 
 
+@pytest.mark.parametrize("entry", ["loops", "optimizer_states", "lr_schedulers"])
+def test_a_checkpoint_that_a_training_cannot_go_on_from(tmp_path, entry):
+    state = {"state_dict": {}, "global_step": 0, "pytorch-lightning_version": "2.6.0"}
+    state |= {"loops": {}, "optimizer_states": [], "lr_schedulers": []}
+    torch.save({**state, entry: 1}, tmp_path / "a.ckpt")
+    assert read_checkpoint(tmp_path / "a.ckpt")["global_step"] == 0
+    with pytest.raises(ValueError, match=rf"a.ckpt holds no {entry}; give a checkpoint"):
+        read_checkpoint(tmp_path / "a.ckpt", training=True)
+
+
 def test_code_is_not_run_on_request_either(capsys, tmp_path, traps):
     words = ("--ckpt_path", str(traps["trap"]), "--trainer.default_root_dir", str(tmp_path), "--weights_only", "false")
     assert "--weights_only false would let a checkpoint run code" in complaint(capsys, *words, *QUIET, command="test")
@@ -95,6 +105,7 @@ def test_code_is_not_run_on_request_either(capsys, tmp_path, traps):
 def test_a_checkpoint_names_no_classes(capsys, tmp_path):
     """Lightning would take `hyper_parameters` for options, and import what they name."""
     state = {"state_dict": {}, "global_step": 0, "pytorch-lightning_version": "2.6.0"}
+    state |= {"loops": {}, "optimizer_states": [], "lr_schedulers": []}
     torch.save({**state, "hyper_parameters": {"power": "no number"}}, tmp_path / "a.ckpt")
     words = (
         "--ckpt_path",

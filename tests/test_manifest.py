@@ -13,7 +13,7 @@ from torch import nn
 from ppar_lightning.callbacks import last, manifest
 from ppar_lightning.callbacks.differences import differences
 from ppar_lightning.callbacks.last import LastCheckpoint
-from ppar_lightning.callbacks.manifest import RunManifest, peak_memory, revision
+from ppar_lightning.callbacks.manifest import RunManifest, peak_memory, read_manifest, revision
 
 
 class OneWeight(L.LightningModule):
@@ -139,16 +139,30 @@ def test_what_differs_between_training_and_testing_is_named():
     session = {"hardware": "2 CPU cores", "git": "a", "config": "c", "versions": {"torch": "2.12", "numpy": "2.0"}}
     data = {"gta/train": {"images": 9, "hash": "x"}, "gta/eval": {"images": 4, "hash": "y"}}
     trained = {"sessions": [{}, session], "data": data}
-    assert list(differences(trained, session, {"gta/eval": data["gta/eval"]})) == []
+    assert list(differences(trained, None, session, {"gta/eval": data["gta/eval"]})) == []
     now = {**session, "hardware": "1 x GPU", "config": "d", "versions": {"torch": "2.13", "numpy": "2.0"}}
     held = {"gta/eval": {"images": 4, "hash": "z"}, "city/eval": {"images": 5, "hash": "u"}}
-    assert list(differences(trained, now, held)) == [
+    named = [
         "hardware: 2 CPU cores in training, 1 x GPU now",
         "config.yaml: c in training, d now",
         "torch: 2.12 in training, 2.13 now",
         "images of gta/eval: as many as in training, but of other names or sizes",
     ]
-    fewer = list(differences(trained, session, {"gta/eval": {"images": 3, "hash": "z"}}))
+    assert list(differences(trained, None, now, held)) == named
+    earlier = {"data": {"gta/eval": {"images": 3, "hash": "w"}, "city/eval": {"images": 6, "hash": "v"}}}
+    assert list(differences(trained, earlier, now, held)) == [
+        *named,
+        "images of city/eval: 6 in the test before, 5 now",
+    ]
+    fewer = list(differences(trained, None, session, {"gta/eval": {"images": 3, "hash": "z"}}))
     assert fewer == ["images of gta/eval: 4 in training, 3 now"]
     old = {"sessions": [{"hardware": "2 CPU cores", "git": "a"}]}  # a manifest without versions, data and config
-    assert len(list(differences(old, session, data))) == 3
+    assert len(list(differences(old, None, session, data))) == 3
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"finished": true, "sessions": []}', "[1]"])
+def test_a_damaged_manifest_is_named(tmp_path, text):
+    assert read_manifest(tmp_path) is None
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="manifest.json is damaged .*: move it away"):
+        read_manifest(tmp_path)

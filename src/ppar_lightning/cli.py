@@ -78,7 +78,7 @@ class PPARCLI(LightningCLI):
         training = self.subcommand == "fit"
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
         if Path(config.ckpt_path or "").is_file():  # or a word of Lightning's
-            read_checkpoint(Path(config.ckpt_path))  # before anything is built or written
+            read_checkpoint(Path(config.ckpt_path), training)  # before anything is built or written
         if not training:
             config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
 

@@ -9,22 +9,34 @@ from typing import Any
 
 import torch
 
-ENTRIES = ("state_dict", "global_step", "pytorch-lightning_version")
+ENTRIES: dict[str, type] = {"state_dict": dict, "global_step": int, "pytorch-lightning_version": str}
 """What every checkpoint of a run holds, and a file of mere weights does not."""
 
+TRAINING: dict[str, type] = {"loops": dict, "optimizer_states": list, "lr_schedulers": list}
+"""What a training needs beside them to go on."""
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+
+def read_checkpoint(path: Path, training: bool = False) -> dict[str, Any]:
     """Read a run's checkpoint onto the CPU, its tensors when they are used.
+
+    Args:
+        path: The file.
+        training: Whether a training is to go on from it.
 
     Raises:
         ValueError: It is damaged, no checkpoint of a run, or would run code.
     """
     remedy = "give a checkpoint that `ppar fit` has written"
     content = read_tensors(path, remedy)
-    absent = [entry for entry in ENTRIES if not isinstance(content, dict) or entry not in content]
+    needed = ENTRIES | (TRAINING if training else {})
+    absent = [entry for entry, kind in needed.items() if not isinstance(_get(content, entry), kind)]
     if absent:
         raise ValueError(f"{path} holds no {absent[0]}; {remedy}")
     return content
+
+
+def _get(content: Any, entry: str) -> Any:
+    return content.get(entry) if isinstance(content, dict) else None
 
 
 def read_tensors(path: Path, remedy: str) -> Any:

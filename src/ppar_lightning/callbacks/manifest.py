@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import lightning as L
 import torch
 
 from ppar_lightning.callbacks.selection import monitored_targets
+from ppar_lightning.files import write_whole
 
 PACKAGES = (
     "ppar-lightning",
@@ -67,18 +69,27 @@ class RunManifest(L.Callback):
             return
         cost = {"seconds": round(now() - self._started, 1), "peak_memory": peak_memory(module.device)}
         self.sessions[-1] |= cost
-        path = Path(trainer.default_root_dir) / "manifest.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")  # whole or not at all, as a run may be stopped at any time
         manifest = {**self.about, "finished": finished, "sessions": self.sessions}
-        partial.write_text(json.dumps(manifest, indent=2) + "\n")
-        partial.replace(path)
+        write_whole(Path(trainer.default_root_dir) / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of a run folder; None without one."""
+    """Read the manifest of a run folder; None without one.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     path = folder / "manifest.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["sessions"][-1]["started"] and isinstance(manifest["finished"], bool):
+            return manifest
+        raise ValueError("fields of other types")
+    except (ValueError, LookupError, TypeError) as error:
+        remedy = "move it away, it is a record and not needed to go on"
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
 
 
 def about(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
@@ -109,7 +120,14 @@ def hardware(trainer: L.Trainer) -> str:
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return f"{trainer.num_devices * trainer.num_nodes} x {torch.cuda.get_device_name(device)}"
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})" if device.type == "cpu" else device.type
+    return f"{os.cpu_count()} CPU cores ({processor()})" if device.type == "cpu" else device.type
+
+
+def processor() -> str:
+    """Name the CPU, where the system tells; else its architecture."""
+    file = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", file.read_text() if file.is_file() else "", flags=re.MULTILINE)
+    return named[1] if named else platform.machine()
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ppar_lightning.callbacks.differences import differences
 from ppar_lightning.callbacks.manifest import new_session, read_manifest
+from ppar_lightning.callbacks.record import RunRecord
 from ppar_lightning.callbacks.scores import DomainScore, DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.tables import log_tables
@@ -52,13 +53,15 @@ class TestReport(L.Callback):
         selected_on = sorted({*monitored_targets(trainer), *getattr(pl_module, "selected_on", [])})
         session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
         about = {"checkpoint": inside(folder, trainer.ckpt_path or ""), "target_selection": selected_on, **session}
+        manifest, earlier = read_manifest(folder), read_json(folder / "test.json")
         write_json(folder / "test.json", scores, unseen, {**about, "data": data})
         write_csv(folder / "test.csv", scores)
         write_confusion(folder / CONFUSION, self.scores.matrices)
         log_tables(trainer.loggers, scores, unseen)
         console = print_tables(scores, unseen)
-        manifest = read_manifest(folder)
-        for line in differences(manifest, session, data) if manifest else ():
+        records = [callback for callback in trainer.callbacks if isinstance(callback, RunRecord)]  # type: ignore[attr-defined]
+        overrides = [line for record in records for line in record.overrides]
+        for line in (*overrides, *differences(manifest, earlier, session, data)):
             console.print(f"Differs: {line}.", highlight=False)
         if selected_on:
             console.print(
@@ -101,6 +104,14 @@ def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]
     means = {f"unseen_{mean}": or_none(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)}
     record = {"domains": domains, **means, **about}
     write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read what an earlier test wrote; None where there is nothing that can be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
