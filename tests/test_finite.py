@@ -177,18 +177,22 @@ def test_ranks_decide_alike_and_name_the_batch_of_the_one_at_fault(tmp_path):
 
 
 EXPLODE = ("--model.optimizer.lr", "1e30", "--model.warmup_steps", "0", "--trainer.limit_val_batches", "0")
+VALIDATED = (*EXPLODE[:-1], "1", "--trainer.val_check_interval", "1", "--pictures.images", "0")
 
 
-def test_the_command_ends_in_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("words", [EXPLODE, VALIDATED], ids=["training", "validation"])
+def test_the_command_ends_in_one_line(tmp_path, capsys, words):
+    """Also where a validation is the first to meet what the step before has left."""
     with pytest.raises(SystemExit, match="1"):
-        fit(tmp_path / "run", *EXPLODE)
+        fit(tmp_path / "run", *words)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
     assert re.search(r"step 1: loss term 'ce' is (nan|inf).* with the batch of game: ", line)
     assert len(list((tmp_path / "run" / "nonfinite").iterdir())) == 1
 
 
-def test_the_command_skips_and_no_bank_takes_in_a_nan(tmp_path, capsys):
-    folder = fit(tmp_path / "run", *EXPLODE, "--detect_nan", "skip")
+@pytest.mark.parametrize("words", [EXPLODE, VALIDATED], ids=["training", "validation"])
+def test_the_command_skips_and_no_bank_takes_in_a_nan(tmp_path, capsys, words):
+    folder = fit(tmp_path / "run", *words, "--detect_nan", "skip")
     assert {row[0] for row in listed(folder)} == {"1", "2", "3"}
     assert "3 steps were left out" in capsys.readouterr().out
     for name, tensor in weights(folder).items():
