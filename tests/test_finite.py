@@ -1,6 +1,8 @@
 """The guard against NaN and inf, on a tiny module, on two ranks, and through the command line."""
 
 import csv
+import errno
+import os
 import re
 from types import SimpleNamespace
 
@@ -86,6 +88,18 @@ def test_a_loss_that_is_nan_stops_the_run_and_leaves_weights_and_statistics(tmp_
     assert torch.equal(saved["label"], batches(6)[3]["label"])
     assert saved["name"] == ["3/0", "3/1", "3/2", "3/3"]
     assert saved["domain"] == ["game"] * 4
+
+
+def test_a_full_disk_hides_no_nan_and_keeps_no_half_of_a_batch(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ppar_lightning.files.os.fsync", full)
+    with pytest.raises(ValueError, match=r"step 3: loss term 'fit' is nan with the batch of game: 3/0, ") as stop:
+        train(tmp_path, Tiny(loss=(3,)))
+    folder = tmp_path / "nonfinite"
+    assert f"; the batch could not be saved (No space left on device) in {folder}; lower the" in str(stop.value)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_gradient_that_is_nan_is_named_by_its_parameter(tmp_path):
