@@ -221,7 +221,8 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_that_was_there(two):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(
-            OSError, match="next.ckpt cannot be written .*: make room there; `ppar fit --ckpt_path last`"
+            OSError,
+            match=r"next.ckpt cannot be written \(File too large\): make room there; `ppar fit --ckpt_path last`",
         ):
             keep(two, 3)
     finally:
