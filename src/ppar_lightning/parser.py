@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
 
 from ppar_lightning.files import NO_SPACE
 
@@ -63,7 +64,7 @@ class PlainParser(ArgumentParser):
 
 
 def leave(error: object, status: int = 1) -> NoReturn:
-    """Print an error in one line and exit.
+    """Print an error in one line and exit; a rank other than the first says which it is.
 
     Args:
         error: An exception or a message; of several lines (an error in a worker process carries its traceback, a
@@ -80,5 +81,7 @@ def leave(error: object, status: int = 1) -> NoReturn:
         lines = [lines[-1].partition(": ")[2] or lines[-1]]
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         lines.append("(free some space, or move the run folder to another disk; a run goes on with --ckpt_path last)")
-    print(f"ppar: error: {' '.join(lines)}", file=sys.stderr)
+    rank = getattr(rank_zero_only, "rank", 0)
+    who = f"rank {rank}: " if rank else ""  # what all ranks raise, all say
+    print(f"ppar: error: {who}{' '.join(lines)}", file=sys.stderr)
     sys.exit(status)
