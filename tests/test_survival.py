@@ -142,12 +142,10 @@ def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_be
     assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
-def keep(folder: Path, number: int) -> None:
+def keep(folder: Path, number: int, size: int = 50_000) -> None:
     """Write a checkpoint and make it count, as a run does."""
-    io = WholeCheckpointIO()
-    io.save_checkpoint(
-        {"state_dict": {"w": torch.full((50_000,), float(number))}, "step": number}, folder / "next.ckpt"
-    )
+    state = {"state_dict": {"w": torch.full((size,), float(number))}, "step": number}
+    WholeCheckpointIO().save_checkpoint(state, folder / "next.ckpt")
     promote(folder)
 
 
@@ -243,7 +241,7 @@ def test_the_disk_has_the_file_before_its_name_and_the_name_before_training_goes
 
 def write_on(folder: Path) -> None:
     for number in range(1000):
-        keep(folder, number)
+        keep(folder, number, size=2_000_000)  # most of the time goes into writing
 
 
 def test_sigkill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
@@ -256,9 +254,10 @@ def test_sigkill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         time.sleep(0.003 * attempt)
         process.kill()
         process.join()
-        kept = [path for path in (folder / "last.ckpt", folder / "previous.ckpt") if path.exists()]
-        assert kept
-        assert all(is_whole(path) for path in kept)
+        kept = {path.name for path in folder.glob("*.ckpt")}
+        assert kept & {"last.ckpt", "previous.ckpt"}
+        assert all(is_whole(folder / name) for name in kept)  # next.ckpt too
+    assert list(tmp_path.glob("*/next.ckpt.tmp"))  # at least one was killed while writing
 
 
 def test_every_checkpoint_of_a_trainer_is_written_so(whole):
