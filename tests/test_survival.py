@@ -117,6 +117,26 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
     assert_equal(folder, whole)
 
 
+def test_a_stop_in_a_validation_in_mid_epoch_goes_on_exactly(tmp_path, monkeypatch):
+    function, calls = PPARModule.validation_step, iter(range(100))
+    often = ("--trainer.val_check_interval", "4")  # after steps 2, 5 and 8, each the second of three in its epoch
+
+    def signalled(self, *arguments):
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(self, *arguments)
+
+    fit(tmp_path / "whole", *often)
+    with monkeypatch.context() as patch:
+        patch.setattr(PPARModule, "validation_step", signalled)
+        with pytest.raises(SystemExit):
+            fit(tmp_path / "run", *often)
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 5
+    main(["fit", "--config", str(tmp_path / "run" / "config.yaml"), "--ckpt_path", "last"])
+    assert [step for step, kind in logged(tmp_path / "run") if kind == "val"] == ["1", "4", "7"]
+    assert_equal(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_before(
     whole, tmp_path, monkeypatch, recwarn
 ):
