@@ -5,6 +5,8 @@ import os
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", CUDA_VISIBLE_DEVICES="")
 
 import runpy
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,33 @@ torch.set_num_threads(1)
 
 OFFLINE = Path(__file__).parent / "offline"  # what refuses the network, here and in every process that a test starts
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OFFLINE), os.environ.get("PYTHONPATH"))))
+REFUSED = Path(tempfile.mkdtemp()) / "refused"  # what it refused: one line for each attempt
+os.environ["PPAR_TESTS_REFUSED"] = str(REFUSED)
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))
 
 # tests/test_fuzz.py draws the same 100 cases of each property every time, --hypothesis-profile=long 1,200 new ones
 settings.register_profile("short", max_examples=100, derandomize=True, database=None, deadline=None)
 settings.register_profile("long", max_examples=1200, database=None, deadline=None)
 settings.load_profile("short")
+
+
+def attempts(path: Path) -> list[str]:
+    """What was refused, but for what tests/test_offline.py tries on purpose."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [line for line in lines if "in tests/test_offline.py::" not in line]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the tests if one of them tried to reach the network, whatever became of the error."""
+    if attempts(REFUSED) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which."""
+    for line in attempts(REFUSED):
+        terminalreporter.write_line(f"refused: {line}", red=True)
+    shutil.rmtree(REFUSED.parent)
 
 
 @pytest.fixture(autouse=True)

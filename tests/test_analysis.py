@@ -54,6 +54,13 @@ def test_the_frechet_distance_of_gaussians_whose_covariances_do_not_commute():
     assert frechet(one, one) == pytest.approx(0, abs=1e-6)
 
 
+def test_features_of_a_diverged_run_have_no_frechet_distance():
+    one = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    for other in (one / 0, one * math.nan, 1e200 * one.double()):
+        assert math.isnan(frechet(one, other))
+        assert math.isnan(frechet(other, one))
+
+
 def test_the_distance_to_the_own_anchor():
     anchors = torch.eye(3)
     features = Features(torch.stack([anchors[0], anchors[1], -anchors[1]]), torch.tensor([0, 0, 1]))

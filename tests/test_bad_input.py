@@ -6,9 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 from trees import TREES
 
 from ppar_lightning.cli import main
+from ppar_lightning.parser import leave
 
 DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--data.workers", "0")
@@ -153,3 +155,11 @@ def test_gpus_that_are_not_there(capsys, tmp_path, clip_folder):
     models = ("--model.segmenter.backbone", "resnet_small", "--model.segmenter.pretrained", "false")
     words = (*models, "--trainer.default_root_dir", str(tmp_path), "--trainer.logger", "false")
     assert "gpu" in complaint(capsys, *words, config=gta).lower()
+
+
+def test_an_error_of_another_rank_says_which(monkeypatch, capsys):
+    for rank, line in ((0, "ppar: error: sunk\n"), (1, "ppar: error: rank 1: sunk\n")):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        with pytest.raises(SystemExit):
+            leave(ValueError("sunk"))
+        assert capsys.readouterr().err == line

@@ -1,5 +1,6 @@
 """Fingerprints: the same for the same files wherever they lie, another for other names, sizes or numbers."""
 
+import os
 import shutil
 
 import pytest
@@ -36,11 +37,12 @@ def test_another_size_of_an_image_or_a_label_is_noticed(root, folder):
     assert of(root)["hash"] != before["hash"]
 
 
-def test_another_name_is_noticed(root):
+@pytest.mark.parametrize("name", [b"other", b"\xff"])  # the second is no UTF-8
+def test_another_name_is_noticed(root, name):
     before = of(root)
     for folder in ("train", "trainannot"):
         path = sorted((root / folder).iterdir())[0]
-        path.rename(path.with_name(f"other{path.suffix}"))
+        path.rename(path.with_name(os.fsdecode(name) + path.suffix))
     assert of(root)["hash"] != before["hash"]
 
 

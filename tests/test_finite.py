@@ -1,6 +1,8 @@
 """The guard against NaN and inf, on a tiny module, on two ranks, and through the command line."""
 
 import csv
+import errno
+import os
 import re
 from types import SimpleNamespace
 
@@ -86,6 +88,18 @@ def test_a_loss_that_is_nan_stops_the_run_and_leaves_weights_and_statistics(tmp_
     assert torch.equal(saved["label"], batches(6)[3]["label"])
     assert saved["name"] == ["3/0", "3/1", "3/2", "3/3"]
     assert saved["domain"] == ["game"] * 4
+
+
+def test_a_full_disk_hides_no_nan_and_keeps_no_half_of_a_batch(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ppar_lightning.files.os.fsync", full)
+    with pytest.raises(ValueError, match=r"step 3: loss term 'fit' is nan with the batch of game: 3/0, ") as stop:
+        train(tmp_path, Tiny(loss=(3,)))
+    folder = tmp_path / "nonfinite"
+    assert f"; the batch could not be saved (No space left on device) in {folder}; lower the" in str(stop.value)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_gradient_that_is_nan_is_named_by_its_parameter(tmp_path):
@@ -177,18 +191,22 @@ def test_ranks_decide_alike_and_name_the_batch_of_the_one_at_fault(tmp_path):
 
 
 EXPLODE = ("--model.optimizer.lr", "1e30", "--model.warmup_steps", "0", "--trainer.limit_val_batches", "0")
+VALIDATED = (*EXPLODE[:-1], "1", "--trainer.val_check_interval", "1", "--pictures.images", "0")
 
 
-def test_the_command_ends_in_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("words", [EXPLODE, VALIDATED], ids=["training", "validation"])
+def test_the_command_ends_in_one_line(tmp_path, capsys, words):
+    """Also where a validation is the first to meet what the step before has left."""
     with pytest.raises(SystemExit, match="1"):
-        fit(tmp_path / "run", *EXPLODE)
+        fit(tmp_path / "run", *words)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
     assert re.search(r"step 1: loss term 'ce' is (nan|inf).* with the batch of game: ", line)
     assert len(list((tmp_path / "run" / "nonfinite").iterdir())) == 1
 
 
-def test_the_command_skips_and_no_bank_takes_in_a_nan(tmp_path, capsys):
-    folder = fit(tmp_path / "run", *EXPLODE, "--detect_nan", "skip")
+@pytest.mark.parametrize("words", [EXPLODE, VALIDATED], ids=["training", "validation"])
+def test_the_command_skips_and_no_bank_takes_in_a_nan(tmp_path, capsys, words):
+    folder = fit(tmp_path / "run", *words, "--detect_nan", "skip")
     assert {row[0] for row in listed(folder)} == {"1", "2", "3"}
     assert "3 steps were left out" in capsys.readouterr().out
     for name, tensor in weights(folder).items():

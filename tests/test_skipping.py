@@ -2,6 +2,8 @@
 
 import csv
 import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from test_datamodule import equal
 
 from ppar_lightning.callbacks.pictures import PredictionGrid
 from ppar_lightning.callbacks.scores import DomainScores
-from ppar_lightning.callbacks.skipped import SkippedSamples, append
+from ppar_lightning.callbacks.skipped import SkippedSamples, append, drop
 from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Skipped
@@ -239,6 +241,33 @@ def test_what_the_statistics_leave_out_is_never_silent(tmp_path, monkeypatch):
         else:
             datamodule.setup("fit")
             assert [skipped.name for skipped in datamodule.skipped()] == ["0001TP_000002"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_name_that_is_no_utf8_is_listed_by_its_code(tmp_path):
+    root = trees.camvid(tmp_path / "data")
+    for folder in ("train", "trainannot", "test", "testannot"):
+        path = root / folder / "0001TP_000001.png"
+        path.rename(path.with_name(os.fsdecode(b"a\xff.png")))
+    for folder in ("train", "test"):
+        cut(root / folder / os.fsdecode(b"a\xff.png"))
+    make = lambda: DomainDataModule(  # noqa: E731
+        {"camvid": Domain(root=str(root))}, crop=(16, 16), batch_size=2, workers=0, on_bad_sample="skip"
+    )
+    for _ in range(2):
+        run(tmp_path / "run", make(), "fit", "test")
+    rows = listed(tmp_path / "run")
+    assert [(row["stage"], row["name"]) for row in rows] == [(s, r"a\udcff") for s in ("train", "val", "test")]
+    assert all(r"a\udcff.png: damaged image file" in row["message"] for row in rows)
+
+
+def test_a_run_whose_list_cannot_be_written_keeps_the_one_before(tmp_path, monkeypatch):
+    append(tmp_path, "test", [Skipped("d", "a", "b")])
+    before = listed(tmp_path)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="skipped.csv"):
+        drop(tmp_path, ["test"])
+    assert listed(tmp_path) == before
 
 
 def test_lines_are_appended_whole_and_once(tmp_path):

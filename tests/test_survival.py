@@ -117,6 +117,26 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
     assert_equal(folder, whole)
 
 
+def test_a_stop_in_a_validation_in_mid_epoch_goes_on_exactly(tmp_path, monkeypatch):
+    function, calls = PPARModule.validation_step, iter(range(100))
+    often = ("--trainer.val_check_interval", "4")  # after steps 2, 5 and 8, each the second of three in its epoch
+
+    def signalled(self, *arguments):
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(self, *arguments)
+
+    fit(tmp_path / "whole", *often)
+    with monkeypatch.context() as patch:
+        patch.setattr(PPARModule, "validation_step", signalled)
+        with pytest.raises(SystemExit):
+            fit(tmp_path / "run", *often)
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 5
+    main(["fit", "--config", str(tmp_path / "run" / "config.yaml"), "--ckpt_path", "last"])
+    assert [step for step, kind in logged(tmp_path / "run") if kind == "val"] == ["1", "4", "7"]
+    assert_equal(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_before(
     whole, tmp_path, monkeypatch, recwarn
 ):
@@ -142,12 +162,10 @@ def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_be
     assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
-def keep(folder: Path, number: int) -> None:
+def keep(folder: Path, number: int, size: int = 50_000) -> None:
     """Write a checkpoint and make it count, as a run does."""
-    io = WholeCheckpointIO()
-    io.save_checkpoint(
-        {"state_dict": {"w": torch.full((50_000,), float(number))}, "step": number}, folder / "next.ckpt"
-    )
+    state = {"state_dict": {"w": torch.full((size,), float(number))}, "step": number}
+    WholeCheckpointIO().save_checkpoint(state, folder / "next.ckpt")
     promote(folder)
 
 
@@ -221,7 +239,8 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_that_was_there(two):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(
-            OSError, match="next.ckpt cannot be written .*: make room there; `ppar fit --ckpt_path last`"
+            OSError,
+            match=r"next.ckpt cannot be written \(File too large\): make room there; `ppar fit --ckpt_path last`",
         ):
             keep(two, 3)
     finally:
@@ -242,7 +261,7 @@ def test_the_disk_has_the_file_before_its_name_and_the_name_before_training_goes
 
 def write_on(folder: Path) -> None:
     for number in range(1000):
-        keep(folder, number)
+        keep(folder, number, size=2_000_000)  # most of the time goes into writing
 
 
 def test_sigkill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
@@ -255,9 +274,10 @@ def test_sigkill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         time.sleep(0.003 * attempt)
         process.kill()
         process.join()
-        kept = [path for path in (folder / "last.ckpt", folder / "previous.ckpt") if path.exists()]
-        assert kept
-        assert all(is_whole(path) for path in kept)
+        kept = {path.name for path in folder.glob("*.ckpt")}
+        assert kept & {"last.ckpt", "previous.ckpt"}
+        assert all(is_whole(folder / name) for name in kept)  # next.ckpt too
+    assert list(tmp_path.glob("*/next.ckpt.tmp"))  # at least one was killed while writing
 
 
 def test_every_checkpoint_of_a_trainer_is_written_so(whole):

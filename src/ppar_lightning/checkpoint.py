@@ -35,10 +35,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             partial.replace(path)
             sync(path.parent)
-        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+        except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
+            cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch buries that of a full disk
+            state = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
             remedy = "make room there; `ppar fit --ckpt_path last` goes on from the one before, if there is one"
-            raise OSError(f"{path} cannot be written ({error}): {remedy}") from error
+            raise OSError(f"{path} cannot be written ({state}): {remedy}") from error
 
 
 def sync(folder: Path) -> None:

@@ -13,21 +13,47 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from ppar_lightning.files import write_whole
+from ppar_lightning.files import append_whole, write_whole
 
 
 class WholeWriter(ExperimentWriter):
-    """Lightning's writer, but a file that gets new columns is replaced, not emptied and filled again."""
+    """Lightning's writer, but rows are written whole or not at all, and new columns never empty the file."""
 
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+    def __init__(self, log_dir: str) -> None:
+        """Start with nothing written."""
+        super().__init__(log_dir)
+        self._header: list[str] = []
+
+    def save(self) -> None:
+        """Append what was logged; at first, or with a new column, write the file anew.
+
+        Raises:
+            OSError: It cannot be written; it is as it was, and what was logged is kept for another try.
+        """
+        if not self.metrics:
+            return
         path, table = Path(self.metrics_file_path), io.StringIO(newline="")
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        writer = csv.DictWriter(table, fieldnames)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_whole(path, table.getvalue().encode())
+        self._record_new_keys()
+        writer = csv.DictWriter(table, self.metrics_keys)
+        if self.metrics_keys == self._header and path.is_file():
+            writer.writerows(self.metrics)
+            append_whole(path, table.getvalue().encode())
+        else:
+            writer.writeheader()
+            writer.writerows([*read_rows(path), *self.metrics])
+            write_whole(path, table.getvalue().encode())
+            self._header = list(self.metrics_keys)
+        self.metrics = []
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a table of metrics, but for a last row that lacks its end; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if line.endswith("\n")))
 
 
 class CurvesLogger(CSVLogger):
@@ -40,6 +66,16 @@ class CurvesLogger(CSVLogger):
         if not isinstance(self._experiment, WholeWriter):
             self._experiment = WholeWriter(self.log_dir)
         return self._experiment
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is left; a disk that is full takes no other error's place."""
+        try:
+            super().finalize(status)
+        except OSError as error:
+            if status == "success":
+                raise
+            rank_zero_warn(f"the last of the curves are not written: {error}")
 
 
 def default_logger(folder: str, command: str) -> CSVLogger:

@@ -1,12 +1,15 @@
 """Refuse the network to this process; Python runs this file at its start where its folder is on PYTHONPATH.
 
 An audit hook sees every connection and name look-up that goes through Python's sockets, whoever asks, and cannot be
-taken off. Loopback and UNIX sockets are left, which processes of one machine talk through.
+taken off. Loopback and UNIX sockets are left, which processes of one machine talk through. What is refused is noted
+too, in the file that PPAR_TESTS_REFUSED names, as whoever asks may swallow the error.
 """
 
 import ipaddress
+import os
 import socket
 import sys
+from pathlib import Path
 
 NAMES = ("", "localhost", socket.gethostname())
 
@@ -32,6 +35,9 @@ def refuse(event: str, arguments: tuple) -> None:
     else:
         return
     if not is_local(host):
+        if "PPAR_TESTS_REFUSED" in os.environ:
+            with Path(os.environ["PPAR_TESTS_REFUSED"]).open("a") as file:
+                file.write(f"{event} to {host!r} in {os.environ.get('PYTEST_CURRENT_TEST')}\n")
         raise RuntimeError(f"{event} to {host!r}: tests must not use the network")
 
 

@@ -53,12 +53,15 @@ def frechet(one: Tensor, other: Tensor) -> float:
         other: (M, D).
 
     Returns:
-        At least 0.
+        At least 0; NaN where features are not finite, or so large that their moments have no eigenvalues.
     """
     a, b = one.double(), other.double()
     first, second = (torch.cov(each.T, correction=0).reshape(each.shape[1], -1) for each in (a, b))
-    values, vectors = torch.linalg.eigh(first)
-    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
-    squared = (a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross
-    return max(0.0, float(squared))
+    try:
+        values, vectors = torch.linalg.eigh(first)
+        root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+        cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    except torch.linalg.LinAlgError:  # a diverged run, which ends with a message of its own at its next step
+        return math.nan
+    squared = float((a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross)
+    return max(0.0, squared) if math.isfinite(squared) else math.nan

@@ -1,6 +1,7 @@
 """The guard against NaN and inf: a step whose loss or gradients hold one never reaches weights, banks or statistics."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from ppar_lightning.callbacks.skipped import line_of
 from ppar_lightning.data.loading import Batch
+from ppar_lightning.files import write_whole
 from ppar_lightning.method.distributed import all_reduce_sum, world_size
 
 Policy = Literal["raise", "skip"]
@@ -110,9 +112,13 @@ class FiniteGuard(L.Callback):
         message = f"step {step}: {terms} with the batch of {images}"
         if self.policy == "raise":
             path = folder / "nonfinite" / f"step_{step}_rank_{rank}.pt"
-            if faults:
-                save([batch for _, batch in faults], path)
-            raise ValueError(f"{message}; the batch is saved in {path.parent}; {REMEDY}")
+            state = "is saved in"
+            try:
+                if faults:
+                    save([batch for _, batch in faults], path)
+            except OSError as error:  # what went wrong in training counts more than the disk
+                state = f"could not be saved ({error.strerror}) in"
+            raise ValueError(f"{message}; the batch {state} {path.parent}; {REMEDY}")
         if trainer.is_global_zero:
             append(folder / "nonfinite.csv", rows)
         if self._in_a_row == MAX_IN_A_ROW:
@@ -171,18 +177,25 @@ def gather(rows: list[Row]) -> list[Row]:
 
 
 def save(batches: Sequence[Batch], path: Path) -> None:
-    """Save batches as they went into the model: ``image``, ``label``, ``name``, ``domain``; weights_only reads them."""
+    """Save batches as they went into the model: ``image``, ``label``, ``name``, ``domain``; weights_only reads them.
+
+    Raises:
+        OSError: They cannot be written; nothing is left of them.
+    """
     unique = list({id(batch): batch for batch in batches}.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: torch.cat([batch[key].cpu() for batch in unique]) for key in ("image", "label")}
     texts = {key: [text for batch in unique for text in batch[key]] for key in ("name", "domain")}
-    torch.save(tensors | texts, path)
+    content = io.BytesIO()
+    torch.save(tensors | texts, content)
+    write_whole(path, content.getvalue())
 
 
 def append(path: Path, rows: Sequence[Row]) -> None:
-    """List images once; a resumed run may meet a step again."""
+    """List images once; a resumed run may meet a step again.
+
+    Raises:
+        OSError: The list cannot be written; it is as it was.
+    """
     listed = path.read_text().splitlines(keepends=True) if path.is_file() else []
     lines = [line_of(map(str, row)) for row in (Row._fields, *rows)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.writelines(line for line in dict.fromkeys(lines) if line not in listed)
+    write_whole(path, "".join(dict.fromkeys(listed + lines)).encode())

@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
 from ppar_lightning.data.dataset import Skipped
+from ppar_lightning.files import write_whole
 
 HEADER = ("stage", "domain", "name", "message")
 
@@ -113,7 +114,7 @@ def drop(folder: Path, stages: Sequence[str]) -> None:
     path = folder / "skipped.csv"
     if path.is_file():
         lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(line for line in lines if line.partition(",")[0] not in stages))
+        write_whole(path, "".join(line for line in lines if line.partition(",")[0] not in stages).encode())
 
 
 def append(folder: Path, stage: str, skipped: Iterable[Skipped]) -> None:
@@ -131,7 +132,7 @@ def append(folder: Path, stage: str, skipped: Iterable[Skipped]) -> None:
 
 
 def line_of(cells: Iterable[str]) -> str:
-    """One line of CSV; line breaks within a cell become blanks."""
+    """One line of CSV; line breaks within a cell become blanks, and bytes of a file's name that are no UTF-8 a code."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow([" ".join(cell.split()) for cell in cells])
-    return text.getvalue()
+    return text.getvalue().encode(errors="backslashreplace").decode()

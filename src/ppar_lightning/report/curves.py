@@ -1,6 +1,5 @@
 """The curves of a training as SVG that takes the colours of the page it stands in."""
 
-import csv
 import io
 import re
 from collections.abc import Mapping
@@ -9,6 +8,8 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
+
+from ppar_lightning.loggers import read_rows
 
 GROUPS = (
     ("Losses on training crops", r"train/loss(/.+)?", "loss", 1.0),
@@ -55,11 +56,10 @@ def read_metrics(folder: Path) -> dict[str, Points]:
     metrics: dict[str, Points] = {}
     versions = (folder / "curves" / "fit").glob("version_*/metrics.csv")
     for path in sorted(versions, key=lambda path: int(path.parent.name.rpartition("_")[2])):
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if name not in ("step", "epoch") and value:
-                        metrics.setdefault(name, {})[int(row["step"])] = float(value)
+        for row in read_rows(path):
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value:
+                    metrics.setdefault(name, {})[int(row["step"])] = float(value)
     return metrics
 
 
