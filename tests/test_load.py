@@ -16,6 +16,7 @@ from ppar_lightning import Segmenter, load_segmenter
 from ppar_lightning.data.classes import CLASSES, PALETTE
 from ppar_lightning.data.protocols import Window
 from ppar_lightning.segmenter.picture import to_image
+from ppar_lightning.segmenter.pretrained import CLIP_MEAN_STD, IMAGENET_MEAN_STD
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,24 @@ def test_what_is_no_picture_is_named(segmenter, given):
 def test_the_classes_and_their_colours(segmenter):
     assert segmenter.classes == CLASSES
     assert segmenter.palette is PALETTE
-    assert Segmenter("resnet_small", "fpn", num_classes=2, pretrained=False).classes == ("0", "1")
+
+
+def test_other_classes_have_numbers_and_colours_of_their_own(tmp_path):
+    other = Segmenter("resnet_small", "fpn", num_classes=30, pretrained=False, decoder_channels=8)
+    assert other.classes[:2] == ("0", "1")
+    assert other.palette.shape == (30, 3)
+    assert other.palette.dtype == np.uint8
+    assert len(np.unique(other.palette, axis=0)) == 30
+    assert other.palette.any(axis=1).all()  # black is IGNORE's
+    other.save_pretrained(tmp_path)
+    assert "It predicts 30 classes by number: 0, 1, " in (tmp_path / "README.md").read_text()
+
+
+def test_the_normalisation_is_that_of_the_backbone(segmenter):
+    assert Segmenter("tinyclip", pretrained=False, decoder_channels=8).normalisation == tuple(
+        pytest.approx(each) for each in CLIP_MEAN_STD
+    )
+    assert segmenter.normalisation == tuple(pytest.approx(each) for each in IMAGENET_MEAN_STD)
 
 
 def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
@@ -123,6 +141,7 @@ def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
     assert "license: apache-2.0" in card
     assert "mIoU 12.3 by `full`" in card
     assert "load_segmenter" in card
+    assert "It predicts 19 classes of Cityscapes: road, sidewalk, " in card
 
 
 def card(source, folder) -> str:
