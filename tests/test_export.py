@@ -1,5 +1,6 @@
 """Export: other runtimes compute what PyTorch computes, at any size, from the plain segmenter alone."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ppar_lightning import load_segmenter
 from ppar_lightning.cli import main
 from ppar_lightning.data.protocols import Window
+from ppar_lightning.export import export_onnx, export_torch
 
 SIZES = ((1, 64, 96), (2, 90, 150), (1, 131, 257))  # of which 64 and 96 need no padding
 
@@ -50,6 +52,23 @@ def test_the_exported_program_agrees_at_three_sizes(run, tmp_path):
     for batch, *size in SIZES:
         image = torch.rand(batch, 3, *size)
         compare(program(image).detach().numpy(), segmenter(image).numpy())
+
+
+def test_the_free_axes_have_names(exported):
+    session = onnxruntime.InferenceSession(exported)
+    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+    assert session.get_outputs()[0].shape == ["batch", 19, "height", "width"]
+
+
+@pytest.mark.parametrize("write", [export_onnx, export_torch])
+def test_a_disk_that_fills_up_leaves_no_file(run, tmp_path, monkeypatch, write):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ppar_lightning.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(load_segmenter(run), tmp_path / "a.file")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_of_the_method_is_in_the_file(run, exported):

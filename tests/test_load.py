@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from test_cli import evaluate, fit
 
 from ppar_lightning import Segmenter, load_segmenter
 from ppar_lightning.data.classes import CLASSES, PALETTE
 from ppar_lightning.data.protocols import Window
 from ppar_lightning.segmenter.picture import to_image
+from ppar_lightning.segmenter.pretrained import CLIP_MEAN_STD, IMAGENET_MEAN_STD
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +72,40 @@ def test_every_kind_of_picture_gives_the_same_map(segmenter, picture, tmp_path):
     assert not torch.equal(segmenter.predict(picture, Window(32, 16)), maps[0])
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_picture_taken_sideways_is_turned_upright(picture, tmp_path, name):
+    image = Image.fromarray(picture)
+    tags = image.getexif()
+    tags[274] = 6  # turned by a quarter
+    image.save(tmp_path / name, exif=tags)
+    upright = to_image(tmp_path / name)
+    assert upright.shape == (3, 70, 50)
+    assert (to_image(Image.open(tmp_path / name)) - upright).abs().max() <= 3 / 255  # two decoders of JPEG
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_scaled_whoever_opens_the_file(tmp_path, name):
+    deep = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+    Image.fromarray(deep).save(tmp_path / name)
+    opened = Image.open(tmp_path / name)
+    assert opened.mode == "I;16"
+    assert torch.equal(to_image(opened), to_image(tmp_path / name))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_picture_that_may_not_be_written_to_is_copied(picture):
+    picture.setflags(write=False)
+    assert torch.equal(to_image(picture), to_image(Image.fromarray(picture)))
+
+
 @pytest.mark.parametrize(
-    "given", [np.zeros((4, 5)), np.zeros((4, 5, 3)), torch.zeros(4, 5, 3), torch.zeros(3, 4, 5, dtype=torch.int64), 7]
+    "given",
+    [
+        *(np.zeros((4, 5)), np.zeros((4, 5, 3)), np.zeros((0, 5, 3), np.uint8)),
+        *(torch.zeros(4, 5, 3), torch.zeros(3, 4, 5, dtype=torch.int64), torch.zeros(3, 0, 5)),
+        *(torch.full((3, 4, 5), 255.0), torch.full((3, 4, 5), -0.1), torch.full((3, 4, 5), torch.nan)),
+        *(Image.new("I", (4, 5)), Image.new("F", (4, 5)), 7),
+    ],
 )
 def test_what_is_no_picture_is_named(segmenter, given):
     with pytest.raises(ValueError, match="no picture: give"):
@@ -81,7 +115,24 @@ def test_what_is_no_picture_is_named(segmenter, given):
 def test_the_classes_and_their_colours(segmenter):
     assert segmenter.classes == CLASSES
     assert segmenter.palette is PALETTE
-    assert Segmenter("resnet_small", "fpn", num_classes=2, pretrained=False).classes == ("0", "1")
+
+
+def test_other_classes_have_numbers_and_colours_of_their_own(tmp_path):
+    other = Segmenter("resnet_small", "fpn", num_classes=30, pretrained=False, decoder_channels=8)
+    assert other.classes[:2] == ("0", "1")
+    assert other.palette.shape == (30, 3)
+    assert other.palette.dtype == np.uint8
+    assert len(np.unique(other.palette, axis=0)) == 30
+    assert other.palette.any(axis=1).all()  # black is IGNORE's
+    other.save_pretrained(tmp_path)
+    assert "It predicts 30 classes by number: 0, 1, " in (tmp_path / "README.md").read_text()
+
+
+def test_the_normalisation_is_that_of_the_backbone(segmenter):
+    assert Segmenter("tinyclip", pretrained=False, decoder_channels=8).normalisation == tuple(
+        pytest.approx(each) for each in CLIP_MEAN_STD
+    )
+    assert segmenter.normalisation == tuple(pytest.approx(each) for each in IMAGENET_MEAN_STD)
 
 
 def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
@@ -90,6 +141,7 @@ def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
     assert "license: apache-2.0" in card
     assert "mIoU 12.3 by `full`" in card
     assert "load_segmenter" in card
+    assert "It predicts 19 classes of Cityscapes: road, sidewalk, " in card
 
 
 def card(source, folder) -> str:
@@ -131,6 +183,62 @@ def test_what_cannot_be_loaded_is_named(run, tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="give one that this version"):
         load_segmenter(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"decoder_channels": 16}, "size mismatch for head"),
+        ({"colour": 1}, "unexpected keyword argument 'colour'"),
+        ({"backbone_config": {}}, "model_type"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_its_description_is_one_line(segmenter, tmp_path, change, fault):
+    state = {f"segmenter.{name}": value for name, value in segmenter.state_dict().items()}
+    path = tmp_path / "a.ckpt"
+    torch.save({"segmenter": segmenter.description | change, "state_dict": state}, path)
+    with pytest.raises(ValueError, match=rf"^{path}: .* do not fit \(.*{fault}.*\): give one that this version.*$"):
+        load_segmenter(path)
+
+
+def test_a_checkpoint_without_weights_is_one_line(segmenter, tmp_path):
+    torch.save({"segmenter": segmenter.description}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"^.*a\.ckpt holds no state_dict: give one that this version.*$"):
+        load_segmenter(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("content", ['{"num_classes": 3}', "[]", "{"])
+def test_a_saved_segmenter_that_does_not_fit_its_weights_is_one_line(segmenter, tmp_path, content):
+    segmenter.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    changed = json.dumps(config | json.loads(content)) if content.endswith("}") else content
+    (tmp_path / "config.json").write_text(changed)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} cannot be loaded \(.+\): save it again with save_pretrained$"):
+        load_segmenter(tmp_path)
+
+
+def test_weights_that_are_missing_are_not_drawn_instead(segmenter, tmp_path):
+    segmenter.save_pretrained(tmp_path)
+    save_file({"classifier.bias": torch.zeros(19)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"Missing key\(s\).* \.\.\.\): save it again"):
+        load_segmenter(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["runs/typo", "typo", "typo/deeper/x", "no such name"])
+def test_a_name_that_leads_nowhere_is_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=rf"^{name} is neither a run folder, .* on the hub: no such path, and .+$"
+    ):
+        load_segmenter(name)
+
+
+def test_a_file_of_another_kind_is_one_line(picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    with pytest.raises(
+        ValueError, match=r"a.png is neither a run folder, a checkpoint.*: it is a file of another kind$"
+    ):
+        load_segmenter(tmp_path / "a.png")
 
 
 def test_importing_and_loading_needs_no_lightning(segmenter, tmp_path):

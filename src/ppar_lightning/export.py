@@ -4,13 +4,17 @@ ppar export --run runs/demo --format onnx
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from ppar_lightning.files import write_whole
 from ppar_lightning.load import load_segmenter
 from ppar_lightning.parser import PlainParser
 from ppar_lightning.segmenter.segmenter import Segmenter
@@ -20,6 +24,9 @@ OPSET = 20
 
 EXAMPLE = (2, 3, 150, 218)
 """A size that is traced, of nothing special, as tracing would hold that for fixed."""
+
+AXES = {0: "batch", 2: "height", 3: "width"}
+"""Free axes of an image."""
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
@@ -32,7 +39,6 @@ def main(words: Sequence[str]) -> None:
     if output.exists():
         raise FileExistsError(f"{output} is there already: move it away, or give another file with --output")
     segmenter = load_segmenter(given.run)
-    output.parent.mkdir(parents=True, exist_ok=True)
     {"onnx": export_onnx, "torch": export_torch}[given.format](segmenter, output)
     count = sum(parameter.numel() for parameter in segmenter.parameters())
     stated = f", opset {OPSET}" if given.format == "onnx" else ""
@@ -53,23 +59,30 @@ def trace(segmenter: Segmenter) -> torch.export.ExportedProgram:
     """Trace a segmenter in eval mode, for any batch, height and width."""
     free = torch.export.Dim.DYNAMIC
     return torch.export.export(
-        Plain(segmenter).eval(), (torch.rand(EXAMPLE),), dynamic_shapes=({0: free, 2: free, 3: free},)
+        Plain(segmenter).eval(), (torch.rand(EXAMPLE),), dynamic_shapes=(dict.fromkeys(AXES, free),)
     )
 
 
 def export_torch(segmenter: Segmenter, path: Path) -> None:
-    """Write a file for ``torch.export.load``."""
+    """Write a file for ``torch.export.load``, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     program = trace(segmenter)
     # Guards on strides would refuse sizes that need no padding, or those that do; the graph is right for both.
     getattr(program, "_guards_code", []).clear()
-    torch.export.save(program, path)
+    content = BytesIO()
+    torch.export.save(program, content)
+    write_whole(path, content.getvalue())
 
 
 def export_onnx(segmenter: Segmenter, path: Path) -> None:
-    """Write an ONNX file, from ``image`` to ``logits``, with the class names in its metadata.
+    """Write an ONNX file, whole or not at all, from ``image`` to ``logits``, with the class names in its metadata.
 
     Raises:
         ImportError: If the extra ``export`` is not installed.
+        OSError: It cannot be written.
     """
     try:
         import onnxscript  # noqa: F401
@@ -82,7 +95,19 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
         )
     assert program is not None
     program.model.metadata_props["classes"] = ",".join(segmenter.classes)
-    program.save(path, external_data=False)
+    model = program.model_proto
+    _name_axes(model.graph)
+    write_whole(path, model.SerializeToString())
+
+
+def _name_axes(graph: Any) -> None:
+    """Give the free axes of an ONNX graph names that a reader knows, in all sizes that are computed from them."""
+    given = graph.input[0].type.tensor_type.shape.dim
+    names = {given[place].dim_param: name for place, name in AXES.items()}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), size.dim_param)
 
 
 class Plain(nn.Module):

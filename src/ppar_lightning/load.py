@@ -1,13 +1,15 @@
 """A trained segmenter from wherever it is."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ppar_lightning.segmenter.card import LAST, describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
-from ppar_lightning.tensors import read_tensors
+from ppar_lightning.tensors import cause, read_tensors
 
 
 def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
@@ -21,8 +23,8 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         device: Where it shall run.
 
     Raises:
-        FileNotFoundError: If there is no such file, or the run has no checkpoint.
-        ValueError: If the file holds no segmenter of this package.
+        FileNotFoundError: If there is no such file or model, or the run has no checkpoint.
+        ValueError: If the file holds no segmenter of this package, or weights that do not fit its description.
     """
     path, record = Path(source), None
     if path.is_dir() and (path / "config.yaml").is_file():
@@ -34,7 +36,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
     elif path.is_dir() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path} holds neither a run (config.yaml) nor a saved segmenter (config.json)")
     else:
-        segmenter = Segmenter.from_pretrained(str(source))
+        segmenter = _from_saved(source)
     segmenter.record = record
     return segmenter.to(device).eval().requires_grad_(False)
 
@@ -42,13 +44,51 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
 def _from_checkpoint(path: Path) -> Segmenter:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: name a checkpoint that `ppar fit` has written")
-    checkpoint: dict[str, Any] = read_tensors(path, "give a checkpoint that `ppar fit` has written")
-    if "segmenter" not in checkpoint:
-        raise ValueError(
-            f"{path} does not say what its segmenter is built from: give one that this version of `ppar fit` wrote"
-        )
-    segmenter = Segmenter(**checkpoint["segmenter"])
+    checkpoint: Any = read_tensors(path, "give a checkpoint that `ppar fit` has written")
+    again = "give one that this version of `ppar fit` wrote"
+    if not isinstance(checkpoint, dict) or "segmenter" not in checkpoint:
+        raise ValueError(f"{path} does not say what its segmenter is built from: {again}")
+    if "state_dict" not in checkpoint:
+        raise ValueError(f"{path} holds no state_dict: {again}")
     prefix = "segmenter."
-    state = checkpoint["state_dict"]
-    segmenter.load_state_dict({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
+    try:
+        state = checkpoint["state_dict"]
+        segmenter = Segmenter(**checkpoint["segmenter"])
+        segmenter.load_state_dict({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
+    except Exception as error:  # Python, transformers and torch each have their own for what does not fit
+        raise ValueError(f"{path}: weights and description do not fit ({_fault(error)}): {again}") from error
     return segmenter
+
+
+def _from_saved(source: str | Path) -> Segmenter:
+    path = Path(source)
+    if path.is_file():
+        raise ValueError(f"{_neither(source)}: it is a file of another kind")
+    try:
+        return Segmenter.from_pretrained(str(source), strict=True)  # or else weights that are missing would be random
+    except Exception as error:  # as above, and the hub's
+        if isinstance(error, HFValidationError | OSError) and not path.is_dir():
+            raise FileNotFoundError(f"{_neither(source)}: no such path, and {_hub_fault(error)}") from error
+        again = "save it again with save_pretrained"
+        raise ValueError(f"{source} cannot be loaded ({_fault(error)}): {again}") from error
+
+
+def _neither(source: str | Path) -> str:
+    return f"{source} is neither a run folder, a checkpoint (.ckpt), a saved segmenter nor a model on the hub"
+
+
+def _hub_fault(error: Exception) -> str:
+    """Say why the hub gave no model; its own messages name neither the model nor what to do."""
+    if isinstance(error, HFValidationError):
+        return "no name that the hub would have"
+    if isinstance(error, LocalEntryNotFoundError):
+        return "the hub is out of reach"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub shows no model of that name"
+    return cause(error)
+
+
+def _fault(error: Exception) -> str:
+    """Say in a few words what does not fit, the first of many things that torch lists."""
+    listed = str(error).partition("state_dict for Segmenter:")[2].strip()
+    return shorten(listed.splitlines()[0] if listed else cause(error), 160, placeholder=" ...")

@@ -99,3 +99,16 @@ def colourise(label: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(PALETTE)] = PALETTE
     return table[label.astype(np.uint8)]
+
+
+def spread_colours(count: int) -> npt.NDArray[np.uint8]:
+    """Give other classes than Cityscapes' a colour each, (count, 3) RGB, the same in every process.
+
+    Hues are a golden section of the circle apart, so that neighbours differ however many there are; black is left to
+    IGNORE.
+    """
+    hues = np.arange(count) * 0.618034 % 1
+    values = 1 - 0.25 * (np.arange(count) % 3)
+    waves = (np.abs((hues[:, None] * 6 + offset) % 6 - 3) for offset in ([0], [4], [2]))
+    colours = np.concatenate([np.clip(wave - 1, 0, 1) for wave in waves], axis=1) * values[:, None]
+    return np.asarray((255 * colours).round(), dtype=np.uint8)

@@ -24,7 +24,9 @@ CARD = """---
 # Semantic segmentation for domains it never saw
 
 A network of `ppar_lightning`, an independent implementation of *Prototypical Progressive Alignment and Reweighting for
-Generalizable Semantic Segmentation* ([arXiv 2507.11955]({{ paper_url }})). It predicts the 19 classes of Cityscapes.
+Generalizable Semantic Segmentation* ([arXiv 2507.11955]({{ paper_url }})).
+
+It predicts {{ predicts }}.
 
 ```python
 from ppar_lightning import load_segmenter
@@ -36,7 +38,7 @@ label = load_segmenter("{{ model_id | default('FOLDER', true) }}").predict("pict
 
 Licence of this network's code and weights: Apache-2.0; those of the images it was trained on may restrict their use.
 """
-"""Template of a card; `record` is Markdown."""
+"""Template of a card; `record` is Markdown, `predicts` says which classes."""
 
 Recorded = dict[str, Any]
 

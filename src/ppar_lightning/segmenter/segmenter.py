@@ -13,12 +13,13 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppar_lightning.data.classes import CLASSES, PALETTE
+from ppar_lightning.data.classes import CLASSES, PALETTE, spread_colours
 from ppar_lightning.data.protocols import Window
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.card import ABOUT, CARD
 from ppar_lightning.segmenter.heads import FCN, FPN, DeepLabV3Plus, Pyramid, resize
 from ppar_lightning.segmenter.picture import Picture, to_image
+from ppar_lightning.segmenter.pretrained import Colour
 from ppar_lightning.segmenter.sliding import slide
 
 
@@ -117,7 +118,11 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the card of ``save_pretrained`` and ``push_to_hub``, with the record of the run if it is known."""
-        return super().generate_model_card(*args, **{"record": self.record, **kwargs})
+        return super().generate_model_card(*args, **{"record": self.record, "predicts": self._predicts(), **kwargs})
+
+    def _predicts(self) -> str:
+        kind = "of Cityscapes" if self.classes == CLASSES else "by number"
+        return f"{self.num_classes} classes {kind}: {', '.join(self.classes)}"
 
     @property
     def description(self) -> dict[str, Any]:
@@ -132,8 +137,14 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     @property
     def palette(self) -> npt.NDArray[np.uint8]:
-        """Cityscapes' RGB colour of each class, (19, 3)."""
-        return PALETTE
+        """RGB colour of each class, (K, 3): Cityscapes' own 19, or hues spread out where K is another."""
+        return PALETTE if self.num_classes == len(PALETTE) else spread_colours(self.num_classes)
+
+    @property
+    def normalisation(self) -> tuple[Colour, Colour]:
+        """Mean and standard deviation of RGB in [0, 1], three numbers each, that the network applies by itself."""
+        mean, std = (buffer.flatten().tolist() for buffer in (self.backbone.mean, self.backbone.std))
+        return tuple(mean), tuple(std)
 
     @torch.no_grad()
     def predict(self, picture: Picture, window: Window | None = None) -> Tensor:
