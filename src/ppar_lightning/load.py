@@ -53,7 +53,7 @@ def _from_checkpoint(path: Path) -> Segmenter:
     prefix = "segmenter."
     try:
         state = checkpoint["state_dict"]
-        segmenter = Segmenter(**checkpoint["segmenter"])
+        segmenter = Segmenter(**{**checkpoint["segmenter"], "pretrained": False})
         segmenter.load_state_dict({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
     except Exception as error:  # Python, transformers and torch each have their own for what does not fit
         raise ValueError(f"{path}: weights and description do not fit ({_fault(error)}): {again}") from error
@@ -65,7 +65,9 @@ def _from_saved(source: str | Path) -> Segmenter:
     if path.is_file():
         raise ValueError(f"{_neither(source)}: it is a file of another kind")
     try:
-        return Segmenter.from_pretrained(str(source), strict=True)  # or else weights that are missing would be random
+        return Segmenter.from_pretrained(
+            str(source), strict=True, pretrained=False
+        )  # or else weights that are missing would be random
     except Exception as error:  # as above, and the hub's
         if isinstance(error, HFValidationError | OSError) and not path.is_dir():
             raise FileNotFoundError(f"{_neither(source)}: no such path, and {_hub_fault(error)}") from error
