@@ -172,6 +172,12 @@ def test_scores_of_another_checkpoint_are_not_on_the_card(run, tmp_path, change)
     assert "This checkpoint was not scored" in card(tmp_path / "run", tmp_path / "saved")
 
 
+def test_a_run_whose_record_is_damaged_is_loaded_without_it(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    assert "not recorded" in card(tmp_path / "run", tmp_path / "saved")
+
+
 def test_what_cannot_be_loaded_is_named(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no\\.ckpt not found"):
         load_segmenter(tmp_path / "no.ckpt")

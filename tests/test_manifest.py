@@ -160,7 +160,7 @@ def test_what_differs_between_training_and_testing_is_named():
     assert len(list(differences(old, None, session, data))) == 3
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"finished": true, "sessions": []}', "[1]"])
+@pytest.mark.parametrize("text", ["", "{}", '{"finished": true, "sessions": 1}', "[1]"])
 def test_a_damaged_manifest_is_named(tmp_path, text):
     assert read_manifest(tmp_path) is None
     (tmp_path / "manifest.json").write_text(text)

@@ -18,7 +18,7 @@ def differences(
         session: This process, see :func:`~ppar_lightning.callbacks.manifest.new_session`.
         data: Fingerprints of this machine's data by split, see ``DomainDataModule.fingerprints``.
     """
-    if manifest is not None:
+    if manifest is not None and manifest["sessions"]:
         trained = manifest["sessions"][-1]
         yield from compare("hardware", trained.get("hardware"), session["hardware"])
         yield from compare("git revision", trained.get("git"), session["git"])

@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text())
-        if manifest["sessions"][-1]["started"] and isinstance(manifest["finished"], bool):
+        if isinstance(manifest["sessions"], list) and isinstance(manifest["finished"], bool):
             return manifest
         raise ValueError("fields of other types")
     except (ValueError, LookupError, TypeError) as error:

@@ -44,12 +44,14 @@ Recorded = dict[str, Any]
 
 
 def describe_run(folder: Path) -> str | None:
-    """Write a run folder's record as Markdown, from ``manifest.json`` and ``test.json``; None without a manifest."""
-    manifest = _read(folder / "manifest.json")
-    if manifest is None:
+    """Write a run's record as Markdown, from ``manifest.json`` and ``test.json``; None without a whole manifest."""
+    try:
+        manifest, test = _read(folder / "manifest.json"), _read(folder / "test.json")
+        if manifest is None:
+            return None
+        return "\n\n".join(["## Training", *_training(manifest), "## Scores", *_scores(manifest, test)])
+    except (ValueError, LookupError, TypeError):  # damaged: no reason not to load the network
         return None
-    test = _read(folder / "test.json")
-    return "\n\n".join(["## Training", *_training(manifest), "## Scores", *_scores(manifest, test)])
 
 
 def _read(path: Path) -> Recorded | None:
