@@ -92,7 +92,7 @@ def test_a_png_that_is_cut_short(city, capsys):
     for path in city.glob("leftImg8bit/train/*/*.png"):
         path.write_bytes(path.read_bytes()[:-40])
     message = complaint(capsys, *train_on(city))
-    assert "_leftImg8bit.png: damaged image file; download or extract it again" in message
+    assert "_leftImg8bit.png: damaged image file; restore it from where it came from" in message
 
 
 def test_an_image_without_a_label(city, capsys):

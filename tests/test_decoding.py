@@ -57,7 +57,7 @@ def test_colour_picture_as_label_is_refused(tmp_path):
 def test_damaged_file_is_named(tmp_path, file, share):
     path = trees.bdd100k(tmp_path) / file
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ValueError, match=rf"{path.name}: damaged .* file.*download or extract it again"):
+    with pytest.raises(ValueError, match=rf"{path.name}: damaged .* file.*restore it from where it came from"):
         DATASETS["bdd100k"](root=tmp_path, split="val", domain="bdd100k")[0]
 
 
@@ -89,7 +89,7 @@ def test_a_label_with_a_block_overwritten_is_damaged_though_it_can_be_decoded(tm
         damaged = bytearray(data)
         damaged[start : start + 16] = bytes(16)
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="a.png: damaged label file.*extract it again"):
+        with pytest.raises(ValueError, match="a.png: damaged label file.*restore it from where it came from"):
             read_label(path)
 
 
@@ -99,7 +99,7 @@ READERS = pytest.mark.parametrize("reader", [read_image, read_label, read_red_la
 @READERS
 def test_a_file_that_is_gone_is_named(tmp_path, reader):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(ValueError, match=r"a.png.*No such file.*extract it again"):
+    with pytest.raises(ValueError, match=r"a.png.*No such file.*restore it from where it came from"):
         reader(tmp_path / "a.png")
 
 
@@ -112,7 +112,7 @@ def test_absurd_dimensions_are_a_damaged_file(tmp_path, reader, palette):
     data[16:24] = struct.pack(">II", 60000, 60000)  # width and height in the header, and its checksum
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"a.png: .*pixels.*extract it again"):
+    with pytest.raises(ValueError, match=r"a.png: .*pixels.*restore it from where it came from"):
         reader(path)
 
 

@@ -151,7 +151,10 @@ FAULTS = [
     (empty_folder, r"camvid/eval: no labelled images of split 'test' in folder .*; expected test/"),
     (remove_label, r"camvid/eval pairs: \S+/test/0001TP_000001.png has no label; .*on_bad_sample skip"),
     (remove_image, r"camvid/eval pairs: \S+/testannot/0001TP_000001.png has no image; .*on_bad_sample skip"),
-    (cut_image_short, r"camvid/eval samples: \S+/0001TP_000001.png: damaged image file; download or extract it again"),
+    (
+        cut_image_short,
+        r"camvid/eval samples: \S+/0001TP_000001.png: damaged image file; restore it from where it came from",
+    ),
     (write_unknown_id, r"camvid/eval samples: \S+/0001TP_000001.png: label value 77 is not among .* ids 0-11; "),
     (shrink_label, r"camvid/eval samples: \S+ is 80x48 but \S+ is 40x24; .* extract both again"),
 ]

@@ -23,6 +23,7 @@ from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.metrics import class_iou
 from ppar_lightning.report.curves import draw_curves, read_metrics
 from ppar_lightning.report.matrix import matrix, row_shares
+from ppar_lightning.report.panels import rank
 
 DOMAINS = ("game", "fog", "night", "rain", "snow", "city")
 VOID = {"meta", "link", "img", "br"}
@@ -96,6 +97,9 @@ def test_the_page_holds_every_part(page, run):
         for section in ("domains", "classes", "confusion", "predictions"):
             assert domain in page.text[section]
     assert f"{100 * record['unseen_miou']:.1f}" in page.text["domains"]
+    for caption in ("worst of 3: ", "2nd best of 3: ", "best of 3: "):
+        assert page.text["predictions"].count(caption) >= 1
+    assert "peak_memory (GiB)" in page.text["manifest"]
     assert page.text["confusion"].count("Confusion on") == len(DOMAINS)
     for section in ("domains", "classes", "confusion", "predictions", "curves"):
         assert "full" in page.text[section]  # the protocol
@@ -191,6 +195,15 @@ def test_the_extremes_are_those_of_the_whole_list():
     kept = extremes((SimpleNamespace(miou=value) for value in values), 2)
     assert [score.miou for score in kept] == [0, 1, 8, 9]
     assert [score.miou for score in extremes((SimpleNamespace(miou=value) for value in (3, 1, 2)), 2)] == [1, 2, 3]
+
+
+def test_each_of_the_extremes_has_its_rank():
+    assert [rank(place, 4, 60) for place in range(4)] == [
+        "worst of 60",
+        "2nd worst of 60",
+        "2nd best of 60",
+        "best of 60",
+    ]
 
 
 def test_rows_of_confusion_are_shares_and_cells_know_their_colour():

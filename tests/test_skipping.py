@@ -53,12 +53,14 @@ def training(datamodule, epoch=0):
 
 
 def test_the_error_names_the_file_and_the_remedy_by_default(data):
-    with pytest.raises(ValueError, match=r"(aachen_000003_000019_leftImg8bit.png|00000001-train.jpg): damaged .*again"):
+    with pytest.raises(
+        ValueError, match=r"(aachen_000003_000019_leftImg8bit.png|00000001-train.jpg): damaged .*restore it"
+    ):
         training(data(on_bad_sample="raise"))
     datamodule = data(on_bad_sample="raise")
     datamodule.setup("test")
     for loader, file in zip(datamodule.test_dataloader(), ("bochum_000000_000019_gtFine", "00000000-val"), strict=True):
-        with pytest.raises(ValueError, match=rf"{file}.*png: damaged label file.*; download or extract it again"):
+        with pytest.raises(ValueError, match=rf"{file}.*png: damaged label file.*; restore it from where it came from"):
             list(loader)
 
 
@@ -83,7 +85,7 @@ def test_a_source_of_damaged_files_ends_the_run(tmp_path):
     datamodule = DomainDataModule(
         {"bdd100k": Domain(root=str(tmp_path))}, workers=0, batch_size=2, on_bad_sample="skip"
     )
-    with pytest.raises(ValueError, match="domain 'bdd100k': 11 images in a row cannot be read, the last: .*extract it"):
+    with pytest.raises(ValueError, match="domain 'bdd100k': 11 images in a row cannot be read, the last: .*restore it"):
         training(datamodule)
 
 
@@ -151,7 +153,7 @@ def test_skipped_samples_are_listed_once_and_not_scored(data, tmp_path, capsys):
     assert found["val"] == found["test"] == damaged
     assert found["train"] == {("cityscapes", "aachen/aachen_000003_000019"), ("bdd100k", "00000001-train")}
     assert len(rows) == 6
-    assert all("extract it again" in row["message"] for row in rows)
+    assert all("restore it from where it came from" in row["message"] for row in rows)
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("4 samples were left out in train and val, listed in") == 1
     assert said.count("2 samples were left out in test, listed in") == 2

@@ -30,7 +30,9 @@ def test_synthia_reads_beside_labels_of_other_tools(tmp_path):
 def test_corrupt_synthia_label_is_named(tmp_path, share):
     path = trees.synthia(tmp_path) / "GT/LABELS/0000003.png"
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ValueError, match=r"GT/LABELS/0000003.png: damaged label file.*; download or extract it again"):
+    with pytest.raises(
+        ValueError, match=r"GT/LABELS/0000003.png: damaged label file.*; restore it from where it came from"
+    ):
         DATASETS["synthia"](root=tmp_path, split="all", domain="s")[3]
 
 

@@ -66,7 +66,7 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
             header.verify()  # decoding alone would not look at the checksums
             label = np.asarray(_open(path, encoded, "label"))
         except Exception as error:  # Pillow has no error of its own for each fault of a file
-            raise ValueError(f"{path}: damaged label file ({error}); download or extract it again") from error
+            raise ValueError(f"{path}: damaged label file ({error}); restore it from where it came from") from error
     if label.ndim != 2:
         raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
     return label
@@ -86,7 +86,9 @@ def read_red_label(path: Path) -> npt.NDArray[np.integer]:
     # Pillow would keep the high byte of a 16-bit channel alone, which is 0 for every id
     label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
     if label.ndim != 3 or label.shape[2] != 3:
-        raise ValueError(f"{path}: not the RGB file with ids in red that was expected; extract it again")
+        raise ValueError(
+            f"{path}: not the RGB file with ids in red that was expected; restore it from where it came from"
+        )
     return np.asarray(label[..., -1])  # OpenCV's order is BGR
 
 
@@ -94,7 +96,7 @@ def _read(path: Path) -> Array:
     try:
         return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); extract it again") from error
+        raise ValueError(f"{path} cannot be read ({error.strerror}); restore it from where it came from") from error
 
 
 def _open(path: Path, encoded: Array, kind: str) -> Image.Image:
@@ -103,10 +105,10 @@ def _open(path: Path, encoded: Array, kind: str) -> Image.Image:
         header = Image.open(BytesIO(encoded.data), formats=["PNG"] if kind == "label" else None)
     except Exception as error:  # as above
         fault = str(error).partition("<")[0].strip()  # the name of a buffer
-        raise ValueError(f"{path}: damaged {kind} file ({fault}); download or extract it again") from error
+        raise ValueError(f"{path}: damaged {kind} file ({fault}); restore it from where it came from") from error
     if header.width * header.height > LARGEST:
         claim = f"{header.width}x{header.height} is more pixels than are decoded"
-        raise ValueError(f"{path}: {claim}; download or extract it again, or make it smaller")
+        raise ValueError(f"{path}: {claim}; restore it from where it came from, or make it smaller")
     return header
 
 
@@ -115,9 +117,9 @@ def _decode(path: Path, encoded: Array, flags: int, kind: str) -> npt.NDArray[np
     try:
         decoded = cv2.imdecode(encoded, flags)
     except cv2.error as error:
-        raise ValueError(f"{path}: more pixels than can be decoded; download or extract it again") from error
+        raise ValueError(f"{path}: more pixels than can be decoded; restore it from where it came from") from error
     if decoded is None:
-        raise ValueError(f"{path}: damaged {kind} file; download or extract it again")
+        raise ValueError(f"{path}: damaged {kind} file; restore it from where it came from")
     return np.asarray(decoded)
 
 

@@ -18,6 +18,9 @@ GROUPS = (
 )
 """Title, names of the metrics, label of the axis, factor."""
 
+FIGURE = (4, 3)
+"""Width and height in inches, which a phone shows at that size: the fonts are to be read there."""
+
 INK = "#012345"  # stands for the colour of the page's text until the SVG is written
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -67,7 +70,7 @@ def _draw(metrics: Mapping[str, Points], label: str, factor: float) -> str:
     if not metrics:
         return ""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
-        figure = Figure(figsize=(5, 3), layout="constrained")
+        figure = Figure(figsize=FIGURE, layout="constrained")
         axis = figure.subplots()
         for name, points in sorted(metrics.items()):
             steps = sorted(points)
@@ -75,7 +78,7 @@ def _draw(metrics: Mapping[str, Points], label: str, factor: float) -> str:
         axis.set_xlabel("step")
         axis.set_ylabel(label)
         axis.grid(color=INK, alpha=0.15)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=8)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return _inline(text.getvalue())

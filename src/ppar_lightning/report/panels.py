@@ -1,7 +1,7 @@
 """The pictures of a run's page, each a data URI: predictions of the best and worst images, and weight maps."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -47,11 +47,27 @@ def predictions(run: Run, domain: str, images: int, count: int = 2) -> list[Pane
         images: How many are looked at, the first of the split.
         count: Images drawn of each kind.
     """
-    scores = islice(each_score(run, domain, images), images)  # it reads whole batches
-    return [_prediction(run, domain, score) for score in extremes(scores, count)]
+    looked_at = 0
+
+    def counted() -> Iterator[ImageScore]:
+        nonlocal looked_at
+        for score in islice(each_score(run, domain, images), images):  # it reads whole batches
+            looked_at += 1
+            yield score
+
+    scores = extremes(counted(), count)
+    return [_prediction(run, domain, score, rank(place, len(scores), looked_at)) for place, score in enumerate(scores)]
 
 
-def _prediction(run: Run, domain: str, score: ImageScore) -> Panel:
+def rank(place: int, kept: int, looked_at: int) -> str:
+    """Say how an image ranks among those looked at; the first half of those kept are the worst, the rest the best."""
+    worst = place < kept // 2
+    number = place + 1 if worst else kept - place
+    ordinal = {1: "", 2: "2nd ", 3: "3rd "}.get(number, f"{number}th ")
+    return f"{ordinal}{'worst' if worst else 'best'} of {looked_at}"
+
+
+def _prediction(run: Run, domain: str, score: ImageScore, ranked: str) -> Panel:
     confidence = run.confidence(score.image, domain).numpy()
     shown = np.where(score.label == IGNORE, IGNORE, score.prediction)
     tiles = [
@@ -60,7 +76,9 @@ def _prediction(run: Run, domain: str, score: ImageScore) -> Panel:
         Tile("prediction", png(colourise(shown))),
         Tile("confidence", jpeg((255 * confidence).round().astype(np.uint8))),
     ]
-    return Panel(f"{score.name}: mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}", tiles)
+    return Panel(
+        f"{ranked}: {score.name}, mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}", tiles
+    )
 
 
 def weight_maps(run: Run, count: int = 4) -> list[Panel]:
