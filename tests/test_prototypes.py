@@ -54,6 +54,16 @@ def test_centred_prototypes_are_unit_and_spread_wider(clip_folder):
     torch.testing.assert_close(centred.norm(dim=1), torch.ones(19))
 
 
+def test_random_text_has_the_shape_of_the_text_and_nothing_else_of_it(clip_folder, tmp_path):
+    random = text_prototypes(PPAROptions(clip=str(clip_folder), random_text=True), 19)
+    text = text_prototypes(PPAROptions(clip=str(clip_folder)), 19)
+    assert random.shape == text.shape
+    torch.testing.assert_close(random.norm(dim=1), torch.ones(19))
+    np.save(tmp_path / "text.npy", np.random.default_rng(1).normal(size=text.shape))
+    file = PPAROptions(text_embeddings=str(tmp_path / "text.npy"), random_text=True, centre=True)
+    assert torch.equal(text_prototypes(file, 19), random)  # of every run, whatever the text
+
+
 def test_a_file_of_embeddings_replaces_the_text_tower(tmp_path):
     rows = np.random.default_rng(0).normal(size=(19, 16)).astype(np.float16)
     np.save(tmp_path / "text.npy", rows)

@@ -110,7 +110,7 @@ def test_all_overlays_are_rows_unless_some_are_named(monkeypatch, tmp_path):
         row for row in ROWS if (ROOT / "configs" / "ablations" / f"{row}.yaml").is_file()
     ]
     assert len(runs) >= 8
-    with pytest.raises(FileNotFoundError, match=r"no overlay otq.yaml; there are: source_only, naive, otp"):
+    with pytest.raises(FileNotFoundError, match=r"no overlay otq.yaml; there are: source_only, naive, random, otp"):
         plan(DEMO, ["otq"], [0], tmp_path, [])
 
 

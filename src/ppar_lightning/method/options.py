@@ -21,6 +21,8 @@ class PPAROptions:
         prompts: Set of sentences a class is described with.
         class_names: The K names the sentences are made of, in the order of the train ids.
         centre: Subtract the mean over classes from the text prototypes and renormalise.
+        random_text: Replace the text prototypes by random directions of the same shape: the control for what language
+            adds to anchors that merely keep the classes apart.
         context: Where VTP's visual context comes from: CLIP's image tower, or the segmenter's own embedded features
             (for text prototypes whose CLIP has no image tower at hand).
         visual_size: Side in pixels of the square whose area the image tower's input has; None keeps the crop's size.
@@ -49,6 +51,7 @@ class PPAROptions:
     prompts: Prompts = "photo"
     class_names: tuple[str, ...] = CLASSES
     centre: bool = False
+    random_text: bool = False
     context: Literal["clip", "features"] = "clip"
     visual_size: int | None = 224
     clip_dtype: Literal["bfloat16", "float32"] = "bfloat16"

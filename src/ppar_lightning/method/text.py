@@ -21,7 +21,8 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
     """Make the text prototypes that the options ask for.
 
     Args:
-        options: ``clip``, ``prompts``, ``class_names``, ``centre`` and ``text_embeddings`` are read.
+        options: ``clip``, ``prompts``, ``class_names``, ``centre``, ``random_text`` and ``text_embeddings`` are
+            read.
         num_classes: K of the segmenter.
 
     Returns:
@@ -39,7 +40,14 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
                 "give one name per class"
             )
         text = cached_embeddings(options.clip, options.prompts, options.class_names)
+    if options.random_text:
+        return random_directions(*text.shape)
     return F.normalize(text - text.mean(dim=0), dim=-1) if options.centre else text
+
+
+def random_directions(num_classes: int, dim: int) -> Tensor:
+    """Draw (K, D) unit vectors that know no language, the same for every run, device and rank."""
+    return F.normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
 
 
 def read_embeddings(path: Path, num_classes: int) -> Tensor:

@@ -13,6 +13,7 @@ CLAIMS = (
     ("progressive alignment beats direct alignment", "progressive", "otp"),
     ("CLIP's prototypes beat naive ones", "progressive", "naive"),
     ("reweighting limits negative transfer", "ppar", "progressive"),
+    ("(control) CLIP's text beats random directions", "otp", "random"),
 )
 HEAD = """# Results
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 BASELINE = "source_only"
 ROWS = (
-    *(BASELINE, "naive", "otp", "vtp", "progressive", "reversed", "reweighting", "ppar"),
+    *(BASELINE, "naive", "random", "otp", "vtp", "progressive", "reversed", "reweighting", "ppar"),
     *("isw", "isw_ppar", "style", "style_ppar"),
 )
 
