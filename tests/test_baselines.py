@@ -11,6 +11,17 @@ from ppar_lightning.cli import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = ("demo", "cityscapes_256", "gta")
+METHOD = {
+    "source_only": {"enabled": False},
+    "naive": {"order": "naive", "reweighting": "off"},
+    "random": {"order": "otp", "random_text": True, "reweighting": "off"},
+    "otp": {"order": "otp", "reweighting": "off"},
+    "vtp": {"order": "vtp", "reweighting": "off"},
+    "progressive": {"order": "vtp_to_otp", "reweighting": "off"},
+    "reversed": {"order": "otp_to_vtp", "reweighting": "off"},
+    "reweighting": {"align_segmenter": False},
+    "ppar": {},
+}
 BASELINES = {  # isw, style, PPAR
     "isw": (True, 0.0, False),
     "isw_ppar": (True, 0.0, True),
@@ -25,6 +36,17 @@ def printed(capsys, *files: str) -> dict:
     with pytest.raises(SystemExit, match="0"):
         main(["fit", *words, "--print_config"])
     return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_every_overlay_is_known_here():
+    assert {path.stem for path in (CONFIGS / "ablations").glob("*.yaml")} == {*METHOD, *BASELINES}
+
+
+@pytest.mark.parametrize("row", METHOD)
+def test_an_overlay_of_the_method_changes_its_options_alone(row, capsys):
+    expected, found = printed(capsys, "demo"), printed(capsys, "demo", f"ablations/{row}")
+    expected["model"]["ppar"] |= METHOD[row]
+    assert found == expected
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -5,9 +5,12 @@ import torch
 from streets_batch import CHANNELS, CLASSES, make_batch
 from torch.nn.functional import cross_entropy, normalize
 
+from ppar_lightning.analysis.weights import auc
 from ppar_lightning.method.alignment import alignment_nll, class_balanced_mean, cosines
-from ppar_lightning.method.objective import PPAR
+from ppar_lightning.method.grid import GridLabels
+from ppar_lightning.method.objective import PPAR, Embedded
 from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.reweighting import margin_sums
 from ppar_lightning.method.supervised import supervised_terms
 
 
@@ -59,6 +62,31 @@ def test_weights_keep_their_bounds_and_their_class_mean(clip_folder, granularity
         assert len(own) == weights.number[k]
         if len(own):
             torch.testing.assert_close(own.mean(), torch.tensor(1.0))
+
+
+def noisy(objective, corrupted: torch.Tensor) -> Embedded:
+    """Features about the text of their class, eight images; where corrupted, another class is the label."""
+    label = torch.arange(CLASSES).repeat(8, 20)
+    features = normalize(
+        objective.prototypes.otp[label] + 0.1 * torch.randn(*label.shape, objective.embed.out_channels)
+    )
+    label = torch.where(corrupted, (label + 1) % CLASSES, label)
+    counted = torch.ones_like(label, dtype=torch.bool)
+    grid = GridLabels(label, counted.float(), counted, torch.ones(8, CLASSES, dtype=torch.bool))
+    return Embedded(features, (20, CLASSES), grid, grid.one_hot(CLASSES))
+
+
+@pytest.mark.parametrize(("direction", "lowest", "highest"), [("reliable", 0.75, 1.0), ("hard", 0.0, 0.25)])
+def test_the_weights_of_separated_features_tell_wrong_labels(clip_folder, direction, lowest, highest):
+    objective = build(clip_folder, direction=direction, centre=True)
+    stage, clean = objective.stage(1.0), torch.zeros(8, 20 * CLASSES, dtype=torch.bool)
+    embedded = noisy(objective, clean)
+    objective.statistics.update(margin_sums(objective.margins(embedded, stage), embedded.one_hot))
+    corrupted = clean.clone()
+    corrupted[:2] = True  # one image in four
+    embedded = noisy(objective, corrupted)
+    w = objective.weights(objective.margins(embedded, stage), embedded, stage).w
+    assert lowest <= auc(w[corrupted], w[~corrupted]) <= highest
 
 
 def test_without_reweighting_the_supervised_loss_is_the_baselines_bit_for_bit(clip_folder):
