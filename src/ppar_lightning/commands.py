@@ -88,7 +88,5 @@ def config_files(words: Sequence[str]) -> Iterator[Path]:
 def recorded_folder(home: Path) -> str:
     """Read where a run was when its config was saved; if the config does not say, where it is now."""
     text = (home / "config.yaml").read_text(errors="replace")  # whether it is YAML at all is the parser's to judge
-    found = re.search(
-        r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE
-    )  # the file itself is the parser's to judge
+    found = re.search(r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE)
     return str(yaml.safe_load(found[1])) if found else str(home)

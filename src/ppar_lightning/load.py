@@ -65,9 +65,8 @@ def _from_saved(source: str | Path) -> Segmenter:
     if path.is_file():
         raise ValueError(f"{_neither(source)}: it is a file of another kind")
     try:
-        return Segmenter.from_pretrained(
-            str(source), strict=True, pretrained=False
-        )  # or else weights that are missing would be random
+        # Strict, or else weights that are missing would be random.
+        return Segmenter.from_pretrained(str(source), strict=True, pretrained=False)
     except Exception as error:  # as above, and the hub's
         if isinstance(error, HFValidationError | OSError) and not path.is_dir():
             raise FileNotFoundError(f"{_neither(source)}: no such path, and {_hub_fault(error)}") from error
