@@ -45,7 +45,7 @@ reproduce: $(INSTALLED)
 	  $(if $(strip $(ROWS)),--rows $(ROWS)) $(if $(strip $(ARGS)),-- $(ARGS))
 
 tinyclip: $(INSTALLED)
-	$(BIN)/python -m ppar_lightning.tinyclip.train
+	$(BIN)/python -m tools.tinyclip.train
 
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/training_step.py

@@ -22,13 +22,13 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ppar_lightning.data.classes import CITYSCAPES_LABEL_IDS
 from ppar_lightning.data.dataset import FolderDataset, Sample
 from ppar_lightning.data.datasets import DATASETS
-from ppar_lightning.data.decoding import Array
 from ppar_lightning.data.loading import collate, on_device
-from ppar_lightning.data.procedural import render
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment
+from ppar_lightning.images.classes import CITYSCAPES_LABEL_IDS
+from ppar_lightning.images.decoding import Array
+from ppar_lightning.streets.render import render
 
 LABEL_IDS = np.zeros(256, dtype=np.uint8)
 LABEL_IDS[list(CITYSCAPES_LABEL_IDS.values())] = list(CITYSCAPES_LABEL_IDS)

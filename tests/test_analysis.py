@@ -15,12 +15,12 @@ from ppar_lightning.analysis.corruption import CORRUPTIONS, corrupt
 from ppar_lightning.analysis.distance import anchor_distance, domain_distance, frechet
 from ppar_lightning.analysis.features import Features, collect, embed, smallest_keys
 from ppar_lightning.analysis.figures import draw_diagnostics
+from ppar_lightning.analysis.image_scores import score_images
+from ppar_lightning.analysis.loaded_run import checkpoints, load_run
 from ppar_lightning.analysis.projection import principal_plane
-from ppar_lightning.analysis.run import checkpoints, load_run
-from ppar_lightning.analysis.scores import score_images
-from ppar_lightning.analysis.weights import auc, compare, weigh
-from ppar_lightning.cli import main
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.analysis.weighing import auc, compare, weigh
+from ppar_lightning.cli.main import main
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou, mean_iou
 
 

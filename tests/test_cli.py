@@ -12,8 +12,8 @@ import torch
 import wandb
 import yaml
 
-from ppar_lightning.cli import main
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.cli.main import main
+from ppar_lightning.images.classes import CLASSES
 
 UNSEEN = ("fog", "night", "rain", "snow", "city")
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ppar_lightning.data.colour import LUMA, ColourJitter, draw_map, saturate, turn_hue
+from ppar_lightning.images.colour import LUMA, ColourJitter, draw_map, saturate, turn_hue
 
 COLOURS = np.random.default_rng(0).uniform(60, 180, (50, 3))
 

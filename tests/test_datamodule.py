@@ -11,11 +11,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ppar_lightning.data import sampling
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import collate, on_device
 from ppar_lightning.data.transforms import FILL, Augment, Augmentation, RandomScaleCrop, coarse_counts, largest_share
+from ppar_lightning.images.classes import IGNORE
 
 PLAIN = Augmentation(scale=(1, 1), max_class_share=1, flip=0, jitter=0, blur=0)
 

@@ -9,11 +9,11 @@ import pytest
 import trees
 from scipy.io import savemat
 
-from ppar_lightning.data.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.datasets.gta5 import FAULTY, GTA5
 from ppar_lightning.data.datasets.mapillary import MAPPINGS
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.images.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TRAIN_IDS = (*range(19), IGNORE)

@@ -11,7 +11,7 @@ import trees
 from PIL import Image
 
 from ppar_lightning.data.datasets import DATASETS
-from ppar_lightning.data.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
+from ppar_lightning.images.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
 
 
 def test_images_are_rgb_and_belong_to_their_label(tmp_path):

@@ -12,11 +12,11 @@ import pytest
 import trees
 from huggingface_hub import constants
 
-from ppar_lightning.cli import main
-from ppar_lightning.data.classes import IGNORE, PALETTE
+from ppar_lightning.cli.main import main
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.domains import sample_indices
 from ppar_lightning.doctor.picture import COLUMNS, WIDTH, overlay, sheet
+from ppar_lightning.images.classes import IGNORE, PALETTE
 
 DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 

@@ -14,9 +14,9 @@ from test_cli import fit
 from torch.utils.flop_counter import FlopCounterMode
 
 from ppar_lightning import load_segmenter
-from ppar_lightning.cli import main
-from ppar_lightning.data.protocols import Window
+from ppar_lightning.cli.main import main
 from ppar_lightning.export import export_onnx, export_torch
+from ppar_lightning.images.window import Window
 
 SIZES = ((1, 64, 96), (2, 90, 150), (1, 131, 257))  # of which 64 and 96 need no padding
 
@@ -65,7 +65,7 @@ def test_a_disk_that_fills_up_leaves_no_file(run, tmp_path, monkeypatch, write):
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ppar_lightning.files.os.fsync", full)
+    monkeypatch.setattr("ppar_lightning.disk.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write(load_segmenter(run), tmp_path / "a.file")
     assert not list(tmp_path.iterdir())

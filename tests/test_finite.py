@@ -16,7 +16,7 @@ from test_cli import fit, weights
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ppar_lightning.callbacks.finite import MAX_IN_A_ROW, FiniteGuard
+from ppar_lightning.callbacks.finite_guard import MAX_IN_A_ROW, FiniteGuard
 
 
 class Tiny(LightningModule):
@@ -94,7 +94,7 @@ def test_a_full_disk_hides_no_nan_and_keeps_no_half_of_a_batch(tmp_path, monkeyp
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ppar_lightning.files.os.fsync", full)
+    monkeypatch.setattr("ppar_lightning.disk.files.os.fsync", full)
     with pytest.raises(ValueError, match=r"step 3: loss term 'fit' is nan with the batch of game: 3/0, ") as stop:
         train(tmp_path, Tiny(loss=(3,)))
     folder = tmp_path / "nonfinite"

@@ -17,15 +17,15 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from torch.nn import functional as F
 
-from ppar_lightning.cache import load_array
-from ppar_lightning.data.classes import CLASSES, IGNORE
 from ppar_lightning.data.datasets.folder import Folder
-from ppar_lightning.data.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
 from ppar_lightning.data.protocols import PROTOCOLS
 from ppar_lightning.data.transforms import Augment, Augmentation
-from ppar_lightning.data.variation import vary
+from ppar_lightning.disk.cache import load_array
+from ppar_lightning.disk.tensors import read_tensors
+from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
+from ppar_lightning.images.variation import vary
 from ppar_lightning.segmenter.sliding import predict, slide, starts
-from ppar_lightning.tensors import read_tensors
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIDES = st.integers(1, 70)

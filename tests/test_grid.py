@@ -1,6 +1,6 @@
 import torch
 
-from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.method.grid import grid_labels
 
 

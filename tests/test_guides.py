@@ -12,15 +12,15 @@ import yaml
 from test_cli import rows
 from test_configs import QUICK
 
-from ppar_lightning.callbacks.last import INTERVAL
-from ppar_lightning.cli import main
-from ppar_lightning.commands import long_form
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.callbacks.last_checkpoint import INTERVAL
+from ppar_lightning.cli.main import main
+from ppar_lightning.cli.words import long_form
 from ppar_lightning.export import parser
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prompts import SYNONYMS, TEMPLATES
 from ppar_lightning.method.text import read_embeddings, text_prototypes
-from ppar_lightning.report.command import parse
+from ppar_lightning.report.arguments import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md"]

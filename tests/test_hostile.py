@@ -15,13 +15,13 @@ import torch
 from test_bad_input import QUIET, complaint
 from transformers import AutoConfig, AutoTokenizer, CLIPVisionModelWithProjection
 
-from ppar_lightning.analysis.run import load_run
+from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.text import read_embeddings
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
 from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation, revision
-from ppar_lightning.tensors import read_checkpoint
 
 
 class Trap:

@@ -14,12 +14,12 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from test_cli import evaluate, fit
 
-from ppar_lightning.analysis.run import load_run
-from ppar_lightning.analysis.scores import extremes
+from ppar_lightning.analysis.image_scores import extremes
+from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.callbacks.scores import DomainScore
 from ppar_lightning.callbacks.tables import log_tables
-from ppar_lightning.cli import main
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.cli.main import main
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou
 from ppar_lightning.report.curves import draw_curves, read_metrics
 from ppar_lightning.report.matrix import matrix, row_shares

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from test_cli import evaluate, fit
 
 from ppar_lightning import Segmenter, load_segmenter
-from ppar_lightning.data.classes import CLASSES, PALETTE
-from ppar_lightning.data.protocols import Window
-from ppar_lightning.segmenter.picture import to_image
+from ppar_lightning.images.classes import CLASSES, PALETTE
+from ppar_lightning.images.window import Window
+from ppar_lightning.segmenter.inputs import to_image
 from ppar_lightning.segmenter.pretrained import CLIP_MEAN_STD, IMAGENET_MEAN_STD
 
 
@@ -136,7 +136,7 @@ def test_the_normalisation_is_that_of_the_backbone(segmenter):
 
 
 def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
-    segmenter.save_pretrained(tmp_path, model_card_kwargs={"record": "mIoU 12.3 by `full`"})
+    segmenter.save_pretrained(tmp_path, model_card_kwargs={"training_summary": "mIoU 12.3 by `full`"})
     card = (tmp_path / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "mIoU 12.3 by `full`" in card

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from test_disk import small_files
 
-from ppar_lightning import loggers
-from ppar_lightning.loggers import default_logger, read_rows
+from ppar_lightning.callbacks import loggers
+from ppar_lightning.callbacks.loggers import default_logger, read_rows
 
 
 def rows(logger) -> list[dict[str, str]]:

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from ppar_lightning.callbacks import last, manifest
+from ppar_lightning.callbacks import last_checkpoint as last
+from ppar_lightning.callbacks import provenance as manifest
 from ppar_lightning.callbacks.differences import differences
-from ppar_lightning.callbacks.last import LastCheckpoint
-from ppar_lightning.callbacks.manifest import RunManifest, peak_memory, read_manifest, revision
+from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
+from ppar_lightning.callbacks.provenance import RunManifest, peak_memory, read_manifest, revision
 
 
 class OneWeight(L.LightningModule):

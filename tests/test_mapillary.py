@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import trees
 
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.datasets.mapillary import MAPPINGS
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.images.classes import IGNORE
 
 
 def test_portrait_images_keep_their_size(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from streets_batch import CHANNELS, CLASSES, make_batch
 from torch.nn.functional import cross_entropy, normalize
 
-from ppar_lightning.analysis.weights import auc
+from ppar_lightning.analysis.weighing import auc
 from ppar_lightning.method.alignment import alignment_nll, class_balanced_mean, cosines
 from ppar_lightning.method.grid import GridLabels
 from ppar_lightning.method.objective import PPAR, Embedded

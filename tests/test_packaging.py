@@ -52,16 +52,16 @@ def test_torch_is_pinned_and_nothing_needs_torchvision():
 def test_the_package_imports_without_torchvision():
     code = (
         "import sys; sys.modules['torchvision'] = None; "  # any import of it fails
-        "import ppar_lightning.cli, ppar_lightning.tinyclip.train; "
+        "import ppar_lightning.cli.main, tools.tinyclip.train; "
         "import transformers; transformers.CLIPModel; transformers.ResNetBackbone"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_the_package_data_is_declared():
-    weights = ROOT / "src" / "ppar_lightning" / "tinyclip" / "weights"
+    weights = ROOT / "src" / "ppar_lightning" / "segmenter" / "shipped" / "tinyclip"
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {p.name for p in weights.iterdir()}
-    assert '"ppar_lightning.tinyclip" = ["weights/*"]' in (ROOT / "pyproject.toml").read_text()
+    assert '"ppar_lightning.segmenter" = ["shipped/*/*"]' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_published_numbers_and_the_page_are_declared():

@@ -14,11 +14,11 @@ from ranks import run_ranks
 from test_cli import fit
 
 from ppar_lightning import load_segmenter
-from ppar_lightning.callbacks.predictions import PredictionWriter
-from ppar_lightning.cli import main
-from ppar_lightning.commands import spelt_out
-from ppar_lightning.data.classes import CLASSES, PALETTE, colourise
-from ppar_lightning.data.pictures import PictureDataset, find
+from ppar_lightning.callbacks.prediction_writer import PredictionWriter
+from ppar_lightning.cli.main import main
+from ppar_lightning.cli.words import spelt_out
+from ppar_lightning.data.own_pictures import PictureDataset, find
+from ppar_lightning.images.classes import CLASSES, PALETTE, colourise
 from ppar_lightning.module import PPARModule
 
 SIZES = {"a.jpg": (40, 60), "sub/b c.png": (33, 50), "sub/ü.png": (64, 32)}

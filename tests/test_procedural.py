@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from ppar_lightning.data.classes import CLASSES
-from ppar_lightning.data.datasets.procedural import ProceduralStreets
-from ppar_lightning.data.procedural import DOMAINS, render, scene_style
-from ppar_lightning.data.street_geometry import GROUND, Camera, Material, Street, facing, rasterise, rect
-from ppar_lightning.data.street_styles import CITY, GAME, STYLES, Style, draw_web_style, held_out
+from ppar_lightning.data.datasets.streets import ProceduralStreets
+from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.streets.geometry import GROUND, Camera, Material, Street, facing, rasterise, rect
+from ppar_lightning.streets.render import DOMAINS, render, scene_style
+from ppar_lightning.streets.styles import CITY, GAME, STYLES, Style, draw_web_style, held_out
 
 
 def test_geometry_does_not_depend_on_the_style():

@@ -12,13 +12,14 @@ from test_cli import CONFIG, SMALL, fit
 from torch import nn
 
 from ppar_lightning.callbacks.selection import monitored_targets
-from ppar_lightning.cli import main
-from ppar_lightning.data.classes import CLASSES, IGNORE, SYNTHIA_13, SYNTHIA_16
+from ppar_lightning.cli.main import main
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import collate
-from ppar_lightning.data.protocols import PROTOCOLS, ViewedDataset, Window, find_protocol, square
+from ppar_lightning.data.protocols import PROTOCOLS, ViewedDataset, find_protocol, square
+from ppar_lightning.images.classes import CLASSES, IGNORE, SYNTHIA_13, SYNTHIA_16
+from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.sliding import predict, slide, starts
 
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from ppar_lightning.cache import cache_folder
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.disk.cache import cache_folder
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.bank import VisualBank, feature_sums
 from ppar_lightning.method.clip import FrozenImageTower, embed_texts, value_path
 from ppar_lightning.method.options import PPAROptions

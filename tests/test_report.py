@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import pytest
 
-from ppar_lightning.cli import main
+from ppar_lightning.cli.main import main
 from ppar_lightning.report.comparison import UNSEEN, Comparison, Spread
 from ppar_lightning.report.published import by_protocol, read_published
 from ppar_lightning.report.rows import ROWS, in_order
-from ppar_lightning.report.runs import Run, Score, read_csv, read_folder, write_csv
+from ppar_lightning.runs.tested_run import Score, TestedRun, read_csv, read_folder, write_csv
 
 DOCS = Path(__file__).parents[1] / "docs"
 # row -> seed -> mIoU of game (source), fog, night
@@ -229,7 +229,7 @@ def test_rows_have_one_order():
 
 def test_other_means_have_tables_of_their_own_and_survive_the_csv(tmp_path):
     scores = {"cityscapes": Score(True, "full", 5, {"miou": 0.3, "miou_16": 0.4})}
-    runs = [Run("synthia", "ppar", seed, scores) for seed in (0, 1)]
+    runs = [TestedRun("synthia", "ppar", seed, scores) for seed in (0, 1)]
     write_csv(tmp_path / "results.csv", runs)
     again = read_csv(tmp_path / "results.csv")
     assert [run.scores for run in again] == [scores, scores]
@@ -243,7 +243,7 @@ def gta(protocol: str) -> Comparison:
         name: Score(name != "gta", protocol, 5, {"miou": 0.3})
         for name in ("gta", "cityscapes", "bdd100k", "mapillary", "synthia")
     }
-    return Comparison([Run("gta", "ppar", seed, scores) for seed in (0, 1)])
+    return Comparison([TestedRun("gta", "ppar", seed, scores) for seed in (0, 1)])
 
 
 def test_published_numbers_stand_in_tables_by_protocol():

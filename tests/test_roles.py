@@ -5,11 +5,11 @@ import math
 import pytest
 import trees
 
-from ppar_lightning.callbacks.report import write_csv, write_json
+from ppar_lightning.callbacks.results import write_csv, write_json
 from ppar_lightning.callbacks.scores import DomainScore
-from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.images.classes import CLASSES
 
 
 def test_the_images_of_a_source_are_not_unseen_under_another_name(tmp_path):

@@ -8,11 +8,11 @@ import trees
 from test_datamodule import PLAIN, batches, equal, fog, ramp, sample_of, train
 
 from ppar_lightning.data import sampling
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.order import NO_FOCUS, Order, Sampling, class_chances
+from ppar_lightning.data.epoch_order import NO_FOCUS, EpochOrder, Sampling, class_chances
 from ppar_lightning.data.transforms import Augment
+from ppar_lightning.images.classes import IGNORE
 
 CLASS_UNIFORM = Sampling("class_uniform", share=0.5)
 RARE_CLASS = Sampling("rare_class", temperature=0.5, min_pixels=10)
@@ -29,7 +29,7 @@ COUNTS = table((90, 0, 0), (90, 10, 0), (60, 40, 0), (40, 40, 20), *[(100, 0, 0)
 
 
 def test_uniform_draws_every_image_once():
-    order = Order([6, 4], seed=3)
+    order = EpochOrder([6, 4], seed=3)
     for epoch in (0, 5):
         samples, focus = order.draws(epoch)
         np.testing.assert_array_equal(samples, np.random.default_rng((3, epoch)).permutation(10))
@@ -37,7 +37,7 @@ def test_uniform_draws_every_image_once():
 
 
 def test_class_uniform_gives_classes_their_share():
-    order = Order([40], 0, CLASS_UNIFORM, counts=COUNTS)
+    order = EpochOrder([40], 0, CLASS_UNIFORM, counts=COUNTS)
     draws = [order.draws(epoch) for epoch in range(150)]
     samples, focus = (np.concatenate(each) for each in zip(*draws, strict=True))
     by_class = focus != NO_FOCUS
@@ -60,7 +60,7 @@ def test_rare_class_draws_by_the_softmax_of_frequency():
     chances = class_chances(counts, RARE_CLASS)
     np.testing.assert_allclose(chances[:2], expected / expected.sum())
     assert not chances[2:].any()
-    order = Order([3], 0, RARE_CLASS, counts=counts)
+    order = EpochOrder([3], 0, RARE_CLASS, counts=counts)
     samples, focus = (np.concatenate(each) for each in zip(*map(order.draws, range(1500)), strict=True))
     assert set(zip(samples.tolist(), focus.tolist(), strict=True)) == {(0, 0), (1, 0), (1, 1)}  # 5 pixels do not count
     assert (focus == 1).mean() == pytest.approx(chances[1], abs=0.02)
@@ -70,7 +70,7 @@ def test_rarer_than_rare_is_refused():
     with pytest.raises(
         ValueError, match="no image holds more than 99 pixels of a class; lower --data.sampling.min_pix"
     ):
-        Order([4], 0, Sampling("rare_class", min_pixels=99), counts=COUNTS[:4])
+        EpochOrder([4], 0, Sampling("rare_class", min_pixels=99), counts=COUNTS[:4])
     with pytest.raises(ValueError, match="share 1.5, .* give a share in"):
         Sampling(share=1.5)
 
@@ -83,7 +83,7 @@ def test_unreadable_labels_hold_no_class():
 @pytest.mark.parametrize("rule", [Sampling(), Sampling("class_uniform", share=0.0)])
 def test_weights_share_out_the_epoch(rule):
     """Sources of 10, 30 and 60 images, weights 5 : 3 : 2: the first is used five times over, the last by a third."""
-    order = Order([10, 30, 60], 1, rule, weights=[5, 3, 2], counts=np.ones((100, 19), np.int64))
+    order = EpochOrder([10, 30, 60], 1, rule, weights=[5, 3, 2], counts=np.ones((100, 19), np.int64))
     draws = np.stack([order.draws(epoch)[0] for epoch in range(6)])
     assert draws.shape == (6, 100)
     for low, high, share in ((0, 10, 50), (10, 40, 30), (40, 100, 20)):
@@ -96,7 +96,7 @@ def test_weights_share_out_the_epoch(rule):
 
 
 def test_weighted_sources_are_mixed():
-    order = Order([50, 50], 0, weights=[0.25, 0.75])
+    order = EpochOrder([50, 50], 0, weights=[0.25, 0.75])
     first_half = order.draws(0)[0][:50]
     assert 20 < (first_half >= 50).sum() < 48
 

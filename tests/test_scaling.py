@@ -16,10 +16,9 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.run import get_args_parser
 
-from ppar_lightning.cli import main
-from ppar_lightning.module import PPARModule
+from ppar_lightning.cli.main import main
+from ppar_lightning.module import PPARModule, shard
 from ppar_lightning.segmenter.segmenter import Segmenter
-from ppar_lightning.sharding import shard
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "scaling.md").read_text()

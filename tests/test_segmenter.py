@@ -20,10 +20,10 @@ from transformers import (
     SwinConfig,
 )
 
-from ppar_lightning import tinyclip
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.heads import DeepLabV3Plus, Pyramid
 from ppar_lightning.segmenter.segmenter import Segmenter
+from tools import tinyclip
 
 VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
 CONFIGS = {

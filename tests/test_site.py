@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from ppar_lightning.cli import PPARCLI
-from ppar_lightning.commands import PLAIN
+from ppar_lightning.cli.main import PPARCLI
+from ppar_lightning.cli.words import PLAIN
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -11,15 +11,15 @@ import trees
 from lightning import LightningModule, Trainer
 from test_datamodule import equal
 
-from ppar_lightning.callbacks.pictures import PredictionGrid
+from ppar_lightning.callbacks.prediction_grid import PredictionGrid
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.skipped import SkippedSamples, append, drop
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Skipped
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.order import Sampling
+from ppar_lightning.data.epoch_order import Sampling
 from ppar_lightning.data.statistics import LabelCounts
+from ppar_lightning.images.classes import IGNORE
 
 
 def cut(path, share=0.5):

@@ -8,11 +8,11 @@ import pytest
 import torch
 import trees
 
-from ppar_lightning.cache import cache_folder
 from ppar_lightning.data import statistics
-from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.statistics import UNREADABLE, LabelCounts, class_statistics
+from ppar_lightning.disk.cache import cache_folder
+from ppar_lightning.images.classes import CLASSES
 
 
 def camvid(root, **domain):

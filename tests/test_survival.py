@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ppar_lightning.callbacks.last import LastCheckpoint
-from ppar_lightning.checkpoint import WholeCheckpointIO, find_checkpoint, is_whole, promote
-from ppar_lightning.cli import main
+from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
+from ppar_lightning.cli.main import main
 from ppar_lightning.module import PPARModule
+from ppar_lightning.runs.checkpoints import WholeCheckpointIO, find_checkpoint, is_whole, promote
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 # 10 images in batches of 2, two of which make a step: batches 0-1, 2-3 and 4 of an epoch; three epochs, all ramps
@@ -140,7 +140,7 @@ def test_a_stop_in_a_validation_in_mid_epoch_goes_on_exactly(tmp_path, monkeypat
 def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_before(
     whole, tmp_path, monkeypatch, recwarn
 ):
-    monkeypatch.setattr("ppar_lightning.callbacks.last.INTERVAL", 0.0)
+    monkeypatch.setattr("ppar_lightning.callbacks.last_checkpoint.INTERVAL", 0.0)
     folder, step, calls = tmp_path / "run", PPARModule.training_step, iter(range(100))
 
     def crash(self, *arguments):

@@ -7,9 +7,9 @@ import pytest
 import trees
 from PIL import Image
 
-from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.datasets.synthia import SYNTHIA
+from ppar_lightning.images.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 
 
 def test_synthia_label_survives_where_pillow_loses_it(tmp_path):

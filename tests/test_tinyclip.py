@@ -9,16 +9,16 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from ppar_lightning.data.classes import CLASSES
-from ppar_lightning.data.procedural import SEEDS
-from ppar_lightning.tinyclip import PATH
-from ppar_lightning.tinyclip.batches import Batches
-from ppar_lightning.tinyclip.captions import CONDITIONS, object_caption, scene_caption
-from ppar_lightning.tinyclip.card import TEST_SEED, class_accuracy, class_embeddings, dense_miou
-from ppar_lightning.tinyclip.objective import contrastive_loss, named_loss
-from ppar_lightning.tinyclip.pictures import SIDE, Album, View, cut, render_album
-from ppar_lightning.tinyclip.train import TRAIN_SEED, batch_loss, new_model
-from ppar_lightning.tinyclip.vocabulary import learn_merges, train_tokenizer
+from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.streets.render import SEEDS
+from tools.tinyclip import PATH
+from tools.tinyclip.batches import Batches
+from tools.tinyclip.captions import CONDITIONS, object_caption, scene_caption
+from tools.tinyclip.card import TEST_SEED, class_accuracy, class_embeddings, dense_miou
+from tools.tinyclip.objective import contrastive_loss, named_loss
+from tools.tinyclip.pictures import SIDE, Album, View, cut, render_album
+from tools.tinyclip.train import TRAIN_SEED, batch_loss, new_model
+from tools.tinyclip.vocabulary import learn_merges, train_tokenizer
 
 
 @cache

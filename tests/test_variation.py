@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from ppar_lightning.data.colour import ColourJitter
-from ppar_lightning.data.variation import RADIUS, SIGMAS, draw_variation, gaussian_blur, vary
+from ppar_lightning.images.colour import ColourJitter
+from ppar_lightning.images.variation import RADIUS, SIGMAS, draw_variation, gaussian_blur, vary
 
 PLAIN = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]
 NOTHING = {"jitter": 0.0, "strength": 0.4, "blur": 0.0, "flip": 0.0}

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ConvNextConfig, ResNetConfig
 
-from ppar_lightning.method.photometric import photometric
-from ppar_lightning.method.whitening import (
+from ppar_lightning.baselines.photometric import photometric
+from ppar_lightning.baselines.whitening import (
     InstanceSelectiveWhitening,
     ISWOptions,
     SelectiveMask,

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ppar_lightning.files import write_whole
+from ppar_lightning.console import PlainParser
+from ppar_lightning.disk.files import write_whole
 from ppar_lightning.load import load_segmenter
-from ppar_lightning.parser import PlainParser
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 OPSET = 20

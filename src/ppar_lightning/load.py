@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from ppar_lightning.segmenter.card import LAST, describe_run
+from ppar_lightning.disk.tensors import cause, read_tensors
+from ppar_lightning.runs.training_summary import LAST, describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
-from ppar_lightning.tensors import cause, read_tensors
 
 
 def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
@@ -26,9 +26,9 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         FileNotFoundError: If there is no such file or model, or the run has no checkpoint.
         ValueError: If the file holds no segmenter of this package, or weights that do not fit its description.
     """
-    path, record = Path(source), None
+    path, summary = Path(source), None
     if path.is_dir() and (path / "config.yaml").is_file():
-        record, path = describe_run(path), path / LAST
+        summary, path = describe_run(path), path / LAST
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: the run has written no checkpoint yet, let `ppar fit` go on")
     if path.suffix == ".ckpt":
@@ -37,7 +37,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         raise FileNotFoundError(f"{path} holds neither a run (config.yaml) nor a saved segmenter (config.json)")
     else:
         segmenter = _from_saved(source)
-    segmenter.record = record
+    segmenter.training_summary = summary
     return segmenter.to(device).eval().requires_grad_(False)
 
 

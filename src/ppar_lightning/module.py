@@ -9,18 +9,19 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim.lr_scheduler import LambdaLR
 
+from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.data.protocols import Window
+from ppar_lightning.images.window import Window
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
-from ppar_lightning.method.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
-from ppar_lightning.sharding import shard
 
 
 class Prediction(NamedTuple):
@@ -223,3 +224,21 @@ class PPARModule(L.LightningModule):
 def as_float(image: Tensor) -> Tensor:
     """Convert uint8 RGB to float in [0, 1], on the device it is on."""
     return image.float() / 255
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard every block of a network, then what is left of it, so that one block at a time is gathered.
+
+    A block is an element of a ``ModuleList``, which is how backbones list their layers. Buffers, prototypes and their
+    statistics among them, stay whole and in their own precision on every rank.
+
+    Args:
+        module: Called as a module, since its parameters are gathered then; without parameters it is left alone.
+        mesh: The ranks, one dimension.
+    """
+    lists = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
+    blocks = [block for each in reversed(lists) for block in each]  # the inner ones first
+    for part in (*blocks, module):
+        container = isinstance(part, (nn.ModuleList, FSDPModule))
+        if not container and next(part.parameters(), None) is not None:
+            fully_shard(part, mesh=mesh)

@@ -24,11 +24,11 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from ppar_lightning import cli
-from ppar_lightning.callbacks.manifest import read_manifest
-from ppar_lightning.parser import PlainParser, leave
-from ppar_lightning.report.command import report
+from ppar_lightning.cli import main as cli
+from ppar_lightning.console import PlainParser, leave
+from ppar_lightning.report.arguments import report
 from ppar_lightning.report.rows import in_order
+from ppar_lightning.runs.manifest import read_manifest
 
 State = Literal["missing", "changed", "without a checkpoint", "stopped", "untested", "done"]
 Resolved = dict[str, Any]

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.dataset import Sample
+from ppar_lightning.images.classes import IGNORE
 
 Corruption = Literal["labels", "texture"]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from ppar_lightning.analysis.corruption import CORRUPTIONS
 from ppar_lightning.analysis.distance import anchor_distance, domain_distance
 from ppar_lightning.analysis.features import Features, collect
-from ppar_lightning.analysis.run import Run
-from ppar_lightning.analysis.weights import compare
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.analysis.loaded_run import LoadedRun
+from ppar_lightning.analysis.weighing import compare
+from ppar_lightning.images.classes import CLASSES
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FILE = "diagnostics.csv"
@@ -32,11 +32,11 @@ class Measure(NamedTuple):
     value: float
 
 
-def diagnose(run: Run, images: int = 60, limit: int = 200) -> list[Measure]:
+def diagnose(run: LoadedRun, images: int = 60, limit: int = 200) -> list[Measure]:
     """Measure a run.
 
     Args:
-        run: From :func:`~ppar_lightning.analysis.run.load_run`.
+        run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         images: Read from each domain.
         limit: Positions of each class and domain.
 
@@ -71,7 +71,7 @@ def by_class(measure: str, domain: str, values: Tensor) -> Iterator[Measure]:
     yield from (Measure(measure, domain, name, value) for name, value in named if not math.isnan(value))
 
 
-def weight_measures(run: Run, domain: str, images: int) -> Iterator[Measure]:
+def weight_measures(run: LoadedRun, domain: str, images: int) -> Iterator[Measure]:
     """Rows of a source's weights under each corruption."""
     for kind in CORRUPTIONS:
         comparison = compare(run, domain, kind, images)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppar_lightning.analysis.run import Run
+from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.method.objective import Embedded
 from ppar_lightning.module import PPARModule, as_float
@@ -39,11 +39,11 @@ def clear_positions(embedded: Embedded) -> Features:
     return Features(F.normalize(embedded.features[counted], dim=-1).cpu(), embedded.labels.label[counted].cpu())
 
 
-def collect(run: Run, domain: str, images: int | None = None, limit: int = 200, seed: int = 0) -> Features:
+def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int = 200, seed: int = 0) -> Features:
     """Collect features of a domain.
 
     Args:
-        run: From :func:`~ppar_lightning.analysis.run.load_run`.
+        run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         domain: Its name.
         images: Read this many, the first of the evaluation split; None reads all.
         limit: Positions kept of each class, drawn uniformly from all that were read.

@@ -6,9 +6,9 @@ from ppar_lightning.callbacks.artifact import ModelArtifact
 from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
 from ppar_lightning.callbacks.distances import DomainDistances
 from ppar_lightning.callbacks.interruption import Interruption
-from ppar_lightning.callbacks.last import LastCheckpoint
-from ppar_lightning.callbacks.manifest import RunManifest
-from ppar_lightning.callbacks.report import TestReport
+from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
+from ppar_lightning.callbacks.provenance import RunManifest
+from ppar_lightning.callbacks.results import TestReport
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.skipped import SkippedSamples
 

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.reweighting import MIN_SIGMA
 

@@ -15,7 +15,7 @@ def differences(
     Args:
         manifest: Of the run folder, if there is one.
         earlier: ``test.json`` that is about to be replaced, if there is one; training opens no unseen domain.
-        session: This process, see :func:`~ppar_lightning.callbacks.manifest.new_session`.
+        session: This process, see :func:`~ppar_lightning.callbacks.provenance.new_session`.
         data: Fingerprints of this machine's data by split, see ``DomainDataModule.fingerprints``.
     """
     if manifest is not None and manifest["sessions"]:

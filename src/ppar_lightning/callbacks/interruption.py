@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 class Interruption(L.Callback):
     """End ``validate``, ``test`` and ``predict`` at once, with status 128 + signal; Lightning would go on at SIGTERM.
 
-    In training :class:`~ppar_lightning.callbacks.last.LastCheckpoint` listens.
+    In training :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` listens.
     """
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -10,8 +10,8 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from ppar_lightning.callbacks.manifest import read_manifest
-from ppar_lightning.files import write_whole
+from ppar_lightning.disk.files import write_whole
+from ppar_lightning.runs.manifest import read_manifest
 
 SCORED = ("seed_everything", "model", "data")
 """Parts of a config that a score depends on."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from ppar_lightning.data.classes import CLASSES, IGNORE
+from ppar_lightning.images.classes import CLASSES, IGNORE
 from ppar_lightning.metrics import class_iou, mean_iou
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
 from ppar_lightning.data.dataset import Skipped
-from ppar_lightning.files import write_whole
+from ppar_lightning.disk.files import write_whole
 
 HEADER = ("stage", "domain", "name", "message")
 

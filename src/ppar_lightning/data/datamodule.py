@@ -9,19 +9,20 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
-from ppar_lightning.data.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skipped
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.epoch_order import DEFAULT_SAMPLING, EpochOrder, Sampling
 from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
 from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, start_worker
-from ppar_lightning.data.order import DEFAULT_SAMPLING, Order, Sampling
-from ppar_lightning.data.pictures import PictureDataset
-from ppar_lightning.data.protocols import Window, find_protocol
+from ppar_lightning.data.own_pictures import PictureDataset
+from ppar_lightning.data.protocols import find_protocol
 from ppar_lightning.data.roles import check_roles
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
 from ppar_lightning.data.skipping import PaddedDataset, SkippingDataset, unwrap
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
+from ppar_lightning.images.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
+from ppar_lightning.images.window import Window
 
 
 class DomainDataModule(LightningDataModule):
@@ -85,7 +86,7 @@ class DomainDataModule(LightningDataModule):
         self._pictures: PictureDataset | None = None
         self._eval_sets: dict[str, Dataset[Sample]] = {}
         self._train_sets: list[Dataset[Sample]] = []
-        self._order: Order | None = None
+        self._order: EpochOrder | None = None
         self._unreadable: list[Skipped] = []
         self._scored_classes: dict[str, tuple[int, ...]] = {}
         for option, least, value in (
@@ -233,13 +234,13 @@ class DomainDataModule(LightningDataModule):
         parts = {"train": zip(self.sources, self._train_sets, strict=False), "eval": self._eval_sets.items()}
         return {f"{name}/{part}": fingerprint(each) for part, sets in parts.items() for name, each in sets}
 
-    def _make_order(self) -> Order:
+    def _make_order(self) -> EpochOrder:
         weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
         counts = None
         if self.sampling.class_share > 0:
             counts = np.concatenate([self._statistics(dataset) for dataset in self._train_sets])
         sizes = [len(dataset) for dataset in self._train_sets]  # type: ignore[arg-type]
-        return Order(sizes, self.seed, self.sampling, weights or None, counts)
+        return EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
 
     def _statistics(self, dataset: Dataset[Sample]) -> Counts:
         counts = class_statistics(dataset, self.workers)

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from ppar_lightning.data.classes import CLASSES
-from ppar_lightning.data.decoding import (
+from ppar_lightning.data.layout import Layout, unpaired
+from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.decoding import (
     WRONG_FOLDER,
     Array,
     lookup_table,
@@ -20,8 +21,7 @@ from ppar_lightning.data.decoding import (
     resize,
     to_train_ids,
 )
-from ppar_lightning.data.layout import Layout, unpaired
-from ppar_lightning.data.variation import Variation
+from ppar_lightning.images.variation import Variation
 
 OnBadSample = Literal["raise", "skip"]
 """What a file that cannot be read, or has no counterpart, does: end the run, or be left out and listed."""

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
 from ppar_lightning.data.skipping import is_placeholder
-from ppar_lightning.data.variation import vary
+from ppar_lightning.images.variation import vary
 
 GRACE = 60
 """Seconds that a worker lives on after SIGTERM."""

@@ -14,32 +14,13 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.dataset import Sample
-from ppar_lightning.data.decoding import LARGEST, Array, resize
+from ppar_lightning.images.classes import IGNORE
+from ppar_lightning.images.decoding import LARGEST, Array, resize
+from ppar_lightning.images.window import Window
 
 View = Callable[[Array, Array], tuple[Array, Array]]
 """Image (H, W, 3) and label (H', W') into what the segmenter sees and what it is scored against."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A square window that is moved over the image, its logits averaged where it overlaps.
-
-    Attributes:
-        size: side in pixels.
-        stride: step in pixels.
-
-    Raises:
-        ValueError: the stride would leave pixels out.
-    """
-
-    size: int
-    stride: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.stride <= self.size:
-            raise ValueError(f"window size {self.size}, stride {self.stride}: give a stride from 1 to the size")
 
 
 @dataclass(frozen=True)

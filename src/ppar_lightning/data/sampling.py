@@ -10,7 +10,7 @@ import torch.distributed
 from torch.utils.data import ConcatDataset, Dataset, DistributedSampler
 
 from ppar_lightning.data.dataset import Sample
-from ppar_lightning.data.order import NO_FOCUS, Order
+from ppar_lightning.data.epoch_order import NO_FOCUS, EpochOrder
 from ppar_lightning.data.skipping import PADDING, is_placeholder
 from ppar_lightning.data.transforms import Augment
 
@@ -31,7 +31,7 @@ class Draw(NamedTuple):
 
 
 class TrainSampler(DistributedSampler[Draw]):
-    """The draws of an `Order`, anew in every epoch, dealt out to the ranks like cards.
+    """The draws of an `EpochOrder`, anew in every epoch, dealt out to the ranks like cards.
 
     They depend on (seed, epoch) alone. N ranks with batch b see in each step what one rank with batch N b sees.
     Lightning leaves a DistributedSampler as it is and tells it the epoch.
@@ -40,7 +40,7 @@ class TrainSampler(DistributedSampler[Draw]):
         order: what each epoch draws.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: EpochOrder) -> None:
         rank, ranks = _world()
         super().__init__(order, num_replicas=ranks, rank=rank, drop_last=True)  # type: ignore[arg-type]
         self.order = order

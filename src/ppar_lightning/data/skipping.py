@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.dataset import Sample, SegmentationDataset, Skipped
 from ppar_lightning.data.protocols import ViewedDataset
+from ppar_lightning.images.classes import IGNORE
 
 SIDE = 64
 """Height and width of a placeholder, small and yet large enough for every backbone."""

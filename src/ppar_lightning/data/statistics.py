@@ -11,10 +11,10 @@ import torch.distributed
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from ppar_lightning.cache import cache_folder, load_array, save_array
-from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDataset
 from ppar_lightning.data.skipping import unwrap
+from ppar_lightning.disk.cache import cache_folder, load_array, save_array
+from ppar_lightning.images.classes import CLASSES
 
 Counts = npt.NDArray[np.int64]
 

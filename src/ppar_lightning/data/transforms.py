@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.baselines.style_randomisation import style_randomisation
 from ppar_lightning.data.dataset import Sample
-from ppar_lightning.data.decoding import Array, resize
-from ppar_lightning.data.style import style_randomisation
-from ppar_lightning.data.variation import draw_variation
+from ppar_lightning.images.classes import IGNORE
+from ppar_lightning.images.decoding import Array, resize
+from ppar_lightning.images.variation import draw_variation
 
 FILL = (124, 116, 104)
 """RGB of padded pixels: ImageNet's mean, zero after the usual normalisation."""
@@ -40,7 +40,7 @@ class Augmentation:
         jitter_strength: largest relative change of brightness, contrast and saturation; the hue turns by at most a
             quarter of it, 1 being the whole circle.
         blur: probability of a Gaussian blur with a deviation between 0.3 and 1.3 pixels.
-        style: probability of a style of its own, see `ppar_lightning.data.style`: a baseline of domain generalisation.
+        style: probability of style randomisation, a baseline; see `ppar_lightning.baselines.style_randomisation`.
     """
 
     scale: tuple[float, float] = (0.5, 2.0)
@@ -176,7 +176,7 @@ def largest_share(counts: npt.NDArray[np.int64]) -> float:
 class Augment:
     """The augmentation of a training sample: a pure function of the sample and the numbers that seed it.
 
-    Flip, colours and blur are drawn here and applied on the device, see :mod:`~ppar_lightning.data.variation`.
+    Flip, colours and blur are drawn here and applied on the device, see :mod:`~ppar_lightning.images.variation`.
 
     Args:
         crop: (height, width) of the result.

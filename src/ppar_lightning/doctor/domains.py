@@ -10,14 +10,14 @@ import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDataset
-from ppar_lightning.data.decoding import Array
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.skipping import unwrap
 from ppar_lightning.doctor.finding import Finding, Level, fault
 from ppar_lightning.doctor.picture import overlay
+from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.decoding import Array
 
 ALONE = "extract its counterpart again, move it away, or set --data.on_bad_sample skip"
 LEFT_OUT = "it is left out, extract its counterpart again"

@@ -10,8 +10,8 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from ppar_lightning.callbacks.loggers import has_account
 from ppar_lightning.doctor.finding import Finding
-from ppar_lightning.loggers import has_account
 
 GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000

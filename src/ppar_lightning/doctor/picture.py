@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ppar_lightning.data.classes import CLASSES, IGNORE, PALETTE, colourise
-from ppar_lightning.data.decoding import Array
+from ppar_lightning.images.classes import CLASSES, IGNORE, PALETTE, colourise
+from ppar_lightning.images.decoding import Array
 
 WIDTH = 320
 """Of a tile, in pixels."""

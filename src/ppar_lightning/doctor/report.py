@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ppar_lightning.data.classes import CLASSES
 from ppar_lightning.doctor.finding import Finding
+from ppar_lightning.images.classes import CLASSES
 
 STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
 SHOWN = 5

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ppar_lightning.method.options import Order
+from ppar_lightning.method.options import AnchorOrder
 
 MIN_POSITIONS = 8
 UNKNOWN = -1e4
@@ -20,7 +20,7 @@ class AnchorShares(NamedTuple):
     naive: float
 
 
-def anchor_shares(order: Order, rho: float) -> AnchorShares:
+def anchor_shares(order: AnchorOrder, rho: float) -> AnchorShares:
     """Say which anchors an order uses at rho in [0, 1].
 
     ``vtp_to_otp`` is the progressive order; ``otp_to_vtp`` its reverse; ``joint`` both at once; ``otp`` and ``vtp``

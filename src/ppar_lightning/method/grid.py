@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppar_lightning.data.classes import IGNORE
+from ppar_lightning.images.classes import IGNORE
 
 MAX_IGNORED = 0.5
 MIN_PURITY = 0.3

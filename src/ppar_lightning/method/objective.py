@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.method import alignment, bank, prototypes, reweighting, schedule
 from ppar_lightning.method.clip import FrozenImageTower, VisualContext
-from ppar_lightning.method.distributed import all_reduce_sum, world_size
 from ppar_lightning.method.grid import GridLabels, grid_labels
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms

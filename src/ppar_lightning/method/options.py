@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.images.classes import CLASSES
 
 Prompts = Literal["bare", "photo", "clip80", "driving"]
-Order = Literal["vtp_to_otp", "otp_to_vtp", "joint", "otp", "vtp", "naive"]
+AnchorOrder = Literal["vtp_to_otp", "otp_to_vtp", "joint", "otp", "vtp", "naive"]
 Granularity = Literal["off", "pixel", "region", "image"]
 
 
@@ -57,7 +57,7 @@ class PPAROptions:
     clip_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     level: Literal["decoder", "backbone"] = "decoder"
     min_stride: int = 8
-    order: Order = "vtp_to_otp"
+    order: AnchorOrder = "vtp_to_otp"
     align_segmenter: bool = True
     reweighting: Granularity = "pixel"
     direction: Literal["reliable", "hard"] = "reliable"

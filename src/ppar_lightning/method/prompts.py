@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.options import Prompts
 
 SYNONYMS: dict[str, tuple[str, ...]] = {

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppar_lightning.data.classes import IGNORE
-from ppar_lightning.method.distributed import all_reduce_sum, world_size
+from ppar_lightning.distributed import all_reduce_sum, world_size
+from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 AUXILIARY_WEIGHT = 0.4

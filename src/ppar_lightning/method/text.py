@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppar_lightning.cache import Array, cache_folder, load_array, save_array
+from ppar_lightning.disk.cache import Array, cache_folder, load_array, save_array
 from ppar_lightning.method.clip import embed_texts
 from ppar_lightning.method.options import PPAROptions, Prompts
 from ppar_lightning.method.prompts import sentences

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ppar_lightning.report.rows import BASELINE, in_order
-from ppar_lightning.report.runs import Run
+from ppar_lightning.runs.tested_run import TestedRun
 
 UNSEEN = "unseen (mean)"
 
@@ -47,7 +47,7 @@ class Comparison:
         ValueError: Two runs were scored differently, so that no column can hold both; or a run is there twice.
     """
 
-    def __init__(self, runs: list[Run]) -> None:
+    def __init__(self, runs: list[TestedRun]) -> None:
         for run in runs[1:]:
             check_comparable(runs[0], run)
         titles = [run.title for run in runs]
@@ -69,7 +69,7 @@ class Comparison:
     def spread(self, row: str, column: str, mean: str = "miou") -> Spread:
         """Scores of a row in per cent."""
 
-        def score(run: Run) -> float:
+        def score(run: TestedRun) -> float:
             return run.unseen_mean(mean) if column == UNSEEN else run.scores[column].means[mean]
 
         return Spread({run.seed: 100 * score(run) for run in self.rows[row]})
@@ -81,7 +81,7 @@ class Comparison:
         return self.spread(row, column, mean).minus(self.spread(other, column, mean))
 
 
-def check_comparable(first: Run, other: Run) -> None:
+def check_comparable(first: TestedRun, other: TestedRun) -> None:
     """Compare how two runs were scored.
 
     Raises:
@@ -98,7 +98,7 @@ def check_comparable(first: Run, other: Run) -> None:
                 raise _incomparable(first, other, f"{domain} with {what} {one!r} and {two!r}")
 
 
-def _incomparable(first: Run, other: Run, what: str) -> ValueError:
+def _incomparable(first: TestedRun, other: TestedRun, what: str) -> ValueError:
     return ValueError(
         f"{first.title} and {other.title} were scored on {what}: such numbers do not belong in one column; "
         "test the runs again in the same way, or keep them in folders of their own"

@@ -9,10 +9,10 @@ from statistics import fmean
 
 from rich.console import Console
 
-from ppar_lightning.data.classes import CLASSES
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.report.markdown import mean_title, number
-from ppar_lightning.report.record import read_record
 from ppar_lightning.report.sheet import Sheet
+from ppar_lightning.runs.record import read_record
 
 UNSEEN = "unseen in all (mean)"
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
-from ppar_lightning.loggers import read_rows
+from ppar_lightning.callbacks.loggers import read_rows
 
 GROUPS = (
     ("Losses on training crops", r"train/loss(/.+)?", "loss", 1.0),

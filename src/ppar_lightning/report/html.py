@@ -12,16 +12,16 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from rich.progress import track
 
-from ppar_lightning.analysis.run import Run, load_run
-from ppar_lightning.callbacks.manifest import read_manifest
-from ppar_lightning.data.classes import CLASSES, PALETTE
+from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
+from ppar_lightning.images.classes import CLASSES, PALETTE
 from ppar_lightning.report.comparison import UNSEEN
 from ppar_lightning.report.curves import draw_curves
 from ppar_lightning.report.markdown import mean_title, number
 from ppar_lightning.report.matrix import Matrix, matrix, row_shares
 from ppar_lightning.report.media import log_page
 from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_maps
-from ppar_lightning.report.record import Record, is_run, read_confusion, read_record
+from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.runs.record import Record, is_run, read_confusion, read_record
 
 
 def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
@@ -57,7 +57,7 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
     return path
 
 
-def _tables(run: Run) -> dict[str, Any]:
+def _tables(run: LoadedRun) -> dict[str, Any]:
     """Collect what ``ppar test`` left."""
     try:
         record = read_record(run.folder)
@@ -114,7 +114,7 @@ def _confusion(folder: Path, record: Record) -> list[Matrix] | str:
     ]
 
 
-def _pictures(run: Run, images: int) -> dict[str, Any]:
+def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
     """Draw what the network makes of the evaluation images."""
     grids: list[tuple[str, list[Panel]]] = []
     for domain in track(run.domains, f"Predicting up to {images} images a domain"):
@@ -124,7 +124,7 @@ def _pictures(run: Run, images: int) -> dict[str, Any]:
     return {"grids": grids, "images": images, "palette": list(zip(CLASSES, PALETTE.tolist(), strict=True))}
 
 
-def _training(run: Run) -> dict[str, Any]:
+def _training(run: LoadedRun) -> dict[str, Any]:
     """Draw what training left: prototypes, weights, curves and the manifest."""
     return {
         "title": run.folder.resolve().name,
@@ -139,7 +139,7 @@ def _training(run: Run) -> dict[str, Any]:
     }
 
 
-def _prototypes(run: Run) -> list[Matrix] | str:
+def _prototypes(run: LoadedRun) -> list[Matrix] | str:
     if run.module.objective is None:
         return "This run was trained without PPAR: it has no prototypes."
     memory = run.module.objective.prototypes
@@ -152,7 +152,7 @@ def _prototypes(run: Run) -> list[Matrix] | str:
     ]
 
 
-def _weights(run: Run) -> list[Panel] | str:
+def _weights(run: LoadedRun) -> list[Panel] | str:
     options = run.module.options
     if run.module.objective is None:
         return "This run was trained without PPAR: every pixel weighs 1."

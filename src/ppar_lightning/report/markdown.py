@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ppar_lightning.report.comparison import Comparison, Spread
 from ppar_lightning.report.published import Published, by_protocol
 from ppar_lightning.report.rows import BASELINE
-from ppar_lightning.report.runs import Run, distinct
+from ppar_lightning.runs.tested_run import TestedRun, distinct
 
 CLAIMS = (
     ("progressive alignment beats direct alignment", "progressive", "otp"),
@@ -130,7 +130,7 @@ def _cost(comparison: Comparison) -> str:
             ]
         )
     header = ["row", "hardware", "git revision", "time (min)", "peak memory (GiB)"]
-    all_runs: list[Run] = [run for runs in comparison.rows.values() for run in runs]
+    all_runs: list[TestedRun] = [run for runs in comparison.rows.values() for run in runs]
     remark = "Means over seeds, of training with its validation; memory on CUDA allocated, else resident."
     return f"{table(header, lines, 3)}\n{remark} Versions: {distinct(run.versions for run in all_runs)}.\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ppar_lightning.loggers import stay_offline_without_account
+from ppar_lightning.callbacks.loggers import stay_offline_without_account
 from ppar_lightning.report.matrix import Matrix
 from ppar_lightning.report.panels import Panel, Tile
 

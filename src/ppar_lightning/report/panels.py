@@ -10,12 +10,12 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 
-from ppar_lightning.analysis.run import Run
-from ppar_lightning.analysis.scores import ImageScore, each_score, extremes
-from ppar_lightning.analysis.weights import ONLY_CROP, weigh
-from ppar_lightning.data.classes import IGNORE, colourise
+from ppar_lightning.analysis.image_scores import ImageScore, each_score, extremes
+from ppar_lightning.analysis.loaded_run import LoadedRun
+from ppar_lightning.analysis.weighing import ONLY_CROP, weigh
 from ppar_lightning.data.loading import collate
 from ppar_lightning.data.transforms import Augment
+from ppar_lightning.images.classes import IGNORE, colourise
 
 Picture = npt.NDArray[np.uint8]
 WIDTH = 320
@@ -38,11 +38,11 @@ class Panel(NamedTuple):
     tiles: list[Tile]
 
 
-def predictions(run: Run, domain: str, images: int, count: int = 2) -> list[Panel]:
+def predictions(run: LoadedRun, domain: str, images: int, count: int = 2) -> list[Panel]:
     """Draw the worst and the best images of a domain, the worst first.
 
     Args:
-        run: From :func:`~ppar_lightning.analysis.run.load_run`.
+        run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         domain: Its name.
         images: How many are looked at, the first of the split.
         count: Images drawn of each kind.
@@ -67,7 +67,7 @@ def rank(place: int, kept: int, looked_at: int) -> str:
     return f"{ordinal}{'worst' if worst else 'best'} of {looked_at}"
 
 
-def _prediction(run: Run, domain: str, score: ImageScore, ranked: str) -> Panel:
+def _prediction(run: LoadedRun, domain: str, score: ImageScore, ranked: str) -> Panel:
     confidence = run.confidence(score.image, domain).numpy()
     shown = np.where(score.label == IGNORE, IGNORE, score.prediction)
     tiles = [
@@ -81,13 +81,13 @@ def _prediction(run: Run, domain: str, score: ImageScore, ranked: str) -> Panel:
     )
 
 
-def weight_maps(run: Run, count: int = 4) -> list[Panel]:
+def weight_maps(run: LoadedRun, count: int = 4) -> list[Panel]:
     """Draw the weights of a few evaluation images of the sources at the end of training.
 
     They are weighed as a training batch is, crops of as many images, taken in turn from the sources.
 
     Args:
-        run: From :func:`~ppar_lightning.analysis.run.load_run`, trained with PPAR.
+        run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`, trained with PPAR.
         count: Images drawn.
     """
     augment = Augment(run.data.crop, ONLY_CROP)

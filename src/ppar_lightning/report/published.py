@@ -8,7 +8,7 @@ from statistics import fmean
 import yaml
 
 from ppar_lightning.report.comparison import Comparison
-from ppar_lightning.report.runs import UNKNOWN
+from ppar_lightning.runs.tested_run import UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from transformers import AutoBackbone, AutoConfig, PretrainedConfig, PreTrainedM
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.modeling_outputs import BackboneOutput
 
-from ppar_lightning.tensors import read_tensors
+from ppar_lightning.disk.tensors import read_tensors
 
 STAGES = (
     ((16, 3, 1, 1), (24, 3, 2, 6), (24, 3, 1, 6)),

@@ -10,17 +10,16 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
-from ppar_lightning import tinyclip
-from ppar_lightning.tensors import cause
+from ppar_lightning.disk.tensors import cause
 
 CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 Colour = tuple[float, float, float]
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parent / "shipped"
 SHIPPED = {
-    "tinyclip": tinyclip.PATH,
+    "tinyclip": _HERE / "tinyclip",
     "resnet_small": _HERE / "resnet_small",
     "efficientnet_lite0": _HERE / "efficientnet_lite0",
 }

@@ -13,12 +13,12 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppar_lightning.data.classes import CLASSES, PALETTE, spread_colours
-from ppar_lightning.data.protocols import Window
+from ppar_lightning.images.classes import CLASSES, PALETTE, spread_colours
+from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.card import ABOUT, CARD
 from ppar_lightning.segmenter.heads import FCN, FPN, DeepLabV3Plus, Pyramid, resize
-from ppar_lightning.segmenter.picture import Picture, to_image
+from ppar_lightning.segmenter.inputs import Picture, to_image
 from ppar_lightning.segmenter.pretrained import Colour
 from ppar_lightning.segmenter.sliding import slide
 
@@ -54,7 +54,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
         backbone_channels: C_b of ``SegmenterOutput.backbone``.
         early_channels: Of the maps in ``SegmenterOutput.early``.
-        record: How it was trained and scored, Markdown for its card; ``load_segmenter`` knows it of a run folder.
+        training_summary: How it was trained and scored, as Markdown for its card; ``load_segmenter`` fills it in.
     """
 
     def __init__(
@@ -113,12 +113,14 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.backbone_channels = channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
 
-        self.record: str | None = None
+        self.training_summary: str | None = None
         self._hub_mixin_config = self.description
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the card of ``save_pretrained`` and ``push_to_hub``, with the record of the run if it is known."""
-        return super().generate_model_card(*args, **{"record": self.record, "predicts": self._predicts(), **kwargs})
+        return super().generate_model_card(
+            *args, **{"training_summary": self.training_summary, "predicts": self._predicts(), **kwargs}
+        )
 
     def _predicts(self) -> str:
         kind = "of Cityscapes" if self.classes == CLASSES else "by number"
@@ -151,7 +153,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         """Segment one picture, of any size.
 
         Args:
-            picture: Of any kind that `ppar_lightning.segmenter.picture.Picture` lists.
+            picture: Of any kind that `ppar_lightning.segmenter.inputs.Picture` lists.
             window: Side and stride of a sliding window, in pixels; None takes the picture whole.
 
         Returns:

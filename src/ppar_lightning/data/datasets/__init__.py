@@ -14,10 +14,10 @@ from ppar_lightning.data.datasets.gta5 import GTA5
 from ppar_lightning.data.datasets.idd import IDD
 from ppar_lightning.data.datasets.kitti import KITTI
 from ppar_lightning.data.datasets.mapillary import Mapillary
-from ppar_lightning.data.datasets.procedural import ProceduralStreets
+from ppar_lightning.data.datasets.streets import ProceduralStreets
 from ppar_lightning.data.datasets.synthia import SYNTHIA
 from ppar_lightning.data.datasets.urbansyn import UrbanSyn
-from ppar_lightning.data.procedural import DOMAINS
+from ppar_lightning.streets.render import DOMAINS
 
 DATASETS: Mapping[str, Callable[..., SegmentationDataset]] = {
     "gta": GTA5,

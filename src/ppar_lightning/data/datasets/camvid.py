@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from ppar_lightning.data.classes import CLASSES, IGNORE
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.layout import Layout
+from ppar_lightning.images.classes import CLASSES, IGNORE
 
 _NAMES = {
     0: "sky",

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from ppar_lightning.data.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.layout import Layout
+from ppar_lightning.images.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
 
 LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | dict(CITYSCAPES_LABEL_IDS)
 """All the ids that `labelIds` files hold; 255 is the license plate, -1 stored in a byte."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from ppar_lightning.data.classes import CLASSES, IGNORE
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample
 from ppar_lightning.data.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, Layout
+from ppar_lightning.images.classes import CLASSES, IGNORE
 
 
 class Folder(FolderDataset):

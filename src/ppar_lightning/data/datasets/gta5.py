@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from scipy.io import loadmat
 
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.datasets.cityscapes import LABEL_IDS, TRAIN_IDS
 from ppar_lightning.data.layout import Layout
+from ppar_lightning.images.classes import IGNORE
 
 FAULTY = frozenset((12160, 12166, 12167, *range(12191, 12194), 12195, *range(12202, 12209), 19993))
 """Training frames, black or faulty, that RobustNet's list leaves out."""

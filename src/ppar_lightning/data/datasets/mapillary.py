@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
-from ppar_lightning.data.classes import IGNORE
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample
 from ppar_lightning.data.layout import Layout
+from ppar_lightning.images.classes import IGNORE
 
 Mapping19 = Literal["robustnet", "rein"]
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ppar_lightning.data.classes import CLASSES, IGNORE, SYNTHIA_16
 from ppar_lightning.data.dataset import FolderDataset
-from ppar_lightning.data.decoding import read_red_label
 from ppar_lightning.data.layout import Layout
+from ppar_lightning.images.classes import CLASSES, IGNORE, SYNTHIA_16
+from ppar_lightning.images.decoding import read_red_label
 
 _IN_ORDER_OF_TRAIN_IDS = (3, 4, 2, 21, 5, 7, 15, 9, 6, 16, 1, 10, 17, 8, 18, 19, 20, 12, 11)
 IDS = dict.fromkeys(range(23), IGNORE) | dict(zip(_IN_ORDER_OF_TRAIN_IDS, range(len(CLASSES)), strict=True))

@@ -1,0 +1,159 @@
+"""A run folder as objects: the segmenter, PPAR's objective and the data, without a trainer.
+
+run = load_run("runs/demo")
+label = run.predict(batch)
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.dataset import Sample
+from ppar_lightning.data.loading import Batch, on_device
+from ppar_lightning.disk.tensors import read_checkpoint
+from ppar_lightning.method.objective import PPAR
+from ppar_lightning.module import PPARModule, as_float
+from ppar_lightning.segmenter.sliding import slide
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained run, in eval mode, on the CPU unless its module is moved."""
+
+    folder: Path
+    module: PPARModule
+    data: DomainDataModule
+    """Set up for ``test``: the sources' evaluation splits and the unseen domains."""
+    step: int
+    """Optimiser steps the checkpoint has seen."""
+
+    @property
+    def objective(self) -> PPAR:
+        """Prototypes, embedding head and margin statistics.
+
+        Raises:
+            ValueError: If the run was trained without PPAR.
+        """
+        if self.module.objective is None:
+            raise ValueError(f"{self.folder} was trained without PPAR (model.ppar.enabled: false): name another run")
+        return self.module.objective
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the evaluated domains, the sources first."""
+        return self.data.evaluated_names
+
+    def batches(self, domain: str, images: int | None = None) -> Iterator[Batch]:
+        """Evaluation batches of a domain, on the module's device, up to at least ``images`` images.
+
+        Raises:
+            ValueError: If the run has no such domain.
+        """
+        number = None if images is None else -(-images // self.data.eval_batch_size)
+        return map(self.to_device, islice(self._loader(domain), number))
+
+    def dataset(self, domain: str) -> Dataset[Sample]:
+        """Evaluation samples of a domain, by index.
+
+        Raises:
+            ValueError: If the run has no such domain.
+        """
+        return self._loader(domain).dataset
+
+    def _loader(self, domain: str) -> DataLoader[Sample]:
+        if domain not in self.domains:
+            raise ValueError(f"{self.folder} has no domain {domain!r}: choose one of {', '.join(self.domains)}")
+        return self.data.test_dataloader()[self.domains.index(domain)]
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to the module's device and lay it out as the model takes it."""
+        return on_device(move_data_to_device(batch, self.module.device))
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Segment a batch of one domain as ``ppar test`` does: (B, H, W) train ids at its labels' size."""
+        return self.module.segment(batch, self.data.windows[batch["domain"][0]])
+
+    @torch.no_grad()
+    def confidence(self, image: Tensor, domain: str) -> Tensor:
+        """Largest class probability of each pixel, in [0, 1], through the window of the domain's protocol.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+            domain: Its name.
+
+        Returns:
+            (H, W) float32, on the CPU.
+        """
+        window, batch = self.data.windows[domain], as_float(image[None].to(self.module.device))
+        logits = self.module(batch) if window is None else slide(self.module, batch, window.size, window.stride)
+        return logits[0].float().softmax(dim=0).amax(dim=0).cpu()
+
+
+def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> LoadedRun:
+    """Load a run from its folder.
+
+    The config says what to build; no pretrained weights are read for the segmenter, as the checkpoint holds them.
+
+    Args:
+        folder: Run folder, with ``config.yaml`` and ``checkpoints/``.
+        checkpoint: Name in ``checkpoints/``, or a path.
+
+    Raises:
+        FileNotFoundError: If config or checkpoint is not there.
+        ValueError: If the config does not suit this version, naming the key; if one of them is damaged, they do not
+            belong together, or the checkpoint would run code.
+    """
+    folder = Path(folder)
+    path = folder / "checkpoints" / checkpoint  # an absolute path replaces what stands before it
+    for each in (folder / "config.yaml", path):
+        if not each.is_file():
+            raise FileNotFoundError(f"{each} not found: name the folder of a run that `ppar fit` has finished")
+    state = read_checkpoint(path)
+    module, data = _build(_read_config(folder / "config.yaml"))
+    module.setup("fit")  # with the objective
+    try:
+        module.load_state_dict(state["state_dict"])
+    except ValueError as error:
+        raise ValueError(f"{path} does not belong to {folder / 'config.yaml'}: {error}") from error
+    data.setup("test")
+    return LoadedRun(folder, module.eval().requires_grad_(False), data, state["global_step"])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}); restore it") from error
+    if not isinstance(config, dict) or not {"model", "data", "seed_everything"} <= set(config):
+        raise ValueError(f"{path} is no config of a run; restore the one that `ppar fit` wrote")
+    return config
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """Checkpoints that were kept on the way (``--checkpoint.every_n_train_steps``), by step, ``last.ckpt`` left out."""
+    found = (Path(folder) / "checkpoints").glob("*step=*.ckpt")
+    return sorted(found, key=lambda path: int(re.findall(r"step=(\d+)", path.name)[0]))
+
+
+def _build(config: dict[str, Any]) -> tuple[PPARModule, DomainDataModule]:
+    """Make module and data module as the command line does, their seeds from ``seed_everything``."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PPARModule, "model")
+    parser.add_class_arguments(DomainDataModule, "data")
+    given = {part: {**config[part], "seed": config["seed_everything"]} for part in ("model", "data")}
+    given["model"]["segmenter"] = {**config["model"]["segmenter"], "pretrained": False}
+    given["data"]["workers"] = 0
+    built = parser.instantiate_classes(parser.parse_object(given))
+    return built.model, built.data

@@ -1,0 +1,1 @@
+"""Methods that PPAR is compared with: ISW and style randomisation."""

@@ -1,0 +1,190 @@
+"""ISW, instance selective whitening (RobustNet, Choi et al. 2021, arXiv 2103.15597): a baseline, alone or with PPAR.
+
+Where it differs from what is published:
+
+- The architecture stays: RobustNet puts instance norm in place of batch norm after the stem and the first two stages;
+  here the maps of the first stages are standardised for the loss alone, so that any hierarchical backbone will do.
+- RobustNet stops after some epochs and passes over the source images to find the style; here the statistics are
+  gathered over a share of training, on the training crops.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ppar_lightning.baselines.photometric import photometric
+from ppar_lightning.distributed import all_reduce_sum, world_size
+
+LLOYD_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class ISWOptions:
+    """What the whitening does; docs/method.md gives the formulas.
+
+    Args:
+        enabled: Add the whitening loss.
+        weight: Of the loss.
+        clusters: Of the variances; all but the lowest are style.
+        statistics: Share of training at which the gathering of variances starts, and at which the mask is made, once
+            and for all, and the loss begins.
+    """
+
+    enabled: bool = False
+    weight: float = 0.6
+    clusters: int = 3
+    statistics: tuple[float, float] = (0.05, 0.10)
+
+    def __post_init__(self) -> None:
+        """Refuse values that would never select anything.
+
+        Raises:
+            ValueError: If there are fewer than 2 clusters, or the shares are not 0 <= start <= end < 1.
+        """
+        if self.clusters < 2:
+            raise ValueError(f"isw.clusters is {self.clusters}: give at least 2")
+        start, end = self.statistics
+        if not 0 <= start <= end < 1:
+            raise ValueError(f"isw.statistics is {self.statistics}: give shares of training, 0 <= start <= end < 1")
+
+
+class SelectiveMask(nn.Module):
+    """The elements of one map's covariance that a change of style moves."""
+
+    variance: Tensor
+    images: Tensor
+    selected: Tensor
+
+    def __init__(self, channels: int) -> None:
+        """Start with nothing seen and nothing selected.
+
+        Args:
+            channels: C of the map.
+        """
+        super().__init__()
+        self.register_buffer("variance", torch.zeros(channels, channels))
+        self.register_buffer("images", torch.zeros(()))
+        self.register_buffer("selected", torch.zeros(channels, channels, dtype=torch.bool))
+
+    def observe(self, plain: Tensor, changed: Tensor) -> None:
+        """Add the variance of each element between an image and its counterpart, summed over images and ranks.
+
+        Args:
+            plain: (B, C, h, w), map of the images.
+            changed: (B, C, h, w), map of their photometric counterparts.
+        """
+        variance = (covariance(plain) - covariance(changed)).square().sum(dim=0) / 4  # of two values about their mean
+        self.variance += all_reduce_sum(variance)
+        self.images += all_reduce_sum(torch.full_like(self.images, len(plain)))
+
+    def select(self, clusters: int) -> None:
+        """Cluster the mean variances above the diagonal, and take all clusters but the lowest."""
+        above = torch.ones_like(self.selected).triu(diagonal=1)
+        values = (self.variance / self.images.clamp_min(1))[above]
+        self.selected[above] = k_means(values, clusters) > 0
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mean absolute value of the selected elements, (B,); 0 as long as none is."""
+        chosen = covariance(features).abs() * self.selected
+        return chosen.sum(dim=(1, 2)) / self.selected.sum().clamp_min(1)
+
+
+class InstanceSelectiveWhitening(nn.Module):
+    """L_isw over the maps of the first stages; its buffers are the statistics and the masks, the same on every rank."""
+
+    fixed: Tensor
+
+    def __init__(self, options: ISWOptions, channels: Sequence[int]) -> None:
+        """Start with nothing selected.
+
+        Args:
+            options: Named options.
+            channels: Of the maps of the first stages.
+
+        Raises:
+            ValueError: If the backbone is no hierarchy and has no such maps.
+        """
+        super().__init__()
+        if not channels:
+            raise ValueError(
+                "isw whitens the first stages of a hierarchy, and the backbone is a plain ViT: "
+                "choose a ResNet, ConvNeXt, Swin or EfficientNet-Lite, or set model.isw.enabled: false"
+            )
+        self.options = options
+        self.masks = nn.ModuleList([SelectiveMask(width) for width in channels])
+        self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
+
+    def forward(
+        self,
+        maps: Sequence[Tensor],
+        image: Tensor,
+        early: Callable[[Tensor], Sequence[Tensor]],
+        u: float,
+        place: tuple[int, ...],
+    ) -> Tensor:
+        """Compute the loss of a step; in the steps of ``statistics``, look for the style first.
+
+        Args:
+            maps: Maps of the first stages, each (B, C, h, w), with gradient.
+            image: (B, 3, H, W) float RGB in [0, 1], that they are of.
+            early: Makes these maps of images, in eval mode and without gradient.
+            u: Share of training done, in [0, 1].
+            place: Of the step, see :func:`~ppar_lightning.baselines.photometric.photometric`.
+
+        Returns:
+            weight * L_isw, a scalar whose mean over ranks is that of the global batch.
+
+        Raises:
+            ValueError: If the first stages are all frozen.
+        """
+        if not any(each.requires_grad for each in maps):
+            raise ValueError("isw whitens stages that are frozen: lower model.segmenter.freeze_stages")
+        start, end = self.options.statistics
+        if u >= start and not self.fixed:
+            self._observe(early(image), early(photometric(image, place)), last=u >= end)
+        loss = torch.stack([mask(each) for mask, each in zip(self.masks, maps, strict=True)]).mean(dim=0)
+        images = all_reduce_sum(loss.new_tensor(len(loss)))
+        return self.options.weight * loss.sum() * world_size() / images
+
+    @torch.no_grad()
+    def _observe(self, plain: Sequence[Tensor], changed: Sequence[Tensor], last: bool) -> None:
+        for mask, *pair in zip(self.masks, plain, changed, strict=True):
+            mask.observe(*pair)  # type: ignore[operator]
+            if last:
+                mask.select(self.options.clusters)  # type: ignore[operator]
+        self.fixed.fill_(last)
+
+
+def covariance(features: Tensor) -> Tensor:
+    """Covariance of instance-standardised features: (B, C, h, w) -> (B, C, C), fp32, with a diagonal of 1."""
+    with torch.autocast(features.device.type, enabled=False):
+        standardised = F.instance_norm(features.float()).flatten(2)
+        return standardised @ standardised.transpose(1, 2) / standardised.shape[2]
+
+
+def k_means(values: Tensor, clusters: int) -> Tensor:
+    """Cluster numbers by Lloyd's algorithm, from evenly spaced quantiles, so that equal values give equal clusters.
+
+    Args:
+        values: (n,).
+        clusters: k.
+
+    Returns:
+        (n,) int64, the index of the nearest centre, 0 the lowest.
+    """
+    ordered = values.cpu().double().sort().values
+    sums = F.pad(ordered.cumsum(dim=0), (1, 0))
+    places = (torch.arange(clusters) + 0.5) / clusters * len(ordered)
+    centres = ordered[places.long()]
+    for _ in range(LLOYD_STEPS):
+        edges = torch.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2, right=True)
+        edges = F.pad(F.pad(edges, (1, 0)), (0, 1), value=len(ordered))
+        count = edges.diff()
+        moved = torch.where(count > 0, sums[edges].diff() / count.clamp_min(1), centres)
+        if torch.equal(moved, centres):
+            break
+        centres = moved
+    return torch.bucketize(values.cpu().double(), (centres[1:] + centres[:-1]) / 2).to(values.device)

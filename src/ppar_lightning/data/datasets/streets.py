@@ -1,0 +1,55 @@
+"""ProceduralStreets: rendered on demand, 128x256 by default, one domain a style."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ppar_lightning.data.dataset import SegmentationDataset
+from ppar_lightning.images.decoding import Array
+from ppar_lightning.streets.render import LENGTHS, SEEDS, render, scene_style
+
+
+class ProceduralStreets(SegmentationDataset):
+    """Streets of one style; `train` and `val` hold different streets, and the styles show the same ones.
+
+    Args:
+        root: None, there is no folder.
+        split: `train` or `val`.
+        domain: the name its samples carry.
+        style: name of a style, see `ppar_lightning.streets.render`.
+        length: number of streets; by default the split's own.
+        size: rows and columns.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        split: str,
+        domain: str,
+        style: str,
+        length: int | None = None,
+        size: tuple[int, int] = (128, 256),
+    ) -> None:
+        super().__init__(split, domain)
+        if root is not None:
+            raise ValueError(f"procedural streets are rendered and read no folder; leave root out (it is {root})")
+        if split not in SEEDS:
+            raise ValueError(f"procedural streets have no split {split!r}; choose one of {', '.join(SEEDS)}")
+        scene_style(0, 0, style)  # an unknown style fails here, not in a worker
+        self.style = style
+        self.length = LENGTHS[split] if length is None else length
+        if not isinstance(self.length, int) or self.length < 1:
+            raise ValueError(f"length is {length!r}; give a number of streets, at least 1")
+        if not isinstance(size, Sequence) or [type(side) for side in size] != [int, int] or min(size) < 1:
+            raise ValueError(f"size is {size!r}; give rows and columns, such as [128, 256]")
+        self.size = (size[0], size[1])
+
+    def __len__(self) -> int:
+        """Number of streets."""
+        return self.length
+
+    def read(self, index: int) -> tuple[Array, Array, str]:
+        """Render a street."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"street {index} of {self.length}")
+        scene = render(SEEDS[self.split], index, self.style, self.size)
+        return scene.image, scene.label, f"{self.split}/{index:05d}"

@@ -1,0 +1,1 @@
+"""Files that are written whole, the cache, and files of tensors."""

@@ -1,0 +1,1 @@
+"""What a class, a colour and an image file are: the ground floor, below data and segmenter."""

@@ -1,0 +1,93 @@
+"""Changes of colour as one affine map of RGB."""
+
+import math
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ppar_lightning.images.decoding import Array
+
+Matrix = npt.NDArray[np.float64]
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of R, G and B in the luma of ITU-R BT.601."""
+
+STEP = 8
+
+YIQ: Matrix = np.array([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+"""RGB to luma and the two axes of chroma of NTSC."""
+
+GREY: Matrix = np.ones((3, 1)) * LUMA
+"""RGB to a grey of its luma."""
+
+QUARTER: Matrix = np.asarray(np.linalg.inv(YIQ) @ np.array([(0, 0, 0), (0, 0, 1), (0, -1, 0)]) @ YIQ)
+"""RGB to its chroma turned by a quarter of the circle, without luma."""
+
+
+class ColourJitter(A.ImageOnlyTransform):
+    """Change the colours by a map of :func:`draw_map`.
+
+    Args:
+        strength: see there.
+        p: probability.
+    """
+
+    class InitSchema(A.BasicTransform.InitSchema):
+        """What albumentations validates the arguments against."""
+
+        strength: float
+
+    def __init__(self, strength: float, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.strength = strength
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the map."""
+        return {"colours": draw_map(data["image"], self.strength, self.random_generator)}
+
+    def apply(self, img: Array, colours: Matrix, **params: Any) -> Array:
+        """Map the colours, rounded and clipped to a byte."""
+        return np.asarray(cv2.transform(img, colours), dtype=np.uint8)
+
+
+def draw_map(image: Array, strength: float, rng: np.random.Generator) -> Matrix:
+    """Draw a change of brightness, contrast, saturation and hue, in random order.
+
+    Brightness scales RGB, contrast scales it about the image's mean luma, saturation about each pixel's luma, and hue
+    turns the chroma. All four are affine, and so is what they make together: an image is gone through once, and clipped
+    once. The hue of torchvision's jitter turns in HSV instead, which is not affine.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, which is looked at every STEP rows for its mean.
+        strength: largest relative change of brightness, contrast and saturation; the hue turns by at most a quarter of
+            it, 1 being the whole circle.
+        rng: what is drawn from.
+
+    Returns:
+        (3, 4): a matrix, and an offset in levels of 0 to 255.
+    """
+    factors = rng.uniform(max(0.0, 1 - strength), 1 + strength, 3)
+    turn = rng.uniform(-strength / 4, strength / 4)
+    mean = np.array(cv2.mean(image[::STEP])[:3])
+    matrix: Matrix = np.eye(3)
+    offset: Matrix = np.zeros(3)
+    contrast, *steps = (factors[0] * np.eye(3), factors[1] * np.eye(3), saturate(factors[2]), turn_hue(turn))
+    for change in rng.permutation(4):
+        step = (contrast, *steps)[change]
+        pivot = LUMA @ (matrix @ mean + offset) if change == 0 else 0.0
+        matrix, offset = step @ matrix, step @ (offset - pivot) + pivot
+    return np.column_stack([matrix, offset])
+
+
+def saturate(factor: float) -> Matrix:
+    """The (3, 3) map that scales colours about their luma: 0 makes them grey."""
+    return factor * np.eye(3) + (1 - factor) * GREY
+
+
+def turn_hue(turn: float) -> Matrix:
+    """The (3, 3) map that turns the chroma by a part of the circle and keeps the luma."""
+    angle = 2 * math.pi * turn
+    return GREY + math.cos(angle) * (np.eye(3) - GREY) + math.sin(angle) * QUARTER

@@ -1,0 +1,73 @@
+"""How training samples are varied at their own size: drawn by a worker, applied to whole batches on their device."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ppar_lightning.images.colour import draw_map
+from ppar_lightning.images.decoding import Array
+
+Variation = npt.NDArray[np.float32]
+"""(14,): a map of RGB (3, 4) row by row, in levels of 0 to 255; the deviation of a blur in pixels; 1 for a flip."""
+
+SIGMAS = (0.3, 1.3)
+"""Deviations of the blur, in pixels."""
+
+RADIUS = 4
+"""A blur is cut off this many pixels from its middle."""
+
+
+def draw_variation(
+    image: Array, rng: np.random.Generator, *, jitter: float, strength: float, blur: float, flip: float
+) -> Variation:
+    """Draw a variation.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        rng: what is drawn from.
+        jitter: probability of a change of colour.
+        strength: of that change, see :func:`~ppar_lightning.images.colour.draw_map`.
+        blur: probability of a blur.
+        flip: probability of a horizontal flip.
+    """
+    jitters, blurs, flips = rng.uniform(size=3) < (jitter, blur, flip)
+    colours = draw_map(image, strength, rng) if jitters else np.eye(3, 4)
+    return np.array([*colours.flat, rng.uniform(*SIGMAS) if blurs else 0.0, flips], dtype=np.float32)
+
+
+@torch.no_grad()
+def vary(image: Tensor, label: Tensor, variation: Tensor) -> tuple[Tensor, Tensor]:
+    """Change the colours, clip, blur, round and flip.
+
+    Args:
+        image: (B, 3, H, W) uint8 RGB.
+        label: (B, H, W).
+        variation: (B, 14), see `Variation`.
+
+    Returns:
+        Image and label, of the same kind.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        colours = variation[:, :12].view(-1, 3, 4)
+        changed = torch.baddbmm(colours[:, :, 3:], colours[:, :, :3], image.flatten(2).float()).clamp_(0, 255)
+        varied = gaussian_blur(changed.view(image.shape), variation[:, 12]).round_().byte()
+    flips = variation[:, 13].bool().view(-1, 1, 1)
+    return torch.where(flips.unsqueeze(1), varied.flip(-1), varied), torch.where(flips, label.flip(-1), label)
+
+
+def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each image with a Gaussian of its own, cut off at RADIUS pixels.
+
+    Args:
+        image: (B, C, H, W) float.
+        sigma: (B,) deviations in pixels; 0 leaves an image as it is.
+    """
+    shape, channels = image.shape, image.shape[:2].numel()
+    steps = torch.arange(-RADIUS, RADIUS + 1, device=image.device)
+    taps = torch.exp(-0.5 * (steps / sigma.clamp_min(1e-3).unsqueeze(1)).square())
+    taps = (taps / taps.sum(dim=1, keepdim=True)).to(image.dtype).repeat_interleave(shape[1], dim=0)
+    padded = F.pad(image, (RADIUS,) * 4, mode="replicate").flatten(0, 1).unsqueeze(0)
+    rows = F.conv2d(padded, taps.view(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(rows, taps.view(channels, 1, -1, 1), groups=channels).view(shape)

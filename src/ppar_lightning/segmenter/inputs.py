@@ -1,0 +1,68 @@
+"""Pictures of any kind as what the segmenter takes."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ppar_lightning.images.decoding import read_image
+
+Picture = str | Path | Image.Image | npt.NDArray[np.uint8] | Tensor
+"""A file, a PIL image, RGB (H, W, 3) uint8, or a tensor (3, H, W): uint8, or float in [0, 1]."""
+
+
+CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+"""PIL's modes of 8 bits or less a channel that become RGB without being clipped."""
+
+ROUNDING = 1e-4
+"""How far resizing may take a float outside [0, 1]."""
+
+
+def to_image(picture: Picture) -> Tensor:
+    """Convert a picture to (3, H, W) float32 RGB in [0, 1].
+
+    Files and PIL images are turned upright by their orientation tag, as `ppar predict` turns them; of 16 bits, the
+    high 8 are kept.
+
+    Raises:
+        ValueError: If it is no picture, naming what was given.
+    """
+    if isinstance(picture, str | Path):
+        picture = read_image(Path(picture), upright=True)
+    if isinstance(picture, Image.Image):
+        picture = _from_pil(picture)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            raise ValueError(f"an array {picture.shape} of {picture.dtype} is no picture: give RGB (H, W, 3) uint8")
+        # A copy, as torch warns of an array that it may not write to.
+        picture = torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
+    if not isinstance(picture, Tensor):
+        raise ValueError(f"a {type(picture).__name__} is no picture: give a path, a PIL image, an array or a tensor")
+    floating, kind = picture.is_floating_point(), f"a tensor {tuple(picture.shape)} of {picture.dtype}"
+    remedy = "give (3, H, W), uint8 or float in [0, 1]"
+    if (
+        picture.ndim != 3
+        or picture.shape[0] != 3
+        or not picture.numel()
+        or not (floating or picture.dtype == torch.uint8)
+    ):
+        raise ValueError(f"{kind} is no picture: {remedy}")
+    if not floating:
+        return picture.float() / 255
+    low, high = float(picture.min()), float(picture.max())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is refused too
+        raise ValueError(f"{kind} with values from {low:g} to {high:g} is no picture: {remedy}")
+    return picture.float()
+
+
+def _from_pil(picture: Image.Image) -> npt.NDArray[np.uint8]:
+    """Convert a PIL image to (H, W, 3) RGB."""
+    if picture.mode.startswith("I;16"):
+        deep = np.asarray(ImageOps.exif_transpose(picture))
+        return np.dstack([(deep >> 8).astype(np.uint8)] * 3)  # convert would clip all above 255 to white
+    if picture.mode not in CONVERTED:
+        raise ValueError(f"a PIL image of mode {picture.mode!r} is no picture: give one in RGB, or its path")
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))

@@ -1,0 +1,1 @@
+"""Rendered streets in several appearances: labelled images that need no download."""

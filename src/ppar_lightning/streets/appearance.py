@@ -1,0 +1,192 @@
+"""Colours for what the camera sees: a style's materials, light, weather and sensor."""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ppar_lightning.streets.geometry import FAR, Material, Surfaces
+from ppar_lightning.streets.styles import Style
+
+Image = npt.NDArray[np.floating]
+"""(H, W, 3) RGB, 1 is white, or one such channel; 32 bit throughout."""
+
+TEXELS, TEXELS_PER_METRE = 64, 10
+
+
+def _table(values: Mapping[Material, float], default: float) -> npt.NDArray[np.float32]:
+    """One number a material."""
+    return np.array([values.get(material, default) for material in Material], dtype=np.float32)
+
+
+M = Material
+GLOW = _table(
+    {
+        M.LIT_WINDOW: 0.9,
+        M.LAMP_RED: 1.3,
+        M.LAMP_AMBER: 1.3,
+        M.LAMP_GREEN: 1.3,
+        M.STREET_LAMP: 1.5,
+        M.HEADLAMP: 1.4,
+        M.TAIL_LAMP: 1.0,
+    },
+    0.0,
+)
+SNOW = _table(
+    {
+        M.SKY: 0,
+        M.ASPHALT: 0.75,
+        M.MARKING: 0.75,
+        M.RAIL: 0.6,
+        M.ROOF: 1,
+        M.FOLIAGE: 0.45,
+        M.FOLIAGE_LIGHT: 1,
+        M.HEADLAMP: 0,
+    },
+    0.06,
+)
+MASONRY = _table({M.FACADE: 1, M.WALL: 1, M.PAVEMENT: 0.8, M.ASPHALT: 0.35}, 0.0)
+GRAIN = _table({M.SKY: 0.5, M.GRASS: 2, M.FOLIAGE: 2.5, M.FOLIAGE_LIGHT: 2.5, M.ASPHALT: 1.2, M.TRUNK: 2}, 1.0)
+WARM = np.array([1.0, 0.85, 0.55], dtype=np.float32)
+
+
+def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Picture of the surfaces in a style.
+
+    Args:
+        surfaces: what the camera sees.
+        style: how it looks.
+        rng: variants, textures, streaks, flakes and noise come from it.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    image = _textured(surfaces, style, rng)
+    if style.wet:
+        image = _wet(image, surfaces, style.wet)
+    image = _lit(image, surfaces, style)
+    if style.fog:
+        clear = np.exp(-style.fog * surfaces.depth)[..., None]
+        air = np.array(style.fog_colour, dtype=np.float32) * style.light
+        image = air + clear * (image - air)
+    if style.rain:
+        image += (0.3 * style.light + 0.05) * _streaks(image.shape[:2], style.rain, rng)[..., None]
+    if style.flakes:
+        flakes = _flakes(image.shape[:2], style.flakes, rng)[..., None]
+        image += flakes * (style.light - image)
+    return _sensed(image, style, rng)
+
+
+def _textured(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> Image:
+    """Colour of every pixel in even white light: variant, tint, sun, grain, joints and snow."""
+    material, shape = surfaces.material, surfaces.shape
+    things = int(surfaces.thing.max()) + 1
+    tint = 1 + style.object_tint * rng.standard_normal((things, 3), dtype=np.float32)
+    colour = style.palette[material, rng.integers(4, size=things)[surfaces.thing]] * tint[surfaces.thing]
+    colour *= (1 - style.sun * (1 - surfaces.shade))[:, None]
+    texel, fade = _texels(surfaces)
+    grain = _grain(rng).take(texel) * fade
+    relief = 1 + (style.texture * GRAIN[material]).take(shape) * grain
+    if style.masonry:
+        relief -= (style.masonry * MASONRY[material]).take(shape) * JOINTS.take(texel) * fade
+    image = colour.take(shape, axis=0) * relief[..., None]
+    if style.snow:
+        lies = np.where(surfaces.horizontal, np.maximum(SNOW[material], 0.75), SNOW[material]) * style.snow
+        cover = np.clip(1.3 * lies.take(shape) * (1 + 0.4 * grain), 0, 1)[..., None]
+        image += cover * (np.array([0.93, 0.95, 1.0], dtype=np.float32) - image)
+    return image
+
+
+def _texels(surfaces: Surfaces) -> tuple[npt.NDArray[np.intp], Image]:
+    """Flat index of every pixel's texel, fixed to the world, and an amplitude that fades with distance, (H, W)."""
+    ray_x, ray_y = surfaces.rays
+    depth = np.where(surfaces.depth > 0.9 * FAR, np.float32(12), surfaces.depth)
+    flat = surfaces.horizontal.take(surfaces.shape)
+    across = ray_x * depth + np.where(flat, 0, depth)
+    up = np.where(flat, depth, ray_y * depth + surfaces.camera_height)
+    row = np.floor(up * TEXELS_PER_METRE).astype(np.intp) % TEXELS
+    column = np.floor(across * TEXELS_PER_METRE).astype(np.intp) % TEXELS
+    return row * TEXELS + column, 1 / (1 + depth / 30)
+
+
+def _grain(rng: np.random.Generator) -> Image:
+    """Noise at three scales that tiles without a seam, (64, 64)."""
+    grain = 0.6 * rng.standard_normal((TEXELS, TEXELS), dtype=np.float32)
+    for side in (16, 4):
+        coarse = np.pad(rng.standard_normal((side, side), dtype=np.float32), 1, mode="wrap")
+        zoom = TEXELS // side
+        grain += 0.8 * cv2.resize(coarse, None, fx=zoom, fy=zoom)[zoom:-zoom, zoom:-zoom]
+    return grain
+
+
+def _joints() -> Image:
+    """Running bond: 1 on the joints between bricks of 80 x 40 cm and 0 elsewhere, (64, 64)."""
+    joints = np.zeros((TEXELS, TEXELS), dtype=np.float32)
+    joints[::4] = 1
+    for course in range(TEXELS // 4):
+        joints[4 * course : 4 * course + 4, (course % 2) * 4 :: 8] = 1
+    return joints
+
+
+JOINTS = _joints()
+
+
+def _wet(image: Image, surfaces: Surfaces, wet: float) -> Image:
+    """Darken flat ground and mirror in it what stands above the horizon."""
+    rows = image.shape[0]
+    horizon = int(np.searchsorted(-surfaces.rays[1][:, 0], 0.0))
+    mirrored = cv2.blur(image[np.clip(2 * horizon - np.arange(rows), 0, rows - 1)], (3, 7))
+    grazing = 1 / (1 - 4 * np.minimum(surfaces.rays[1], 0))
+    mask = (surfaces.horizontal.take(surfaces.shape) & (surfaces.label <= 1)) * (wet * 0.75 * grazing)
+    return image + mask.astype(np.float32)[..., None] * (mirrored - image) - (0.1 * wet * (mask > 0))[..., None]
+
+
+def _lit(image: Image, surfaces: Surfaces, style: Style) -> Image:
+    """Daylight, and in its absence headlamps, lit windows and the glow around lamps."""
+    dark = 1 - style.light
+    if dark <= 0:
+        return image
+    beam = 0.45 * dark * np.exp(-surfaces.depth / 14)
+    glow = image * (dark * GLOW[surfaces.material]).take(surfaces.shape)[..., None]
+    warm = (surfaces.material == Material.LIT_WINDOW).take(surfaces.shape)
+    glow[warm] = WARM * (0.9 * dark)
+    halo = cv2.GaussianBlur(glow, (0, 0), image.shape[0] / 50)
+    return image * (style.light + beam)[..., None] + glow + 1.2 * halo
+
+
+def _streaks(size: tuple[int, ...], density: float, rng: np.random.Generator) -> Image:
+    """Slanted lines of falling rain, (H, W) in [0, 1]."""
+    rows, columns = size
+    count = int(density * rows * columns / 10_000)
+    start = rng.uniform((0, -0.2 * rows), (columns, rows), (count, 2))
+    length = rng.uniform(0.05, 0.16, (count, 1)) * rows
+    slope = np.array([[rng.normal(0, 0.25), 1.0]])
+    lines = np.round(np.stack([start, start + length * slope], axis=1) * 16).astype(np.int32)
+    canvas = np.zeros(size, dtype=np.uint8)
+    cv2.polylines(canvas, list(lines), False, 255, 1, cv2.LINE_AA, 4)
+    return canvas.astype(np.float32) / 255
+
+
+def _flakes(size: tuple[int, ...], density: float, rng: np.random.Generator) -> Image:
+    """Blurred dots of falling snow, (H, W) in [0, 1]."""
+    rows, columns = size
+    count = int(density * rows * columns / 10_000)
+    canvas = np.zeros(size, dtype=np.float32)
+    canvas[rng.integers(rows, size=count), rng.integers(columns, size=count)] = rng.uniform(2, 7, count)
+    return np.minimum(cv2.GaussianBlur(canvas, (0, 0), rows / 180), 0.9)
+
+
+def _sensed(image: Image, style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Tint, saturation, contrast, blur and noise."""
+    image = image * np.array(style.tint, dtype=np.float32)
+    if style.saturation != 1:
+        grey = image.mean(axis=-1, keepdims=True)
+        image = grey + style.saturation * (image - grey)
+    if style.contrast != 1:
+        image = 0.5 + style.contrast * (image - 0.5)
+    if style.blur:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), style.blur), dtype=np.float32)
+    if style.noise:
+        image = image + style.noise * rng.standard_normal(image.shape, dtype=np.float32)
+    return np.clip(255 * image + 0.5, 0, 255).astype(np.uint8)
