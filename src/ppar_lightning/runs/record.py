@@ -12,7 +12,6 @@ import numpy.typing as npt
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.tested_run import Score, read_score
 
-
 CONFUSION = "confusion.npz"
 """File of the confusion matrices, one array a domain."""
 
