@@ -16,7 +16,6 @@ import pytest
 import torch
 import trees
 
-from ppar_lightning.callbacks.prediction_grid import write_picture
 from ppar_lightning.console import leave
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
@@ -25,6 +24,7 @@ from ppar_lightning.data.statistics import LabelCounts, class_statistics
 from ppar_lightning.disk import files
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
 from ppar_lightning.disk.files import write_whole
+from ppar_lightning.images.drawing import write_picture
 from ppar_lightning.method import text
 from ppar_lightning.method.text import cached_embeddings
 

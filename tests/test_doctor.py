@@ -15,8 +15,8 @@ from huggingface_hub import constants
 from ppar_lightning.cli.main import main
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.domains import sample_indices
-from ppar_lightning.doctor.picture import COLUMNS, WIDTH, overlay, sheet
 from ppar_lightning.images.classes import IGNORE, PALETTE
+from ppar_lightning.images.drawing import COLUMNS, TILE, fit, overlay, sheet
 
 DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 
@@ -89,10 +89,10 @@ def test_picture(roots, capsys):
     doctor(capsys, roots, "--samples", "2", "--output", str(roots / "pictures"))
     assert {path.name for path in (roots / "pictures").iterdir()} == {"city.png", "camvid.png", "findings.txt"}
     picture = cv2.imread(str(roots / "pictures/camvid.png"))[..., ::-1]
-    assert picture.shape == (18 + 192 + 3 * 18, COLUMNS * WIDTH, 3)  # caption, tile, legend
+    assert picture.shape == (18 + 192 + 3 * 18, COLUMNS * TILE, 3)  # caption, tile, legend
     assert picture[18 + 100, 5].tolist() == [85, 115, 140]  # grey under sky, (70, 130, 180)
-    assert picture[18 + 100, WIDTH + 5].tolist() == [85, 115, 140]
-    assert picture[18 + 100, WIDTH - 5].tolist() == [100, 100, 100]  # ignored
+    assert picture[18 + 100, TILE + 5].tolist() == [85, 115, 140]
+    assert picture[18 + 100, TILE - 5].tolist() == [100, 100, 100]  # ignored
     assert picture[18 + 192 + 9, 10].tolist() == PALETTE[0].tolist()
     assert cv2.imread(str(roots / "pictures/city.png")).shape == picture.shape  # two of each split, four in a row
 
@@ -100,12 +100,12 @@ def test_picture(roots, capsys):
 def test_overlay_and_sheet_of_many_shapes():
     image, label = np.full((64, 32, 3), 51, np.uint8), np.full((64, 32), 13, np.uint8)
     label[:32] = IGNORE
-    mixed = overlay(image, label, width=16)
+    mixed = overlay(fit(image, 16), fit(label, 16, sharp=True))
     assert mixed.shape == (32, 16, 3)
     assert mixed[8, 8].tolist() == [51, 51, 51]
     assert mixed[24, 8].tolist() == [26, 26, 96]  # (51 + 0) / 2 and (51 + 142) / 2, halves to even
-    tiles = [("wide", np.zeros((100, WIDTH, 3), np.uint8)), ("high", np.zeros((300, WIDTH, 3), np.uint8))]
-    assert sheet(tiles * 3).shape == (2 * 318 + 54, COLUMNS * WIDTH, 3)
+    tiles = [("wide", np.zeros((100, TILE, 3), np.uint8)), ("high", np.zeros((300, TILE, 3), np.uint8))]
+    assert sheet(tiles * 3).shape == (2 * 318 + 54, COLUMNS * TILE, 3)
 
 
 def test_samples_are_evenly_spaced():

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from ppar_lightning.data.own_pictures import PictureDataset
 from ppar_lightning.disk.files import write_whole
-from ppar_lightning.images.classes import PALETTE, colourise
+from ppar_lightning.images.classes import PALETTE
+from ppar_lightning.images.drawing import overlay, write_picture
 from ppar_lightning.module import Prediction
 
 SHARES = "shares.csv"
@@ -113,14 +114,11 @@ class PredictionWriter(L.Callback):
 
     def _write(self, trainer: L.Trainer, name: str, image: Any, label: npt.NDArray[np.uint8], confidence: Any) -> None:
         if self.overlay:
-            mixed = (1 - self.opacity) * image + self.opacity * colourise(label)
-            save(Image.fromarray(mixed.round().astype(np.uint8)), self._path(trainer, f"overlays/{name}", ".jpg"))
+            path = self._path(trainer, f"overlays/{name}", ".jpg")
+            write_picture(path, overlay(image, label, self.opacity))
         if self.confidence:
-            levels = (255 * confidence).round().astype(np.uint8)
-            save(Image.fromarray(levels), self._path(trainer, f"confidence/{name}"))
-        indexed = Image.fromarray(label)
-        indexed.putpalette(PALETTE.ravel().tolist())
-        save(indexed, self._path(trainer, name))
+            write_picture(self._path(trainer, f"confidence/{name}"), (255 * confidence).round().astype(np.uint8))
+        write_map(self._path(trainer, name), label)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Put the shares of all ranks together, and say where everything is.
@@ -167,10 +165,11 @@ def read_map(path: Path) -> npt.NDArray[np.uint8]:
     raise ValueError(f"{path} is no label map: give --overwrite, or another folder with --predictions.folder")
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all, and its folder."""
-    content = io.BytesIO()
-    picture.save(content, format={".jpg": "JPEG", ".png": "PNG"}[path.suffix])
+def write_map(path: Path, label: npt.NDArray[np.uint8]) -> None:
+    """Write train ids as a PNG with Cityscapes' palette, whole or not at all."""
+    indexed, content = Image.fromarray(label), io.BytesIO()
+    indexed.putpalette(PALETTE.ravel().tolist())
+    indexed.save(content, format="PNG")
     write_whole(path, content.getvalue())
 
 

@@ -17,16 +17,14 @@ from lightning import Trainer
 from rich.console import Console
 from rich.progress import track
 
-from ppar_lightning.callbacks.prediction_grid import write_picture
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.doctor.domains import Split, decode, judge_samples, open_split, sample_indices, splits
 from ppar_lightning.doctor.environment import check_devices, check_run_folder, check_versions, check_wandb
 from ppar_lightning.doctor.finding import Finding, Level
-from ppar_lightning.doctor.picture import sheet
 from ppar_lightning.doctor.report import Report
 from ppar_lightning.doctor.weights import check_weights, weights_size
-from ppar_lightning.images.decoding import Array
+from ppar_lightning.images.drawing import Picture, sheet, write_picture
 
 
 class DoctorTrainer(Trainer):
@@ -86,7 +84,7 @@ def report_on(config: Namespace) -> Report:
     return report
 
 
-def draw(path: Path, tiles: list[tuple[str, Array]]) -> None:
+def draw(path: Path, tiles: list[tuple[str, Picture]]) -> None:
     """Write a domain's sheet, or take away that of an earlier call if there is nothing to show."""
     path.unlink(missing_ok=True)
     if tiles:

@@ -15,9 +15,8 @@ from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDatas
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.skipping import unwrap
 from ppar_lightning.doctor.finding import Finding, Level, fault
-from ppar_lightning.doctor.picture import overlay
 from ppar_lightning.images.classes import CLASSES
-from ppar_lightning.images.decoding import Array
+from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
 
 ALONE = "extract its counterpart again, move it away, or set --data.on_bad_sample skip"
 LEFT_OUT = "it is left out, extract its counterpart again"
@@ -51,7 +50,7 @@ class Split:
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     sizes: set[tuple[int, int]] = field(default_factory=set)
     resized: int = 0
-    tiles: list[tuple[str, Array]] = field(default_factory=list)
+    tiles: list[tuple[str, Picture]] = field(default_factory=list)
 
     @property
     def option(self) -> str:
@@ -122,7 +121,7 @@ def decode(split: Split, dataset: Dataset[Sample], index: int, bad: Level) -> fl
     image, label = sample["image"], sample["label"]
     split.pixels += np.bincount(label.ravel(), minlength=256)
     split.sizes.add(image.shape[:2])
-    split.tiles.append((f"{split.role} {sample['name']}", overlay(image, label)))
+    split.tiles.append((f"{split.role} {sample['name']}", overlay(fit(image, TILE), fit(label, TILE, sharp=True))))
     return seconds
 
 

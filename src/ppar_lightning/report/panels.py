@@ -1,14 +1,11 @@
 """The pictures of a run's page, each a data URI: predictions of the best and worst images, and weight maps."""
 
-import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-import cv2
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 
 from ppar_lightning.analysis.image_scores import ImageScore, each_score, extremes
 from ppar_lightning.analysis.loaded_run import LoadedRun
@@ -16,10 +13,8 @@ from ppar_lightning.analysis.weighing import ONLY_CROP, weigh
 from ppar_lightning.data.loading import collate
 from ppar_lightning.data.transforms import Augment
 from ppar_lightning.images.classes import IGNORE, colourise
+from ppar_lightning.images.drawing import data_uri
 
-Picture = npt.NDArray[np.uint8]
-WIDTH = 320
-QUALITY = 80
 WEIGHTS = (0.4, 1.6)
 """Weights that are drawn in full blue and in full red; 1 is white."""
 
@@ -71,10 +66,10 @@ def _prediction(run: LoadedRun, domain: str, score: ImageScore, ranked: str) -> 
     confidence = run.confidence(score.image, domain).numpy()
     shown = np.where(score.label == IGNORE, IGNORE, score.prediction)
     tiles = [
-        Tile("image", jpeg(score.image.permute(1, 2, 0).numpy())),
-        Tile("ground truth", png(colourise(score.label.numpy()))),
-        Tile("prediction", png(colourise(shown))),
-        Tile("confidence", jpeg((255 * confidence).round().astype(np.uint8))),
+        Tile("image", data_uri(score.image.permute(1, 2, 0).numpy())),
+        Tile("ground truth", data_uri(colourise(score.label.numpy()), sharp=True)),
+        Tile("prediction", data_uri(colourise(shown), sharp=True)),
+        Tile("confidence", data_uri((255 * confidence).round().astype(np.uint8))),
     ]
     return Panel(
         f"{ranked}: {score.name}, mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}", tiles
@@ -104,30 +99,9 @@ def weight_maps(run: LoadedRun, count: int = 4) -> list[Panel]:
         clear = weight[counted]
         spread = f"{clear.min():.2f} to {clear.max():.2f}" if clear.size else "none, no label is clear enough"
         tiles = [
-            Tile("crop", jpeg(sample["image"])),
-            Tile("label", png(colourise(sample["label"]))),
-            Tile("weight", png(drawn)),
+            Tile("crop", data_uri(sample["image"])),
+            Tile("label", data_uri(colourise(sample["label"]), sharp=True)),
+            Tile("weight", data_uri(drawn, sharp=True)),
         ]
         panels.append(Panel(f"{name}, {sample['name']}: weights {spread}", tiles))
     return panels
-
-
-def jpeg(picture: Picture) -> str:
-    """Encode a photograph, (H, W, 3) RGB or (H, W), at the width of a tile."""
-    return _uri(_fit(picture, cv2.INTER_AREA), "jpeg", ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-
-
-def png(picture: Picture) -> str:
-    """Encode a map of few colours, (H, W, 3) RGB, at the width of a tile, its borders sharp."""
-    return _uri(_fit(picture, cv2.INTER_NEAREST), "png", ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
-
-
-def _fit(picture: Picture, interpolation: int) -> Picture:
-    height = max(1, round(WIDTH * picture.shape[0] / picture.shape[1]))
-    return np.asarray(cv2.resize(np.ascontiguousarray(picture), (WIDTH, height), interpolation=interpolation))
-
-
-def _uri(picture: Picture, kind: str, suffix: str, options: Iterable[int]) -> str:
-    bgr = picture[..., ::-1] if picture.ndim == 3 else picture
-    _, data = cv2.imencode(suffix, np.ascontiguousarray(bgr), list(options))
-    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
