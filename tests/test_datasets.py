@@ -239,7 +239,7 @@ def test_another_count_than_the_known_one_is_a_remark(tmp_path, monkeypatch):
 def test_domain_warns_of_remarks_by_name(tmp_path):
     domain = Domain(dataset="kitti", root=str(trees.kitti(tmp_path)))
     with pytest.warns(UserWarning, match="domain 'karlsruhe': 3 labelled images .* 200 are known"):
-        dataset, _ = domain.open("karlsruhe", "eval")
+        dataset = domain.open("karlsruhe", "eval")
     assert len(dataset) == 3
 
 
@@ -249,8 +249,8 @@ def test_domain_hands_on_bad_sample_to_folders_alone(tmp_path):
     with pytest.raises(FileNotFoundError, match="000001_10.png has no label"):
         domain.open("kitti", "eval")
     with pytest.warns(UserWarning, match="000001_10.png has no label .* and left out"):
-        assert len(domain.open("kitti", "eval", on_bad_sample="skip")[0]) == 2
-    assert len(Domain().open("fog", "eval", on_bad_sample="skip")[0]) > 0
+        assert len(domain.open("kitti", "eval", on_bad_sample="skip")) == 2
+    assert len(Domain().open("fog", "eval", on_bad_sample="skip")) > 0
 
 
 # SYNTHIA: 16-bit labels
@@ -314,7 +314,7 @@ def test_real_files(key, folder, split, count, size):
 def test_the_home_is_expanded(tmp_path, monkeypatch):
     trees.camvid(tmp_path / "camvid")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(Domain(root="~/camvid").open("camvid", "eval")[0]) == 3
+    assert len(Domain(root="~/camvid").open("camvid", "eval")) == 3
 
 
 @pytest.mark.parametrize(

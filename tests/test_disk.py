@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_line_with_a_remedy(capsys, number):
 @pytest.fixture
 def camvid(tmp_path):
     root = trees.camvid(tmp_path / "Straßen & Häuser 道路", {"train": 3, "val": 1, "test": 1})
-    return lambda: Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0], root
+    return lambda: Domain(dataset="camvid", root=str(root)).open("camvid", "train"), root
 
 
 @pytest.mark.parametrize("happens", [Disk.fill, Disk.lock])
@@ -125,7 +125,7 @@ def test_statistics_of_data_on_a_disk_that_is_full_or_read_only_go_to_the_cache(
     root = trees.camvid(disk.folder / "data", {"train": 3, "val": 1, "test": 1})
     happens(disk)
     for _ in range(2):
-        assert class_statistics(Domain(dataset="camvid", root=str(root)).open("camvid", "train")[0]).sum() > 0
+        assert class_statistics(Domain(dataset="camvid", root=str(root)).open("camvid", "train")).sum() > 0
     assert len(list(cache_folder().glob("*.npy"))) == 1
     assert not list(root.glob(".ppar/*"))
 

@@ -63,8 +63,8 @@ def test_the_data_set_that_is_added_works(tmp_path, monkeypatch):
         trees.write_label(tmp_path / f"truth/{name}_ids.png", trees.stripes([0, 1, 2, 3, 4, 7]))
     (tmp_path / "train.txt").write_text("mole\nquay\n")
     (tmp_path / "val.txt").write_text("pier\n")
-    train, scored = Domain(root=str(tmp_path)).open("harbour", "train")
-    assert scored == (0, 1, 2, 10, 13)
+    train = Domain(root=str(tmp_path)).open("harbour", "train")
+    assert train.scored_classes == (0, 1, 2, 10, 13)
     assert [train[index]["name"] for index in range(len(train))] == ["mole", "quay"]
     np.testing.assert_array_equal(train[0]["label"], trees.stripes([255, 0, 1, 2, 10, 13]))
 

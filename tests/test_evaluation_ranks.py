@@ -8,6 +8,7 @@ from ranks import run_ranks
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.loading import on_device
 
 
 class ByColour(LightningModule):
@@ -16,6 +17,9 @@ class ByColour(LightningModule):
     def __init__(self):
         super().__init__()
         self.norm = torch.nn.BatchNorm2d(3)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return on_device(batch)
 
     def training_step(self, batch):
         return self.norm(batch["image"].float()).square().mean()

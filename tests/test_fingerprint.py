@@ -11,7 +11,7 @@ from ppar_lightning.data.fingerprint import fingerprint
 
 
 def of(root, **domain):
-    return fingerprint(Domain(dataset="camvid", root=str(root), **domain).open("camvid", "train")[0])
+    return fingerprint(Domain(dataset="camvid", root=str(root), **domain).open("camvid", "train"))
 
 
 @pytest.fixture
@@ -47,6 +47,6 @@ def test_another_name_is_noticed(root, name):
 
 
 def test_a_rendered_domain_is_known_by_what_its_images_depend_on():
-    game, again, fog = (Domain().open(name, "train")[0] for name in ("game", "game", "fog"))
+    game, again, fog = (Domain().open(name, "train") for name in ("game", "game", "fog"))
     assert fingerprint(game) == fingerprint(again)
     assert fingerprint(game)["hash"] != fingerprint(fog)["hash"]

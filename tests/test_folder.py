@@ -26,8 +26,8 @@ def test_folder_with_ids_by_name_number_and_ignore(tmp_path, monkeypatch, form):
         monkeypatch.chdir(tmp_path)
         ids = "ids.yaml"
     domain = Domain("folder", str(tmp_path / "root"), eval_split="dusk", options={**options, "ids": ids})
-    dataset, scored = domain.open("mine", "eval")
-    assert scored == (0, 8)
+    dataset = domain.open("mine", "eval")
+    assert dataset.scored_classes == (0, 8)
     assert [dataset[index]["name"] for index in range(len(dataset))] == ["bonn/1", "ulm/1"]
     np.testing.assert_array_equal(dataset[0]["label"], trees.stripes([0, 8, 255]))
 
@@ -66,5 +66,5 @@ def test_faults_in_the_options_of_a_folder(tmp_path, change, message):
     (tmp_path / "bad.yaml").write_text("0: [road")
     given = {key: value for key, value in options.items() if value is not None}
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        Domain("folder", str(tmp_path), eval_split="day", options=given).open("mine", "eval")[0][0]
+        Domain("folder", str(tmp_path), eval_split="day", options=given).open("mine", "eval")[0]
     assert "\n" not in str(caught.value)

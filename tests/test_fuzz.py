@@ -24,7 +24,7 @@ from ppar_lightning.disk.cache import load_array
 from ppar_lightning.disk.tensors import read_tensors
 from ppar_lightning.images.classes import CLASSES, IGNORE
 from ppar_lightning.images.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
-from ppar_lightning.images.variation import vary
+from ppar_lightning.images.variation import Variation, vary
 from ppar_lightning.segmenter.sliding import predict, slide, starts
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -179,10 +179,10 @@ def test_any_augmentation_of_any_sample(sample, crop, scale, shares, strength, f
     assert varied["image"].dtype == varied["label"].dtype == np.uint8
     assert varied["label"].shape == crop
     assert set(np.unique(varied["label"])) <= {*np.unique(sample["label"]), IGNORE}
-    assert np.isfinite(varied["variation"]).all()
+    assert all(torch.isfinite(field).all() for field in varied["variation"])
     image = torch.from_numpy(varied["image"]).permute(2, 0, 1)[None]
     label = torch.from_numpy(varied["label"])[None]
-    seen, target = vary(image, label, torch.from_numpy(varied["variation"])[None])
+    seen, target = vary(image, label, Variation(*(field[None] for field in varied["variation"])))
     assert (seen.shape, seen.dtype, target.shape) == (image.shape, torch.uint8, label.shape)
 
 
@@ -190,7 +190,7 @@ def test_any_augmentation_of_any_sample(sample, crop, scale, shares, strength, f
 def test_no_change_but_a_flip_of_any_batch(size, batch, flips, seed):
     image = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (batch, 3, *size), dtype=np.uint8))
     label = image[:, 0].long()
-    still = torch.tensor([[*np.eye(3, 4).flat, 0.0, flip] for flip in flips[:batch]], dtype=torch.float32)
+    still = Variation(torch.eye(3, 4).repeat(batch, 1, 1), torch.zeros(batch), torch.tensor(flips[:batch]))
     seen, target = vary(image, label, still)
     for number, flip in enumerate(flips[:batch]):
         expected = image[number].flip(-1) if flip else image[number]

@@ -17,7 +17,8 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import collate
-from ppar_lightning.data.protocols import PROTOCOLS, ViewedDataset, find_protocol, square
+from ppar_lightning.data.protocols import PROTOCOLS, find_protocol, square
+from ppar_lightning.data.split import Split
 from ppar_lightning.images.classes import CLASSES, IGNORE, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.sliding import predict, slide, starts
@@ -90,10 +91,9 @@ def test_narrow_images_fit_too(width, exact):
 
 
 def test_an_image_too_long_for_a_square_is_named():
-    image, label = np.zeros((1, 99, 3), np.uint8), np.zeros((1, 99), np.uint8)
-    sample = {"image": image, "label": label, "name": "7", "domain": "m", "error": []}
-    dataset = ViewedDataset([sample], PROTOCOLS["robustnet"].views["mapillary"])
-    with pytest.raises(ValueError, match="m/7: 99x1 would become 152064x1536; take the image out"):
+    streets = DATASETS["fog"](root=None, split="val", domain="m", length=1, size=(1, 99))
+    dataset = Split(streets, view=PROTOCOLS["robustnet"].views["mapillary"])
+    with pytest.raises(ValueError, match="m/val/00000: 99x1 would become 152064x1536; take the image out"):
         dataset[0]
 
 
@@ -200,7 +200,12 @@ def module(**changes):
 def test_a_domain_may_have_a_protocol_of_its_own():
     own = {"fog": Domain(protocol="rein", options={"size": [32, 64]})}
     data = module(unseen=own, window=Window(16, 8))
-    assert data.windows == {"game": Window(16, 8), "fog": Window(512, 341)}
+    data.setup("test")
+    windows = {name: split.window for name, split in data.eval_splits.items()}
+    assert windows == {"game": (16, 8), "fog": (512, 341)}
+    assert [split.protocol for split in data.eval_splits.values()] == [*data.protocol_titles.values()]
+    (batch,) = list(data.test_dataloader()[1])[:1]
+    assert (batch["window"], batch["protocol"]) == ((512, 341), "rein")
     assert data.protocol_titles == {"game": "full (window 16, stride 8)", "fog": "rein"}
     assert module(protocol="tqdm").protocol_titles == {"game": "tqdm", "fog": "tqdm"}
     with pytest.raises(ValueError, match="protocol 'rein' has a window of its own; leave data.window out"):
@@ -214,7 +219,7 @@ def test_the_protocol_chooses_mapillarys_ids_and_the_config_overrules_it(tmp_pat
     labels = {}
     for protocol, options in (("robustnet", {}), ("rein", {}), ("rein", {"mapping": "robustnet"})):
         domain = Domain(dataset="mapillary", root=str(tmp_path), train_split="validation", options=options)
-        labels[protocol, bool(options)] = domain.open("m", "train", protocol)[0][0]["label"]
+        labels[protocol, bool(options)] = domain.open("m", "train", protocol)[0]["label"]
     assert (labels["robustnet", False] != labels["rein", False]).any()
     np.testing.assert_array_equal(labels["rein", True], labels["robustnet", False])
 
@@ -232,7 +237,7 @@ def test_means_for_synthia():
     data = module()
     data.setup("test")
     assert list(data.means) == ["miou"]
-    data._scored_classes["game"] = SYNTHIA_16
+    data.eval_splits["game"].whole.scored_classes = SYNTHIA_16
     assert {name: len(ids) for name, ids in data.means.items()} == {"miou": 19, "miou_16": 16, "miou_13": 13}
 
 

@@ -16,7 +16,7 @@ from ppar_lightning.images.classes import CLASSES
 
 
 def camvid(root, **domain):
-    return Domain(dataset="camvid", root=str(root), **domain).open("camvid", "train")[0]
+    return Domain(dataset="camvid", root=str(root), **domain).open("camvid", "train")
 
 
 @pytest.fixture
@@ -71,11 +71,11 @@ def test_split_mapping_and_size_are_noticed(tmp_path):
     domains = [
         Domain(dataset="mapillary", root=root, options={"mapping": mapping}) for mapping in ("robustnet", "rein")
     ]
-    found = [class_statistics(domain.open("m", split)[0]) for domain in domains for split in ("train", "eval")]
+    found = [class_statistics(domain.open("m", split)) for domain in domains for split in ("train", "eval")]
     assert [len(counts) for counts in found] == [6, 3, 6, 3]
     assert (found[0] != found[2]).any()
     sizes = [(16, 32), (32, 64)]
-    streets = [Domain(dataset="fog", options={"size": size, "length": 2}).open("fog", "train")[0] for size in sizes]
+    streets = [Domain(dataset="fog", options={"size": size, "length": 2}).open("fog", "train") for size in sizes]
     assert [class_statistics(dataset).sum() for dataset in streets] == [2 * 16 * 32, 2 * 32 * 64]
 
 
@@ -105,7 +105,7 @@ def test_an_unreadable_label_is_marked(root):
 def test_a_label_that_differs_from_its_image_is_counted_as_it_is(tmp_path):
     trees.gta5(tmp_path)
     cv2.imwrite(str(tmp_path / "labels/00001.png"), np.full((46, 80), 7, np.uint8))
-    dataset = Domain(dataset="gta", root=str(tmp_path)).open("gta", "train")[0]
+    dataset = Domain(dataset="gta", root=str(tmp_path)).open("gta", "train")
     assert class_statistics(dataset)[0].tolist() == [46 * 80] + [0] * 18
 
 

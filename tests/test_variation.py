@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ppar_lightning.images.colour import ColourJitter
-from ppar_lightning.images.variation import RADIUS, SIGMAS, draw_variation, gaussian_blur, vary
+from ppar_lightning.images.variation import RADIUS, SIGMAS, Variation, draw_variation, gaussian_blur, vary
 
-PLAIN = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]
+PLAIN = Variation(torch.eye(3, 4), torch.tensor(0.0), torch.tensor(False))
 NOTHING = {"jitter": 0.0, "strength": 0.4, "blur": 0.0, "flip": 0.0}
 
 
@@ -18,7 +18,7 @@ def images():
 
 
 def applied(images, variations):
-    given = torch.tensor(np.stack(variations), dtype=torch.float32)
+    given = Variation(*map(torch.stack, zip(*variations, strict=True)))
     label = torch.from_numpy(images[..., 0].copy())
     varied, labels = vary(torch.from_numpy(images).permute(0, 3, 1, 2), label, given)
     return varied.permute(0, 2, 3, 1).numpy(), labels.numpy()
@@ -26,11 +26,12 @@ def applied(images, variations):
 
 def test_an_image_without_variation_stays_bit_for_bit(images):
     np.testing.assert_array_equal(applied(images, [PLAIN] * 3)[0], images)
-    assert draw_variation(images[0], np.random.default_rng(0), **NOTHING).tolist() == PLAIN
+    drawn = draw_variation(images[0], np.random.default_rng(0), **NOTHING)
+    assert all(map(torch.equal, drawn, PLAIN))
 
 
 def test_image_and_label_are_flipped_together(images):
-    varied, labels = applied(images, [PLAIN, [*PLAIN[:-1], 1], PLAIN])
+    varied, labels = applied(images, [PLAIN, PLAIN._replace(flip=torch.tensor(True)), PLAIN])
     for changed, original in ((varied, images), (labels, images[..., 0])):
         np.testing.assert_array_equal(changed[[0, 2]], original[[0, 2]])
         np.testing.assert_array_equal(changed[1], original[1][:, ::-1])
@@ -40,14 +41,14 @@ def test_colours_are_those_of_the_transform(images):
     jitter = {**NOTHING, "jitter": 1.0}
     drawn = [draw_variation(image, np.random.default_rng(seed), **jitter) for seed, image in enumerate(images)]
     for image, variation, changed in zip(images, drawn, applied(images, drawn)[0], strict=True):
-        expected = ColourJitter(0.4).apply(image, colours=variation[:12].reshape(3, 4).astype(float))
+        expected = ColourJitter(0.4).apply(image, colours=variation.colours.double().numpy())
         assert np.abs(changed.astype(int) - expected).max() <= 1  # halves are rounded elsewhere
         assert (changed != image).mean() > 0.5
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.8, 1.3])
 def test_the_blur_is_a_gaussian_of_each_image(images, sigma):
-    changed = applied(images, [PLAIN, [*PLAIN[:12], sigma, 0], PLAIN])[0]
+    changed = applied(images, [PLAIN, PLAIN._replace(sigma=torch.tensor(sigma)), PLAIN])[0]
     np.testing.assert_array_equal(changed[[0, 2]], images[[0, 2]])
     size = (2 * RADIUS + 1,) * 2
     expected = cv2.GaussianBlur(images[1].astype(np.float32), size, sigma, borderType=cv2.BORDER_REPLICATE)
@@ -66,8 +67,9 @@ def test_a_blur_keeps_the_sum_and_spreads_as_stated():
 def test_shares_and_ranges_are_those_asked_for(images):
     rng = np.random.default_rng(1)
     shares = {"jitter": 0.8, "strength": 0.4, "blur": 0.5, "flip": 0.3}
-    drawn = np.stack([draw_variation(images[0], rng, **shares) for _ in range(400)])
-    changed, sigma, flip = (drawn[:, :12] != PLAIN[:12]).any(axis=1), drawn[:, 12], drawn[:, 13]
+    drawn = [draw_variation(images[0], rng, **shares) for _ in range(400)]
+    colours, sigma, flip = (torch.stack(field).numpy() for field in zip(*drawn, strict=True))
+    changed = (colours != PLAIN.colours.numpy()).any(axis=(1, 2))
     assert 0.74 < changed.mean() < 0.86
     assert 0.42 < (sigma > 0).mean() < 0.58
     assert 0.23 < flip.mean() < 0.37

@@ -15,8 +15,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
-from ppar_lightning.data.loading import Batch
-from ppar_lightning.images.window import Window
+from ppar_lightning.data.loading import Batch, on_device
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
@@ -176,29 +175,30 @@ class PPARModule(L.LightningModule):
                 f"the checkpoint does not fit the config ({fault}): give the config it was trained with"
             ) from error
 
-    def predict_labels(self, batch: Batch) -> Tensor:
-        """Segment a batch of one domain, through the window of its protocol, into train ids at its labels' size."""
-        return self.segment(batch, self.trainer.datamodule.windows[batch["domain"][0]])  # type: ignore[attr-defined]
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Apply the variations that the workers drew, and lay the batch out as the segmenter takes it."""
+        return on_device(batch)
 
-    def segment(self, batch: Batch, window: Window | None) -> Tensor:
-        """Segment a batch, whole or through a window, into train ids at its labels' size, (B, H, W)."""
-        image = as_float(batch["image"])
-        logits = self(image) if window is None else slide(self, image, window.size, window.stride)
-        return predict(logits, (batch["label"].shape[-2], batch["label"].shape[-1]))
+    def logits(self, batch: Batch) -> Tensor:
+        """Segment a batch through the window of its protocol, or whole where it names none: (B, K, H, W) logits."""
+        image, window = as_float(batch["image"]), batch.get("window")
+        return self(image) if window is None else slide(self, image, *window)
+
+    def segment(self, batch: Batch) -> Tensor:
+        """Segment a batch as `logits` does, into train ids at its labels' size, (B, H, W)."""
+        return predict(self.logits(batch), (batch["label"].shape[-2], batch["label"].shape[-1]))
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
-        return self.predict_labels(batch)
+        return self.segment(batch)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
-        return self.predict_labels(batch)
+        return self.segment(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
         """Segment pictures of no data set, at their own size."""
-        image, window = as_float(batch["image"]), self.trainer.datamodule.picture_window  # type: ignore[attr-defined]
-        logits = self(image) if window is None else slide(self, image, window.size, window.stride)
-        confidence, label = logits.float().softmax(dim=1).max(dim=1)
+        confidence, label = self.logits(batch).float().softmax(dim=1).max(dim=1)
         return Prediction(label, confidence)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

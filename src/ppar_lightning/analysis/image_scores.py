@@ -53,7 +53,7 @@ def each_score(run: LoadedRun, domain: str, images: int | None = None) -> Iterat
         tensors = zip(batch["name"], batch["image"], batch["label"], run.predict(batch), strict=True)
         for name, image, label, prediction in tensors:
             if (label == IGNORE).all():
-                continue  # nothing to score, a placeholder among others
+                continue  # nothing to score
             confusion = multiclass_confusion_matrix(prediction, label, len(CLASSES), ignore_index=IGNORE)
             miou = float(mean_iou(class_iou(confusion), range(len(CLASSES))))
             yield ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu())

@@ -16,11 +16,12 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.loading import Batch, on_device
+from ppar_lightning.data.split import Split
 from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule, as_float
@@ -63,13 +64,14 @@ class LoadedRun:
         number = None if images is None else -(-images // self.data.eval_batch_size)
         return map(self.to_device, islice(self._loader(domain), number))
 
-    def dataset(self, domain: str) -> Dataset[Sample]:
+    def dataset(self, domain: str) -> Split:
         """Evaluation samples of a domain, by index.
 
         Raises:
             ValueError: If the run has no such domain.
         """
-        return self._loader(domain).dataset
+        self._loader(domain)
+        return self.data.eval_splits[domain]
 
     def _loader(self, domain: str) -> DataLoader[Sample]:
         if domain not in self.domains:
@@ -83,7 +85,7 @@ class LoadedRun:
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
         """Segment a batch of one domain as ``ppar test`` does: (B, H, W) train ids at its labels' size."""
-        return self.module.segment(batch, self.data.windows[batch["domain"][0]])
+        return self.module.segment(batch)
 
     @torch.no_grad()
     def confidence(self, image: Tensor, domain: str) -> Tensor:
@@ -96,8 +98,8 @@ class LoadedRun:
         Returns:
             (H, W) float32, on the CPU.
         """
-        window, batch = self.data.windows[domain], as_float(image[None].to(self.module.device))
-        logits = self.module(batch) if window is None else slide(self.module, batch, window.size, window.stride)
+        window, batch = self.data.eval_splits[domain].window, as_float(image[None].to(self.module.device))
+        logits = self.module(batch) if window is None else slide(self.module, batch, *window)
         return logits[0].float().softmax(dim=0).amax(dim=0).cpu()
 
 

@@ -79,7 +79,7 @@ def compare(
     parts: list[list[Tensor]] = []
     samples: list[Sample] = []
     masks: list[np.ndarray] = []
-    number = min(images, len(dataset))  # type: ignore[arg-type]
+    number = min(images, len(dataset))
     for index in range(number):
         sample = augment(dataset[index], (seed, index))
         mask = np.zeros(sample["label"].shape, dtype=bool)

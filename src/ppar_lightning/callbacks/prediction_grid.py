@@ -25,7 +25,7 @@ class PredictionGrid(L.Callback):
         self._rows: dict[str, list[Picture]] = {}
 
     def _collect(self, trainer: L.Trainer, batch: dict[str, Any], prediction: Tensor) -> None:
-        if trainer.sanity_checking or not batch["name"][0]:  # nothing is learnt yet; a placeholder
+        if trainer.sanity_checking or batch["padding"]:  # nothing is learnt yet
             return
         row = self._rows.setdefault(batch["domain"][0], [])
         missing = self.images - len(row) if trainer.is_global_zero else 0

@@ -103,14 +103,15 @@ class PredictionWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Write what belongs to the pictures of a batch."""
+        if batch["padding"]:  # in place of a file that cannot be read
+            return
         prediction: Prediction = outputs
         images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
         maps, confidences = (each.cpu().numpy() for each in prediction)
         classes = len(pl_module.segmenter.classes)  # type: ignore[union-attr,arg-type]
         for name, image, label, confidence in zip(batch["name"], images, maps, confidences, strict=True):
-            if name:  # not a placeholder of a file that cannot be read
-                self._write(trainer, name, image, label.astype(np.uint8), confidence)
-                self._shares[name] = shares(label, classes)
+            self._write(trainer, name, image, label.astype(np.uint8), confidence)
+            self._shares[name] = shares(label, classes)
 
     def _write(self, trainer: L.Trainer, name: str, image: Any, label: npt.NDArray[np.uint8], confidence: Any) -> None:
         if self.overlay:

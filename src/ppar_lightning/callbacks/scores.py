@@ -52,7 +52,7 @@ class DomainScores(L.Callback):
     def _update(self, batch: dict[str, Any], prediction: Tensor) -> None:
         domain = batch["domain"][0]
         self._confusion[domain].update(prediction, batch["label"])
-        self._images[domain] += sum(name != "" for name in batch["name"])  # a placeholder has no name
+        self._images[domain] += 0 if batch["padding"] else len(batch["name"])
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skipped
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.epoch_order import DEFAULT_SAMPLING, EpochOrder, Sampling
 from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
-from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, start_worker
+from ppar_lightning.data.loading import ResumableLoader, collate, start_worker
 from ppar_lightning.data.own_pictures import PictureDataset
-from ppar_lightning.data.protocols import find_protocol
+from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.roles import check_roles
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
-from ppar_lightning.data.skipping import PaddedDataset, SkippingDataset, unwrap
+from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
 from ppar_lightning.images.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
@@ -47,7 +47,7 @@ class DomainDataModule(LightningDataModule):
         watch_unseen: score the unseen domains during `fit` too.
         sampling: how training images are chosen.
         on_bad_sample: what happens where a sample cannot be read: `raise` ends the run; `skip` trains on another one in
-            its place, leaves it out of the scores, and lists it.
+            its place, leaves out files without a counterpart, and lists both. Images that are scored must be readable.
         predict_dir: pictures that `predict` segments: files, folders, globs or videos, one or several.
     """
 
@@ -84,11 +84,12 @@ class DomainDataModule(LightningDataModule):
         self.on_bad_sample = on_bad_sample
         self.predict_dir = [predict_dir] if isinstance(predict_dir, str) else predict_dir or []
         self._pictures: PictureDataset | None = None
-        self._eval_sets: dict[str, Dataset[Sample]] = {}
-        self._train_sets: list[Dataset[Sample]] = []
+        self.train_splits: dict[str, Split] = {}
+        """Source -> what is trained on, once `fit` is set up."""
+        self.eval_splits: dict[str, Split] = {}
+        """Domain -> what is scored, for the domains of the stage that is set up."""
         self._order: EpochOrder | None = None
         self._unreadable: list[Skipped] = []
-        self._scored_classes: dict[str, tuple[int, ...]] = {}
         for option, least, value in (
             ("crop", 1, min(crop)),
             ("batch_size", 1, batch_size),
@@ -116,25 +117,12 @@ class DomainDataModule(LightningDataModule):
     @property
     def evaluated_names(self) -> tuple[str, ...]:
         """Names of the domains that the stage that was set up scores."""
-        return tuple(self._eval_sets)
+        return tuple(self.eval_splits)
 
     @property
     def protocols(self) -> Mapping[str, str]:
         """Domain -> name of the protocol it is scored by, for all domains."""
         return {name: domain.protocol or self.protocol for name, domain in (self.sources | self.unseen).items()}
-
-    @property
-    def windows(self) -> Mapping[str, Window | None]:
-        """Domain -> window of its inference, None for the whole image."""
-        return {
-            name: self.window if protocol == "full" else find_protocol(protocol).window
-            for name, protocol in self.protocols.items()
-        }
-
-    @property
-    def picture_window(self) -> Window | None:
-        """Window for pictures that belong to no data set, None for the whole picture."""
-        return self.window if self.protocol == "full" else find_protocol(self.protocol).window
 
     @property
     def pictures(self) -> PictureDataset:
@@ -145,21 +133,20 @@ class DomainDataModule(LightningDataModule):
     @property
     def protocol_titles(self) -> Mapping[str, str]:
         """Domain -> what stands beside its figures: the protocol's name, and the window if it was chosen freely."""
-        chosen = f" (window {self.window.size}, stride {self.window.stride})" if self.window is not None else ""
-        return {name: used + (chosen if used == "full" else "") for name, used in self.protocols.items()}
+        return {name: protocol_title(used, self.window) for name, used in self.protocols.items()}
 
     @property
     def means(self) -> Mapping[str, tuple[int, ...]]:
         """Mean that is reported -> its train ids: `miou`, and for SYNTHIA as a source the usual two more."""
         means = {"miou": tuple(range(len(CLASSES)))}
-        if any(self._scored_classes.get(name) == SYNTHIA_16 for name in self.sources):
+        if any(split.scored_classes == SYNTHIA_16 for name, split in self.eval_splits.items() if name in self.sources):
             means |= {"miou_16": SYNTHIA_16, "miou_13": SYNTHIA_13}
         return means
 
     @property
     def scored_classes(self) -> Mapping[str, tuple[int, ...]]:
         """Domain -> train ids its mIoU is taken over, for the domains of the stage that was set up."""
-        return self._scored_classes
+        return {name: split.scored_classes for name, split in self.eval_splits.items()}
 
     def setup(self, stage: str) -> None:
         """Open the splits of a stage.
@@ -172,21 +159,21 @@ class DomainDataModule(LightningDataModule):
                 raise ValueError("nothing to predict: give pictures with --data.predict_dir")
             self._pictures = PictureDataset(self.predict_dir)
             return
-        self._eval_sets = {name: self._open("sources", name, "eval") for name in self.sources}
+        self.eval_splits = {name: self._open("sources", name, "eval") for name in self.sources}
         if stage == "fit":
-            self._train_sets = [self._open("sources", name, "train") for name in self.sources]
+            self.train_splits = {name: self._open("sources", name, "train") for name in self.sources}
             for name, domain in self.sources.items():
                 if domain.split(name, "train") == domain.split(name, "eval"):
                     rank_zero_warn(f"domain {name!r}: its validation scores the images it is trained on")
             self._unreadable = []
             self._order = self._make_order()
         if stage == "test" or self.watch_unseen:
-            self._eval_sets |= {name: self._open("unseen", name, "eval") for name in self.unseen}
+            self.eval_splits |= {name: self._open("unseen", name, "eval") for name in self.unseen}
 
     def train_dataloader(self) -> ResumableLoader:
         """Augmented batches of the sources, shuffled; an incomplete last one is left out."""
         augment = Augment(self.crop, self.augmentation, self.sampling.focus_pixels)
-        dataset = AugmentedDataset([self._readable(each) for each in self._train_sets], augment, self.seed)
+        dataset = AugmentedDataset(list(self.train_splits.values()), augment, self.seed)
         assert self._order is not None, "setup('fit') first"
         sampler = TrainSampler(self._order)
         if len(sampler) < self.batch_size:
@@ -209,7 +196,7 @@ class DomainDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader a source, and one an unseen domain if they are watched."""
-        return [self._eval_loader(dataset) for dataset in self._eval_sets.values()]
+        return [self._eval_loader(split, self.eval_batch_size) for split in self.eval_splits.values()]
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader a source, then one an unseen domain."""
@@ -217,54 +204,44 @@ class DomainDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Pictures one by one; those that cannot be read are named and left out."""
-        return self._eval_loader(self.pictures, batch_size=1, skip=True)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Apply what the workers drew, and lay a batch out as the model takes it."""
-        return on_device(batch)
+        window = protocol_window(self.protocol, self.window)
+        title = protocol_title(self.protocol, self.window)
+        return self._eval_loader(Split(self.pictures, window=window, protocol=title, skip=True), batch_size=1)
 
     def skipped(self) -> list[Skipped]:
         """What is known from the start to be left out: files without a counterpart, labels without statistics."""
-        wholes = [unwrap(dataset)[0] for dataset in (*self._train_sets, *self._eval_sets.values())]
+        wholes = [split.whole for split in (*self.train_splits.values(), *self.eval_splits.values())]
         lines = [(whole, line) for whole in wholes for line in getattr(whole, "unpaired", [])]
         return [Skipped(whole.domain, "", line) for whole, line in lines] + self._unreadable
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """``{domain}/{train,eval}`` -> fingerprint, of what the stage that was set up reads."""
-        parts = {"train": zip(self.sources, self._train_sets, strict=False), "eval": self._eval_sets.items()}
-        return {f"{name}/{part}": fingerprint(each) for part, sets in parts.items() for name, each in sets}
+        parts = {"train": self.train_splits, "eval": self.eval_splits}
+        return {f"{name}/{part}": fingerprint(each) for part, found in parts.items() for name, each in found.items()}
 
     def _make_order(self) -> EpochOrder:
         weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
         counts = None
         if self.sampling.class_share > 0:
-            counts = np.concatenate([self._statistics(dataset) for dataset in self._train_sets])
-        sizes = [len(dataset) for dataset in self._train_sets]  # type: ignore[arg-type]
+            counts = np.concatenate([self._statistics(split) for split in self.train_splits.values()])
+        sizes = [len(split) for split in self.train_splits.values()]
         return EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
 
-    def _statistics(self, dataset: Dataset[Sample]) -> Counts:
-        counts = class_statistics(dataset, self.workers)
-        whole, indices = unwrap(dataset)
+    def _statistics(self, split: Split) -> Counts:
+        counts = class_statistics(split, self.workers)
         for index in np.flatnonzero(counts[:, 0] == UNREADABLE).tolist():  # which the rule may never draw
-            errors = self._readable(dataset)[index]["error"]  # or the error itself
-            late = f"{whole.name(indices[index])}: its label could not be read when classes were counted; start again"
+            errors = split[index]["error"]  # or the error itself
+            late = f"{split.name(index)}: its label could not be read when classes were counted; start again"
             if self.on_bad_sample == "raise":
-                raise ValueError(f"domain {whole.domain!r}: {late}")
-            self._unreadable += errors or [Skipped(whole.domain, whole.name(indices[index]), late)]
+                raise ValueError(f"domain {split.domain!r}: {late}")
+            self._unreadable += errors or [Skipped(split.domain, split.name(index), late)]
         return counts
 
-    def _readable(self, dataset: Dataset[Sample]) -> Dataset[Sample]:
-        return SkippingDataset(dataset) if self.on_bad_sample == "skip" else dataset
-
-    def _eval_loader(
-        self, dataset: Dataset[Sample], batch_size: int | None = None, skip: bool = False
-    ) -> DataLoader[Sample]:
-        whole = unwrap(dataset)[0]
-        readable = SkippingDataset(dataset) if skip else self._readable(dataset)
+    def _eval_loader(self, split: Split, batch_size: int) -> DataLoader[Sample]:
         return DataLoader(
-            PaddedDataset(readable, whole.domain),
-            batch_size=batch_size or (1 if isinstance(whole, FolderDataset) else self.eval_batch_size),
-            sampler=EvaluationSampler(dataset),
+            split,
+            batch_size=1 if isinstance(split.whole, FolderDataset) else batch_size,
+            sampler=EvaluationSampler(split),
             num_workers=self.workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
@@ -272,12 +249,12 @@ class DomainDataModule(LightningDataModule):
             generator=torch.Generator(),
         )
 
-    def _open(self, group: Literal["sources", "unseen"], name: str, split: str) -> Dataset[Sample]:
-        domain = getattr(self, group)[name]
+    def _open(self, group: Literal["sources", "unseen"], name: str, role: Literal["train", "eval"]) -> Split:
+        domain: Domain = getattr(self, group)[name]
         try:
-            protocol = self.protocols[name]
-            dataset, self._scored_classes[name] = domain.open(name, split, protocol, self.on_bad_sample)
+            split = domain.open(name, role, self.protocols[name], self.on_bad_sample, self.window)
         except (ValueError, OSError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
-        return dataset
+        split.skip = role == "train" and self.on_bad_sample == "skip"
+        return split

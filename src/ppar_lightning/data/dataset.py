@@ -39,8 +39,12 @@ class Skipped(NamedTuple):
 class Sample(TypedDict):
     """`image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`.
 
-    `error` lists the samples that could not be read in its place. A placeholder, all IGNORE, has no name. A training
-    sample has a `variation` that is applied on the device.
+    Attributes:
+        error: The samples that could not be read in its place.
+        padding: Whether this is a placeholder, all IGNORE, of which nothing counts.
+        window: Size and stride of the window that its protocol segments it through; None takes the image whole.
+        protocol: Name of the protocol that it is scored by.
+        variation: What is still to be applied to a training sample, on the device.
     """
 
     image: Array
@@ -48,6 +52,9 @@ class Sample(TypedDict):
     name: str
     domain: str
     error: list[Skipped]
+    padding: NotRequired[bool]
+    window: NotRequired[tuple[int, int] | None]
+    protocol: NotRequired[str]
     variation: NotRequired[Variation]
 
 

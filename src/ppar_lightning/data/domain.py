@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import Dataset, Subset
 
-from ppar_lightning.data.dataset import OnBadSample, Sample, SegmentationDataset
+from ppar_lightning.data.dataset import OnBadSample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
-from ppar_lightning.data.protocols import ViewedDataset, find_protocol
+from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
+from ppar_lightning.data.split import Split
+from ppar_lightning.images.window import Window
 
 SETTINGS = ("root", "split", "domain", "on_bad_sample")
 """Arguments of a data set that are no options, as a domain gives them itself."""
@@ -54,8 +55,13 @@ class Domain:
         return getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
 
     def open(
-        self, name: str, split: str, protocol: str = "full", on_bad_sample: OnBadSample = "raise"
-    ) -> tuple[Dataset[Sample], tuple[int, ...]]:
+        self,
+        name: str,
+        split: str,
+        protocol: str = "full",
+        on_bad_sample: OnBadSample = "raise",
+        window: Window | None = None,
+    ) -> Split:
         """Open a split, and warn of what the data set remarks.
 
         Args:
@@ -63,9 +69,7 @@ class Domain:
             split: `train` or `eval`, which stands for `train_split` or `eval_split`.
             protocol: how it is scored; its table of ids holds for both splits, its sizes for `eval` alone.
             on_bad_sample: what files without a counterpart do, in data sets that read files.
-
-        Returns:
-            The data set and the train ids that it is scored over.
+            window: window of the inference, for protocol `full`.
 
         Raises:
             ValueError, FileNotFoundError: a data set, option or folder that is not there, or a limit below 1.
@@ -77,14 +81,12 @@ class Domain:
         opened = self._open(name, split, {"on_bad_sample": on_bad_sample, **found.options.get(key, {})})
         for remark in opened.remarks:
             rank_zero_warn(f"domain {name!r}: {remark}")
-        dataset: Dataset[Sample] = opened
+        indices = None
         if self.limit is not None and self.limit < len(opened):
             rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
-            chosen = np.linspace(0, len(opened) - 1, self.limit).round().astype(int)
-            dataset = Subset(opened, chosen.tolist())
-        if split == "eval" and key in found.views:
-            dataset = ViewedDataset(dataset, found.views[key])
-        return dataset, opened.scored_classes
+            indices = np.linspace(0, len(opened) - 1, self.limit).round().astype(int).tolist()
+        view = found.views.get(key) if split == "eval" else None
+        return Split(opened, indices, view, protocol_window(protocol, window), protocol_title(protocol, window))
 
     def _open(self, name: str, split: str, defaults: dict[str, Any]) -> SegmentationDataset:
         chosen = self.split(name, split)

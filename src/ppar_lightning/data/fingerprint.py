@@ -5,10 +5,8 @@ import json
 from pathlib import Path
 from typing import TypedDict
 
-from torch.utils.data import Dataset
-
-from ppar_lightning.data.dataset import FolderDataset, Sample
-from ppar_lightning.data.skipping import unwrap
+from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.split import Split
 
 
 class Fingerprint(TypedDict):
@@ -18,12 +16,12 @@ class Fingerprint(TypedDict):
     hash: str
 
 
-def fingerprint(dataset: Dataset[Sample]) -> Fingerprint:
-    """Take the fingerprint of a data set as `Domain.open` gives it; files are not read.
+def fingerprint(split: Split) -> Fingerprint:
+    """Take the fingerprint of a split; files are not read.
 
     Of a rendered one the hash is of all that its images depend on.
     """
-    whole, indices = unwrap(dataset)
+    whole, indices = split.whole, split.indices
     what: object
     if isinstance(whole, FolderDataset):
         what = [(whole.names[index], *map(_size, whole.pairs[index])) for index in indices]

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 
 from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
-from ppar_lightning.data.skipping import is_placeholder
-from ppar_lightning.images.variation import vary
+from ppar_lightning.images.variation import Variation, vary
 
 GRACE = 60
 """Seconds that a worker lives on after SIGTERM."""
@@ -23,9 +22,14 @@ class Batch(TypedDict):
     """`image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) train ids or IGNORE, `name` and `domain` B strings.
 
     As a loader gives it, the image is a view of (B, H, W, 3) and the label uint8, which is least work for a worker;
-    `on_device` makes them contiguous and int64, and applies the training's `variation`, (B, 14). `error` lists
-    what could not be read. A batch of which no sample could be read, or that only evens out ranks, is one
-    placeholder: all IGNORE, its name empty.
+    `on_device` makes them contiguous and int64, and applies the variation of a training batch.
+
+    Attributes:
+        error: The samples that could not be read.
+        padding: Whether the batch holds one placeholder only, all IGNORE, of which nothing counts.
+        window: In evaluation: size and stride of the inference window; None takes the image whole.
+        protocol: In evaluation: name of the protocol that the batch is scored by.
+        variation: In training: what `on_device` applies.
     """
 
     image: Tensor
@@ -33,7 +37,10 @@ class Batch(TypedDict):
     name: list[str]
     domain: list[str]
     error: list[Skipped]
-    variation: NotRequired[Tensor]
+    padding: bool
+    window: NotRequired[tuple[int, int] | None]
+    protocol: NotRequired[str]
+    variation: NotRequired[Variation]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -43,7 +50,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         ValueError: the images or their labels differ in size.
     """
     errors = [error for sample in samples for error in sample["error"]]
-    samples = [sample for sample in samples if not is_placeholder(sample)] or samples[:1]
+    samples = [sample for sample in samples if not sample.get("padding")] or samples[:1]
     first = samples[0]
     for sample in samples:
         for part in (sample["image"], first["image"]), (sample["label"], first["label"]):  # which protocols tell apart
@@ -59,9 +66,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
         "name": [sample["name"] for sample in samples],
         "domain": [sample["domain"] for sample in samples],
         "error": errors,
+        "padding": first.get("padding", False),
     }
     if "variation" in first:
-        batch["variation"] = torch.from_numpy(np.stack([sample["variation"] for sample in samples]))
+        fields = zip(*(sample["variation"] for sample in samples), strict=True)
+        batch["variation"] = Variation(*map(torch.stack, fields))
+    elif "protocol" in first:
+        batch |= {"window": first["window"], "protocol": first["protocol"]}
     return batch
 
 

@@ -12,9 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
 
-from ppar_lightning.data.dataset import Sample
 from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.images.decoding import LARGEST, Array, resize
 from ppar_lightning.images.window import Window
@@ -38,11 +36,6 @@ class Protocol:
     window: Window | None = None
     views: Mapping[str, View] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def native(image: Array, label: Array) -> tuple[Array, Array]:
-    """Leave both as they are."""
-    return image, label
 
 
 def fit(image: Array, label: Array, long: int, short: int) -> tuple[Array, Array]:
@@ -135,31 +128,13 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-class ViewedDataset(Dataset[Sample]):
-    """A data set as a protocol shows it.
+def protocol_window(name: str, window: Window | None) -> tuple[int, int] | None:
+    """Size and stride of a protocol's inference window, where `full` takes the given one; None for the whole image."""
+    used = window if name == "full" else find_protocol(name).window
+    return None if used is None else (used.size, used.stride)
 
-    Args:
-        dataset: what is shown.
-        view: of the protocol.
-    """
 
-    def __init__(self, dataset: Dataset[Sample], view: View) -> None:
-        self.dataset = dataset
-        self.view = view
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Sample:
-        """Read a sample and show it; image and label may differ in size.
-
-        Raises:
-            ValueError: it cannot be shown so.
-        """
-        sample = self.dataset[index]
-        try:
-            image, label = self.view(sample["image"], sample["label"])
-        except ValueError as error:
-            raise ValueError(f"{sample['domain']}/{sample['name']}: {error}") from error
-        return {**sample, "image": image, "label": label}
+def protocol_title(name: str, window: Window | None) -> str:
+    """Name of a protocol as it is shown beside figures: with the window if that was chosen freely."""
+    chosen = name == "full" and window is not None
+    return f"{name} (window {window.size}, stride {window.stride})" if chosen and window else name

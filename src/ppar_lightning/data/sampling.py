@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, Dataset, DistributedSampler
 
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.epoch_order import NO_FOCUS, EpochOrder
-from ppar_lightning.data.skipping import PADDING, is_placeholder
+from ppar_lightning.data.split import PADDING, Split
 from ppar_lightning.data.transforms import Augment
 
 REPLACEMENTS = 10
@@ -69,9 +69,9 @@ class EvaluationSampler(DistributedSampler[int]):
     together within a step (buffers under DDP, parameters under FSDP) wants it, and none is without a batch.
     """
 
-    def __init__(self, dataset: Dataset[Sample]) -> None:
+    def __init__(self, split: Split) -> None:
         rank, ranks = _world()
-        super().__init__(dataset, num_replicas=ranks, rank=rank, shuffle=False)
+        super().__init__(split, num_replicas=ranks, rank=rank, shuffle=False)
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's indices, then PADDING."""
@@ -84,16 +84,16 @@ class AugmentedDataset(Dataset[Sample]):
 
     An item is a function of (seed, draw) alone: not of the process that reads it, nor of the global generators, which
     the model uses as it likes. Two draws never share their random numbers, even of one image. In place of an image that
-    a `SkippingDataset` cannot read comes another one of its source.
+    a split that skips cannot read comes another one of its source.
 
     Args:
-        datasets: the sources' training splits.
+        splits: the sources' training splits.
         augment: the augmentation.
         seed: seed of the augmentation.
     """
 
-    def __init__(self, datasets: Sequence[Dataset[Sample]], augment: Augment, seed: int) -> None:
-        self.samples: ConcatDataset[Sample] = ConcatDataset(datasets)
+    def __init__(self, splits: Sequence[Split], augment: Augment, seed: int) -> None:
+        self.samples: ConcatDataset[Sample] = ConcatDataset(splits)
         self.augment = augment
         self.seed = seed
 
@@ -111,7 +111,7 @@ class AugmentedDataset(Dataset[Sample]):
         errors = list(sample["error"])
         ends = [0, *self.samples.cumulative_sizes]
         source = bisect_right(ends, draw.sample)
-        while is_placeholder(sample):
+        while sample.get("padding"):
             if len(errors) > REPLACEMENTS:
                 domain, _, message = errors[-1]
                 raise ValueError(

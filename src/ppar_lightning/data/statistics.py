@@ -11,8 +11,8 @@ import torch.distributed
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDataset
-from ppar_lightning.data.skipping import unwrap
+from ppar_lightning.data.dataset import FolderDataset, SegmentationDataset
+from ppar_lightning.data.split import Split
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
 from ppar_lightning.images.classes import CLASSES
 
@@ -22,7 +22,7 @@ UNREADABLE = -1
 """Entries of an image whose label cannot be read."""
 
 
-def class_statistics(dataset: Dataset[Sample], workers: int = 0) -> Counts:
+def class_statistics(split: Split, workers: int = 0) -> Counts:
     """Count the pixels of each class in each image of a data set.
 
     They are kept in ``.ppar`` beside the data, or where that cannot be written to in the cache folder, under a key of
@@ -30,7 +30,7 @@ def class_statistics(dataset: Dataset[Sample], workers: int = 0) -> Counts:
     be read are tried again by the next run. In a distributed run the first rank computes them while the others wait.
 
     Args:
-        dataset: as `Domain.open` gives it.
+        split: what is counted.
         workers: processes that decode labels.
 
     Returns:
@@ -41,7 +41,7 @@ def class_statistics(dataset: Dataset[Sample], workers: int = 0) -> Counts:
     if not first:
         torch.distributed.barrier()
     try:
-        return _cached(*unwrap(dataset), workers, recount=first)
+        return _cached(split.whole, split.indices, workers, recount=first)
     finally:
         if distributed and first:
             torch.distributed.barrier()

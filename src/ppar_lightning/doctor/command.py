@@ -19,7 +19,7 @@ from rich.progress import track
 
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.doctor.domains import Split, decode, judge_samples, open_split, sample_indices, splits
+from ppar_lightning.doctor.domains import SplitCheck, decode, judge_samples, open_split, sample_indices, splits
 from ppar_lightning.doctor.environment import check_devices, check_run_folder, check_versions, check_wandb
 from ppar_lightning.doctor.finding import Finding, Level
 from ppar_lightning.doctor.report import Report
@@ -117,7 +117,7 @@ def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
     return [Finding("error", "selection", f"{targets} is monitored, of an unseen domain; {remedy}")]
 
 
-def check_batches(examined: list[Split], batch_size: int, processes: int) -> list[Finding]:
+def check_batches(examined: list[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
     """See whether the sources make a batch on each device; say nothing where one of them does not open."""
     images = [split.images for split in examined if split.role == "train"]
     known = [count for count in images if count is not None]
@@ -131,7 +131,7 @@ def check_batches(examined: list[Split], batch_size: int, processes: int) -> lis
     return [Finding("ok", "batches", f"{sum(known):,} training images, {steps} with {batch_size} images x {processes}")]
 
 
-def _examine_split(split: Split, data: DomainDataModule, samples: int, console: Console) -> None:
+def _examine_split(split: SplitCheck, data: DomainDataModule, samples: int, console: Console) -> None:
     bad: Level = "note" if data.on_bad_sample == "skip" else "error"
     dataset = open_split(split, bad)
     if dataset is None:

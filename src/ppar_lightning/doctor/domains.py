@@ -8,12 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torch.utils.data import Dataset
 
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.data.dataset import FolderDataset, Sample, SegmentationDataset
+from ppar_lightning.data.dataset import FolderDataset, SegmentationDataset
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.skipping import unwrap
+from ppar_lightning.data.split import Split
 from ppar_lightning.doctor.finding import Finding, Level, fault
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
@@ -23,7 +22,7 @@ LEFT_OUT = "it is left out, extract its counterpart again"
 
 
 @dataclass
-class Split:
+class SplitCheck:
     """A split that a run reads, and what was found out about it.
 
     Attributes:
@@ -62,16 +61,16 @@ class Split:
         self.findings.append(Finding(level, f"{self.name}/{self.role}{topic}", message))
 
 
-def splits(data: DomainDataModule) -> Iterator[Split]:
+def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
     """Go through the splits of a run: of a source the one to train on and the one to score on, then the unseen."""
     for name, domain in data.sources.items():
-        yield Split("sources", name, "train", domain, data.protocols[name])
-        yield Split("sources", name, "eval", domain, data.protocols[name])
+        yield SplitCheck("sources", name, "train", domain, data.protocols[name])
+        yield SplitCheck("sources", name, "eval", domain, data.protocols[name])
     for name, domain in data.unseen.items():
-        yield Split("unseen", name, "eval", domain, data.protocols[name])
+        yield SplitCheck("unseen", name, "eval", domain, data.protocols[name])
 
 
-def open_split(split: Split, bad: Level) -> Dataset[Sample] | None:
+def open_split(split: SplitCheck, bad: Level) -> Split | None:
     """Open a split and note what there is to say of its folder.
 
     Args:
@@ -82,12 +81,12 @@ def open_split(split: Split, bad: Level) -> Dataset[Sample] | None:
         The data set, without such files; None where it does not open, or is empty.
     """
     try:
-        dataset, _ = split.domain.open(split.name, split.role, split.protocol, "skip")  # and list all there are
+        dataset = split.domain.open(split.name, split.role, split.protocol, "skip")  # and list all there are
     except Exception as error:  # whatever it is, the other domains are still to be looked at
         split.add("error", f"{fault(error)} (settings: {split.option})")
         return None
-    split.images = len(dataset)  # type: ignore[arg-type]
-    whole, _ = unwrap(dataset)
+    split.images = len(dataset)
+    whole = dataset.whole
     split.add("ok" if split.images else "error", _describe(whole, split.images))
     unpaired = whole.unpaired if isinstance(whole, FolderDataset) else []
     for remark in whole.remarks:
@@ -98,7 +97,7 @@ def open_split(split: Split, bad: Level) -> Dataset[Sample] | None:
     return dataset if split.images else None
 
 
-def decode(split: Split, dataset: Dataset[Sample], index: int, bad: Level) -> float | None:
+def decode(split: SplitCheck, dataset: Split, index: int, bad: Level) -> float | None:
     """Read a sample, count its pixels and draw it.
 
     Args:
@@ -125,9 +124,9 @@ def decode(split: Split, dataset: Dataset[Sample], index: int, bad: Level) -> fl
     return seconds
 
 
-def _is_resized(dataset: Dataset[Sample], index: int) -> bool:
+def _is_resized(dataset: Split, index: int) -> bool:
     """Whether the headers of a sample's two files name different sizes."""
-    whole, indices = unwrap(dataset)
+    whole, indices = dataset.whole, dataset.indices
     if not isinstance(whole, FolderDataset):
         return False
     image, label = whole.pairs[indices[index]]
@@ -140,7 +139,7 @@ def sample_indices(length: int, samples: int) -> list[int]:
     return sorted(set(np.linspace(0, length - 1, min(samples, length)).round().astype(int).tolist()))
 
 
-def judge_samples(split: Split, seconds: list[float | None]) -> None:
+def judge_samples(split: SplitCheck, seconds: list[float | None]) -> None:
     """Note how long reading took, and what the samples show together."""
     taken = [value for value in seconds if value is not None]
     if not taken:

@@ -1,7 +1,8 @@
 """How training samples are varied at their own size: drawn by a worker, applied to whole batches on their device."""
 
+from typing import NamedTuple
+
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,8 +10,17 @@ from torch.nn import functional as F
 from ppar_lightning.images.colour import draw_map
 from ppar_lightning.images.decoding import Array
 
-Variation = npt.NDArray[np.float32]
-"""(14,): a map of RGB (3, 4) row by row, in levels of 0 to 255; the deviation of a blur in pixels; 1 for a flip."""
+
+class Variation(NamedTuple):
+    """A variation of one sample, or of B samples with B as the first dimension of each field."""
+
+    colours: Tensor
+    """(B, 3, 4) float32: an affine map of RGB in levels of 0 to 255."""
+    sigma: Tensor
+    """(B,) float32: standard deviation of a Gaussian blur in pixels; 0 blurs nothing."""
+    flip: Tensor
+    """(B,) bool: whether the sample is flipped horizontally."""
+
 
 SIGMAS = (0.3, 1.3)
 """Deviations of the blur, in pixels."""
@@ -34,26 +44,27 @@ def draw_variation(
     """
     jitters, blurs, flips = rng.uniform(size=3) < (jitter, blur, flip)
     colours = draw_map(image, strength, rng) if jitters else np.eye(3, 4)
-    return np.array([*colours.flat, rng.uniform(*SIGMAS) if blurs else 0.0, flips], dtype=np.float32)
+    sigma = rng.uniform(*SIGMAS) if blurs else 0.0
+    return Variation(torch.tensor(colours, dtype=torch.float32), torch.tensor(sigma), torch.tensor(bool(flips)))
 
 
 @torch.no_grad()
-def vary(image: Tensor, label: Tensor, variation: Tensor) -> tuple[Tensor, Tensor]:
+def vary(image: Tensor, label: Tensor, variation: Variation) -> tuple[Tensor, Tensor]:
     """Change the colours, clip, blur, round and flip.
 
     Args:
         image: (B, 3, H, W) uint8 RGB.
         label: (B, H, W).
-        variation: (B, 14), see `Variation`.
+        variation: what is applied to each.
 
     Returns:
         Image and label, of the same kind.
     """
     with torch.autocast(image.device.type, enabled=False):
-        colours = variation[:, :12].view(-1, 3, 4)
+        colours = variation.colours
         changed = torch.baddbmm(colours[:, :, 3:], colours[:, :, :3], image.flatten(2).float()).clamp_(0, 255)
-        varied = gaussian_blur(changed.view(image.shape), variation[:, 12]).round_().byte()
-    flips = variation[:, 13].bool().view(-1, 1, 1)
+        varied = gaussian_blur(changed.view(image.shape), variation.sigma).round_().byte()
+    flips = variation.flip.view(-1, 1, 1)
     return torch.where(flips.unsqueeze(1), varied.flip(-1), varied), torch.where(flips, label.flip(-1), label)
 
 
