@@ -1,7 +1,9 @@
-"""docs/datasets.md: its commands, its numbers, and the data set it adds; docs/protocols.md: its table and commands."""
+"""The pages: commands, numbers and examples of docs/datasets.md and protocols.md; files, names and tests of all."""
 
+import ast
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +87,68 @@ def test_a_protocol_can_be_chosen_by_the_command(command, monkeypatch, capsys):
         main([*words[1:], "--print_config"])
     data = yaml.safe_load(capsys.readouterr().out)["data"]
     assert {data["protocol"], data["unseen"]["mapillary"]["protocol"]} & {"robustnet_exact", "rein", "full"}
+
+
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if path.name != "results.md"  # `ppar report` writes it
+}
+
+
+def resolve(name: str) -> object:
+    """Import the longest prefix of a dotted name that is a module; take the rest as attributes.
+
+    Raises:
+        AttributeError, ModuleNotFoundError: The name does not exist.
+    """
+    module, found = import_module("ppar_lightning"), "ppar_lightning"
+    value: object = module
+    for part in name.split(".")[1:]:
+        found = f"{found}.{part}"
+        try:
+            value = import_module(found)
+        except ModuleNotFoundError as error:
+            if error.name not in (found, found.rpartition(".")[0]):
+                raise
+            value = getattr(value, part)
+    return value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_and_dotted_name_of_a_page_exists(page):
+    paths = re.findall(r"(?<![\w/])(?:src|tests|configs|benchmarks|tools|notebooks)/[\w/.-]*", PAGES[page])
+    assert [path for path in paths if not (ROOT / path.rstrip(".")).exists()] == []
+    for name in re.findall(r"\bppar_lightning(?:\.[A-Za-z_]\w*)+", PAGES[page]):
+        resolve(name)
+
+
+def test_a_dotted_name_that_does_not_exist_is_noticed():
+    for name in (
+        "ppar_lightning.nothing",
+        "ppar_lightning.metrics.nothing",
+        "ppar_lightning.data.domain.Domain.nothing",
+    ):
+        with pytest.raises((AttributeError, ModuleNotFoundError)):
+            resolve(name)
+
+
+def test_every_test_that_the_reliability_page_names_exists():
+    rows = re.findall(
+        r"^\| (?!situation|---)(.*) \| (.*) \| (.*) \|$", PAGES["docs/reliability.md"], flags=re.MULTILINE
+    )
+    assert len(rows) > 40
+    for situation, _, checks in rows:
+        named = re.findall(r"`(?:(test_\w+\.py)::(test_\w+)|benchmarks/\w+\.(?:py|sh))`", checks)
+        assert named, situation
+        for file, test in named:
+            names = (
+                {
+                    node.name
+                    for node in ast.walk(ast.parse((ROOT / "tests" / file).read_text()))
+                    if hasattr(node, "name")
+                }
+                if file
+                else {test}
+            )
+            assert test in names, f"{file}::{test}"

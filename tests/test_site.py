@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from test_house import FILES, ROOMS, own_imports, room
 
 from ppar_lightning.cli.main import PPARCLI
 from ppar_lightning.cli.words import PLAIN
@@ -18,7 +19,7 @@ from ppar_lightning.cli.words import PLAIN
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
-FIGURE = ElementTree.parse(DOCS / "method.svg").getroot()
+FIGURES = {path.name: ElementTree.parse(path).getroot() for path in sorted(DOCS.glob("*.svg"))}
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,9 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_figure_can_be_read(scheme):
-    sheet = FIGURE.find(f"{SVG}style").text
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_can_be_read(figure, scheme):
+    sheet = FIGURES[figure].find(f"{SVG}style").text
     light, dark = sheet.split("@media (prefers-color-scheme: dark)")
     fills = styles(light) | (styles(dark) if scheme == "dark" else {})
     assert not set(styles(light)) ^ set(styles(dark))
@@ -80,17 +82,43 @@ def test_the_figure_can_be_read(scheme):
         assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
 
 
-def test_the_figure_shows_the_method_and_needs_nothing_else():
-    words = [text.text for text in FIGURE.iter(f"{SVG}text")]
-    assert {"VTP", "OTP", "reweighting: w", "features z", "cross entropy"} <= set(words)
-    assert words.count("segmenter") == 2  # in training and at test
-    width, height = map(float, FIGURE.get("viewBox").split()[2:])
-    for box in FIGURE.iter(f"{SVG}rect"):
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_lies_within_its_frame_and_loads_nothing(figure):
+    width, height = map(float, FIGURES[figure].get("viewBox").split()[2:])
+    for box in FIGURES[figure].iter(f"{SVG}rect"):
         x, y, w, h = (float(box.get(key)) for key in ("x", "y", "width", "height"))
         assert 0 <= x < x + w <= width
         assert 0 <= y < y + h <= height
-    source = (DOCS / "method.svg").read_text()
-    assert not re.search(r"<script|href=|url\((?!#)|@import", source)
+    assert not re.search(r"<script|href=|url\((?!#)|@import", (DOCS / figure).read_text())
+
+
+def words(figure: str, kind: str = "") -> list[str]:
+    """Texts of a figure, of one class if it is named."""
+    return [text.text for text in FIGURES[figure].iter(f"{SVG}text") if kind in text.get("class").split() or not kind]
+
+
+def test_the_figure_of_the_method_shows_its_parts():
+    assert {"VTP", "OTP", "reweighting: w", "features z", "cross entropy"} <= set(words("method.svg"))
+    assert words("method.svg").count("segmenter") == 2  # in training and at test
+
+
+def test_the_figure_of_the_architecture_has_every_room_on_its_floor():
+    boxes = {box.get("y"): [] for box in FIGURES["architecture.svg"].iter(f"{SVG}rect") if "box" in box.get("class")}
+    floors = sorted(boxes, key=float)
+    rooms: list[list[str]] = [[] for _ in floors]
+    for text in FIGURES["architecture.svg"].iter(f"{SVG}text"):
+        if text.get("class") == "name":
+            (floor,) = (k for k, top in enumerate(floors) if 0 < float(text.get("y")) - float(top) < 50)
+            rooms[floor].append(text.text.removesuffix(".py").rstrip("/"))
+    drawn = [name for floor in rooms for name in floor]
+    assert sorted(drawn) == sorted(ROOMS)
+    above = {
+        name: {each for floor in rooms[: k + 1] for each in floor} - {name}
+        for k, floor in enumerate(rooms)
+        for name in floor
+    }
+    for module, path in FILES.items():
+        assert not {room(other) for other in own_imports(path)} & above[room(module)] - {"cli"}, module
 
 
 def test_the_citation_is_of_this_version_and_names_the_paper():
