@@ -4,6 +4,9 @@ import csv
 import json
 import math
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +16,7 @@ import wandb
 import yaml
 
 from ppar_lightning.cli.main import main
+from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import CLASSES
 
 UNSEEN = ("fog", "night", "rain", "snow", "city")
@@ -246,3 +250,89 @@ def test_wandb_without_an_account_runs_offline_and_says_so(tmp_path, monkeypatch
     assert "W&B: no account on this machine, logging offline" in capsys.readouterr().out
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
     assert list(folder.glob("wandb/offline-run-*/files/media/images/**/*.png"))
+
+
+def shown(capsys, *words: str) -> str:
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--print_config"])
+    return capsys.readouterr().out
+
+
+def test_a_renamed_option_is_accepted_with_a_line_that_names_the_new_one(tmp_path, capsys):
+    new = shown(capsys, "fit", "--config", CONFIG, "--prediction_grid.images", "5")
+    assert yaml.safe_load(new)["prediction_grid"]["images"] == 5
+    (tmp_path / "old.yaml").write_text("pictures: {images: 5}\ndetect_nan: raise\nfinite: {policy: raise}\n")
+    for words in (["--pictures.images", "5"], ["--pictures.images=5"], ["--config", str(tmp_path / "old.yaml")]):
+        with pytest.warns(FutureWarning, match="option pictures is now prediction_grid"):
+            assert shown(capsys, "fit", "--config", CONFIG, *words, "--detect_nan", "raise") == new
+
+
+@pytest.mark.parametrize("form", ["word", "file"])
+def test_a_withdrawn_value_is_refused_in_one_line(tmp_path, capsys, form):
+    (tmp_path / "old.yaml").write_text("detect_nan: skip\n")
+    words = ["--detect_nan=skip"] if form == "word" else ["--config", str(tmp_path / "old.yaml")]
+    with pytest.raises(SystemExit, match="1"):
+        main(["fit", "--config", CONFIG, *words])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ppar: error: option detect_nan was withdrawn, 'skip' is no longer there: leave it out")
+
+
+def test_the_config_of_0_1_0_is_read(capsys):
+    old = Path(__file__).parent / "data" / "run_0_1_0" / "run" / "config.yaml"
+    with pytest.warns(FutureWarning, match="prediction_grid"):
+        assert "prediction_grid" in yaml.safe_load(shown(capsys, "test", "--config", str(old)))
+
+
+def test_the_help_shows_options_that_exist_with_their_defaults(capsys):
+    main(["fit", "--help"])
+    page = capsys.readouterr().out
+    assert len(page.splitlines()) < 65
+    config = yaml.safe_load(shown(capsys, "fit", "--data.sources", "{game: {}}", "--data.unseen", "{fog: {}}"))
+    lines = re.findall(r"^  --(\S+) (\S+)", page.partition("predict alone")[0], flags=re.MULTILINE)
+    assert len(lines) >= 24
+    for option, text in lines:
+        found = config
+        for key in option.split("."):
+            if key != "NAME" and option != "config":
+                found = found[key] if key in found else Domain.__dataclass_fields__[key]
+        if text != text.upper() or text[0] in "[-0123456789":
+            value = found["class_path"] if isinstance(found, dict) else found
+            assert yaml.safe_load(text) == value, option
+
+
+def test_all_options_and_those_of_a_class_are_shown_on_demand(capsys):
+    for words, option in (
+        (["--help.all"], "--trainer.profiler"),
+        (["--model.optimizer.help", "torch.optim.SGD"], "--model.optimizer.nesterov"),
+    ):
+        with pytest.raises(SystemExit, match="0"):
+            main(["fit", *words])
+        assert option in capsys.readouterr().out
+
+
+DOORS = {
+    "import ppar_lightning": set(),
+    "from ppar_lightning.cli.main import main; main(['--help'])": set(),
+    "from ppar_lightning.cli.main import main; main(['fit', '--help'])": set(),
+    "from ppar_lightning import load_segmenter": {"torch", "transformers", "scipy", "cv2"},
+}
+HEAVY = ("torch", "transformers", "lightning", "albumentations", "matplotlib", "scipy", "wandb", "pandas", "cv2")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_loads_no_more_than_it_needs(door):
+    code = f"{door}\nimport sys; print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stderr.split()) == DOORS[door]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, expected):
+    code = (
+        "import os, sys; from ppar_lightning.cli.main import main; assert 'torch' not in sys.modules\n"
+        "main(['--help']); print(os.environ['OMP_WAIT_POLICY'], file=sys.stderr)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr.split() == [expected]

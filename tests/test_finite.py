@@ -191,7 +191,7 @@ def test_ranks_decide_alike_and_name_the_batch_of_the_one_at_fault(tmp_path):
 
 
 EXPLODE = ("--model.optimizer.lr", "1e30", "--model.warmup_steps", "0", "--trainer.limit_val_batches", "0")
-VALIDATED = (*EXPLODE[:-1], "1", "--trainer.val_check_interval", "1", "--pictures.images", "0")
+VALIDATED = (*EXPLODE[:-1], "1", "--trainer.val_check_interval", "1", "--prediction_grid.images", "0")
 
 
 @pytest.mark.parametrize("words", [EXPLODE, VALIDATED], ids=["training", "validation"])

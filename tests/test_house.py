@@ -10,7 +10,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ppar_lightning"
 ROOMS = (
-    *("distributed", "metrics", "disk", "console", "images", "streets", "baselines", "segmenter", "runs", "data"),
+    *(
+        "distributed",
+        "metrics",
+        "disk",
+        "console",
+        "renamed",
+        "images",
+        "streets",
+        "baselines",
+        "segmenter",
+        "runs",
+        "data",
+    ),
     *("method", "module", "load", "export", "analysis", "callbacks", "report", "doctor", "cli", "reproduce"),
 )
 """From the ground up: a room imports from those before it alone."""

@@ -20,7 +20,14 @@ from ppar_lightning.runs.checkpoints import WholeCheckpointIO, find_checkpoint, 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 # 10 images in batches of 2, two of which make a step: batches 0-1, 2-3 and 4 of an epoch; three epochs, all ramps
 SMALL = [
-    *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--pictures.images", "0"),
+    *(
+        "--trainer.enable_progress_bar",
+        "false",
+        "--trainer.enable_model_summary",
+        "false",
+        "--prediction_grid.images",
+        "0",
+    ),
     *("--trainer.max_steps", "9", "--trainer.log_every_n_steps", "1", "--trainer.accumulate_grad_batches", "2"),
     *("--trainer.limit_val_batches", "1", "--trainer.num_sanity_val_steps", "0", "--data.eval_batch_size", "1"),
     *("--data.sources.game.limit", "10", "--data.batch_size", "2", "--data.crop", "[32, 64]", "--data.workers", "0"),

@@ -1,62 +1,15 @@
-"""Configs within bounds, and errors of the command line in one line, which names the thing and the remedy."""
+"""Errors of the command line in one line, which names the fault and the remedy."""
 
 import os
 import sys
 from argparse import ArgumentParser
-from typing import Any, NoReturn
-
-import yaml
-from jsonargparse import get_loader, set_loader
-from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities import rank_zero_only
+from typing import NoReturn
 
 from ppar_lightning.disk.files import NO_SPACE
 
-MAX_DEPTH = 100
-MAX_NODES = 100_000
-"""Of a config, aliases counted as often as they are used; gta.yaml has 4 levels and some hundred nodes."""
-load_yaml = get_loader("yaml")
-
-
-def load_bounded(text: str) -> Any:
-    """Load YAML that is neither so deep nor, through aliases of aliases, so large that nothing could go through it.
-
-    Raises:
-        yaml.YAMLError: It is, or it is no YAML.
-    """
-    sizes: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = []
-    total = 0  # without recursion, which the very depth would break
-    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        if isinstance(event, yaml.CollectionStartEvent):
-            open_nodes.append((event.anchor, total))
-        if isinstance(event, yaml.NodeEvent):
-            total += sizes.get(event.anchor or "", 1) if isinstance(event, yaml.AliasEvent) else 1
-        if isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_nodes.pop()
-            sizes[anchor or ""] = total - before
-        if len(open_nodes) > MAX_DEPTH:
-            raise yaml.YAMLError(f"the config is nested more than {MAX_DEPTH} deep; write a config of fewer levels")
-        if total > MAX_NODES:
-            raise yaml.YAMLError(
-                f"the config holds more than {MAX_NODES:,} values, with those that aliases repeat; write fewer"
-            )
-    return load_yaml(text)
-
-
-set_loader("yaml", load_bounded, exceptions=(yaml.YAMLError,))
-
-
-class OneLineParser(LightningArgumentParser):
-    """Parser that reports an unknown key or a bad value in one line, without the usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the error and leave with status 2."""
-        leave(message, status=2)
-
 
 class PlainParser(ArgumentParser):
-    """Parser of a command that trains nothing; its errors are of the same form."""
+    """Parser of a command that takes no training config; its errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         """Print the error and leave with status 2."""
@@ -64,11 +17,11 @@ class PlainParser(ArgumentParser):
 
 
 def leave(error: object, status: int = 1) -> NoReturn:
-    """Print an error in one line and exit; a rank other than the first says which it is.
+    """Print an error in one line and exit. Every rank prints its own; ranks other than the first say which they are.
 
     Args:
-        error: An exception or a message; of several lines (an error in a worker process carries its traceback, a
-            parser's error the path of keys that led to it) the headings are dropped and the rest is joined.
+        error: An exception or a message. Its lines are joined. Of a traceback, which an error in a worker process
+            carries, the last line alone is kept.
         status: Exit status.
 
     Raises:
@@ -81,7 +34,8 @@ def leave(error: object, status: int = 1) -> NoReturn:
         lines = [lines[-1].partition(": ")[2] or lines[-1]]
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         lines.append("(free some space, or move the run folder to another disk; a run goes on with --ckpt_path last)")
-    rank = getattr(rank_zero_only, "rank", 0)
-    who = f"rank {rank}: " if rank else ""  # what all ranks raise, all say
+    ranks = sys.modules.get("lightning.fabric.utilities.rank_zero")  # not imported: there is one process
+    rank = getattr(ranks.rank_zero_only, "rank", 0) if ranks else 0
+    who = f"rank {rank}: " if rank else ""
     print(f"ppar: error: {who}{' '.join(lines)}", file=sys.stderr)
     sys.exit(status)

@@ -1,19 +1,11 @@
-"""The subcommands of ``ppar`` that no LightningCLI is needed for, and what a user may leave out of the others."""
+"""What a user may leave out of the words of ``ppar``: the long form of ``predict``, and the run's folder."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from json import dumps
 from pathlib import Path
 
 import yaml
-
-from ppar_lightning import export
-from ppar_lightning.report import arguments as report
-
-PLAIN: Mapping[str, Callable[[Sequence[str]], None]] = {"report": report.main, "export": export.main}
-"""Name -> what runs its arguments."""
-
-DESCRIPTION = f"See also {', '.join(f'`ppar {name} --help`' for name in PLAIN)} and `ppar predict PICTURES --run RUN`."
 
 FLAGS = ("--overwrite", "--skip_existing")
 """Options of ``predict`` that take no value, so that pictures may follow them."""

@@ -12,8 +12,6 @@ from typing import NoReturn
 
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
-from lightning import Trainer
 from rich.console import Console
 from rich.progress import track
 
@@ -25,28 +23,6 @@ from ppar_lightning.doctor.finding import Finding, Level
 from ppar_lightning.doctor.report import Report
 from ppar_lightning.doctor.weights import check_weights, weights_size
 from ppar_lightning.images.drawing import Picture, sheet, write_picture
-
-
-class DoctorTrainer(Trainer):
-    """The Trainer, whose methods LightningCLI takes for subcommands, with ``doctor`` as one of them."""
-
-    def doctor(
-        self,
-        samples: PositiveInt = 8,
-        output: str | None = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
-        """Check the data and the machine that a config names, without training.
-
-        The command line takes its options from here and calls `examine`, before a trainer is made.
-
-        Args:
-            samples: Pairs of each split that are decoded, evenly spaced; a large number reads all of them.
-            output: Folder of the pictures and the findings; by default ``doctor`` in the run folder.
-            ckpt_path: As for ``fit``; not read.
-            weights_only: As for ``fit``; not read.
-        """
 
 
 def examine(config: Namespace) -> NoReturn:

@@ -1,0 +1,169 @@
+"""The subcommands that read a training config: LightningCLI over the module and the data module."""
+
+import io
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import Namespace, get_loader
+from jsonargparse.typing import PositiveInt
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from ppar_lightning.callbacks import default_callbacks
+from ppar_lightning.callbacks.finite_guard import FiniteGuard
+from ppar_lightning.callbacks.loggers import default_logger, quieten, stay_offline_without_account
+from ppar_lightning.callbacks.prediction_grid import PredictionGrid
+from ppar_lightning.callbacks.prediction_writer import PredictionWriter
+from ppar_lightning.callbacks.record import RunRecord
+from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.cli.words import spelt_out
+from ppar_lightning.console import leave
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.disk.tensors import read_checkpoint
+from ppar_lightning.doctor.command import examine
+from ppar_lightning.module import PPARModule
+from ppar_lightning.renamed import current_config, current_words
+from ppar_lightning.runs.checkpoints import find_checkpoint
+
+
+class OneLineParser(LightningArgumentParser):
+    """Parser that takes options of the version before, and reports an unknown key or a bad value in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the error and leave with status 2."""
+        leave(message, status=2)
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a config, from a file or given as text, with options of the version before in it."""
+        try:
+            config = get_loader("yaml")(content)
+        except yaml.YAMLError:
+            config = None  # the parser says what is wrong with it
+        if isinstance(config, dict) and (current := current_config(config)) != config:
+            content = yaml.safe_dump(current, sort_keys=False)
+        return super().parse_string(content, *args, **kwargs)
+
+
+class PPARCLI(LightningCLI):
+    """LightningCLI with a run folder (``trainer.default_root_dir``) and the last checkpoint as default."""
+
+    def __init__(self, **options: Any) -> None:
+        """Parse the words and run the subcommand that they name.
+
+        Args:
+            options: Of LightningCLI, beside those that are the same for every subcommand.
+        """
+        options["trainer_defaults"] = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
+        options |= {"parser_class": OneLineParser, "parser_kwargs": {"prog": "ppar"}}
+        options |= {"seed_everything_default": 0, "auto_configure_optimizers": False}
+        super().__init__(PPARModule, DomainDataModule, RunRecord, **options)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
+        groups: dict[str, Any] = {"checkpoint": ModelCheckpoint, "target_selection": TargetSelectionGuard}
+        groups |= {"prediction_grid": PredictionGrid, "predictions": PredictionWriter}
+        groups |= {"finite": FiniteGuard}
+        for name, callback in groups.items():
+            parser.add_lightning_class_args(callback, name)
+        parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
+        parser.add_argument("--overwrite", action="store_true", help="Predict over earlier predictions.")
+        parser.link_arguments("allow_target_selection", "target_selection.allow")
+        parser.add_argument("--skip_existing", action="store_true", help="Predict where no map is there yet.")
+        for name in ("overwrite", "skip_existing"):
+            parser.link_arguments(name, f"predictions.{name}")
+        parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
+        for name in ("data.seed", "model.seed"):
+            parser.link_arguments("seed_everything", name)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words; Lightning would warn that ``sys.argv`` says something else."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no options from a checkpoint, where Lightning would: the config says what to build."""
+
+    def before_instantiate_classes(self) -> None:
+        """Find the last checkpoint, which is evaluated unless another is named.
+
+        Raises:
+            ValueError: The checkpoint is damaged, none of a run, or would run code.
+        """
+        config = self.config[self.subcommand]
+        stay_offline_without_account(config.trainer.logger)
+        if config.weights_only is False:
+            raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
+        training = self.subcommand == "fit"
+        config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
+        if Path(config.ckpt_path or "").is_file():  # or a word of Lightning's
+            read_checkpoint(Path(config.ckpt_path), training)  # before anything is built or written
+        if not training:
+            config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Log to CSV unless a logger is named; have checkpoints read as tensors and plain values, URLs too."""
+        self.config_init[self.subcommand].weights_only = True
+        config = self.config_init[self.subcommand].trainer
+        if self.subcommand == "predict":
+            kwargs["logger"] = False
+        elif config.logger in (None, True):
+            kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
+        return super().instantiate_trainer(**kwargs)
+
+
+class DoctorCLI(PPARCLI):
+    """Parses what ``fit`` takes, and examines it."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of ``fit`` and of the examination."""
+        super().add_arguments_to_parser(parser)
+        parser.add_method_arguments(Trainer, "fit", skip=LightningCLI.subcommands()["fit"])
+        helped = "Pairs of each split that are decoded, evenly spaced; a large number reads all of them."
+        parser.add_argument("--samples", type=PositiveInt, default=8, help=helped)
+        helped = "Folder of the pictures and the findings; by default `doctor` in the run folder."
+        parser.add_argument("--output", type=str | None, default=None, help=helped)
+
+    def before_instantiate_classes(self) -> None:
+        """Examine the config, and leave before anything is built."""
+        examine(self.config)
+
+
+def run(words: Sequence[str], launched: bool) -> None:
+    """Run a subcommand that trains, evaluates, predicts or examines.
+
+    Args:
+        words: The command line.
+        launched: Whether they are those of this process, which DDP starts again for each further rank.
+
+    Raises:
+        OSError, ValueError: One line that names the fault and the remedy.
+    """
+    quieten()
+    words = current_words(spelt_out(words))
+    if launched:
+        sys.argv[1:] = words
+    try:
+        if words[0] == "doctor":
+            DoctorCLI(args=words[1:], run=False)
+        else:
+            PPARCLI(args=words)
+    except MisconfigurationException as error:
+        raise ValueError(error) from error
+
+
+def resolve(words: Sequence[str]) -> dict[str, Any]:
+    """Resolve the words of ``ppar fit`` into the config that it would save."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            run(["fit", *words, "--print_config"], launched=False)
+    except SystemExit as end:
+        if end.code:
+            raise
+    return yaml.safe_load(printed.getvalue())
