@@ -36,7 +36,7 @@ class Tiny(LightningModule):
         terms = {"fit": self.factor * out.float().mean(), "pull": self.linear.weight.square().mean()}
         if batch_idx in self.gradient:
             terms["pull"] = terms["pull"] + (0 * self.linear.bias).abs().sqrt().sum()  # 0, with inf times 0 behind it
-        self.terms = {name: term.detach() for name, term in terms.items()}
+        self.loss_terms = {name: term.detach() for name, term in terms.items()}
         return sum(terms.values())
 
     def on_train_batch_end(self, *_):
@@ -170,7 +170,7 @@ def rank(number, folder):
     )
     said = ""
     for trainer.global_step in range(2):
-        module.terms = {"ce": torch.tensor(torch.inf if trainer.global_step == number == 1 else 0.0)}
+        module.loss_terms = {"ce": torch.tensor(torch.inf if trainer.global_step == number == 1 else 0.0)}
         batch = {"image": torch.zeros(1), "label": torch.zeros(1), "name": [f"of {number}"], "domain": ["game"]}
         guard.on_train_batch_start(trainer, module, batch, 0)
         guard.on_before_backward(trainer, module, torch.zeros(()))

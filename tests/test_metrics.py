@@ -1,9 +1,10 @@
 import math
 
+import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from ppar_lightning.metrics import class_iou, mean_iou
+from ppar_lightning.metrics import class_iou, mean_iou, unseen_mean
 
 
 def test_miou_by_hand():
@@ -25,3 +26,23 @@ def test_a_class_predicted_without_ground_truth_counts_as_zero():
     iou = class_iou(confusion)
     assert iou.tolist() == [0.75, 0.0]
     assert mean_iou(iou, range(2)).item() == 0.375
+
+
+def test_no_float64_is_made_on_the_device(monkeypatch):
+    on_cpu = []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: on_cpu.append(self) or self)
+    double = torch.Tensor.double
+
+    def after_cpu(self):
+        assert any(self is each for each in on_cpu), "float64 does not exist on Apple's MPS"
+        return double(self)
+
+    monkeypatch.setattr(torch.Tensor, "double", after_cpu)
+    assert class_iou(torch.tensor([[3, 1], [0, 0]])).tolist() == [0.75, 0.0]
+
+
+def test_the_mean_over_unseen_domains_leaves_the_sources_out():
+    values = {"gta": 0.7, "fog": 0.4, "night": 0.2}
+    assert unseen_mean(values, {"fog", "night", "rain"}) == pytest.approx(0.3)
+    assert math.isnan(unseen_mean(values, ()))
+    assert math.isnan(unseen_mean({}, {"fog"}))

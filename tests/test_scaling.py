@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.run import get_args_parser
 
 from ppar_lightning.cli.main import main
+from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.module import PPARModule, shard
 from ppar_lightning.segmenter.segmenter import Segmenter
 
@@ -93,7 +94,7 @@ def test_a_network_is_sharded_block_by_block():
 
 
 def test_the_older_fsdp_is_refused_with_the_remedy():
-    module = PPARModule(nn.Identity())
+    module = PPARModule(nn.Identity(), PPAROptions(enabled=False))
     module._trainer = SimpleNamespace(strategy=FSDPStrategy())
     with pytest.raises(ValueError, match="configs/strategies/fsdp.yaml"):
         module.configure_model()

@@ -1,9 +1,14 @@
-"""Intersection over union from a confusion matrix, counted as the field counts it."""
+"""Intersection over union from a confusion matrix, and its mean over unseen domains."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
+
+UNSEEN = "unseen (mean)"
+"""Label of the mean over unseen domains in tables and logs."""
 
 
 def class_iou(confusion: Tensor) -> Tensor:
@@ -13,9 +18,9 @@ def class_iou(confusion: Tensor) -> Tensor:
         confusion: (K, K) pixel counts, row = ground truth, column = prediction, ignored pixels left out.
 
     Returns:
-        (K,) float64 in [0, 1]; NaN for a class with neither ground truth nor predictions.
+        (K,) float64 in [0, 1], on the CPU; NaN for a class with neither ground truth nor predictions.
     """
-    counts = confusion.double()
+    counts = confusion.cpu().double()  # Apple's MPS has no float64
     hit = counts.diagonal()
     return hit / (counts.sum(dim=0) + counts.sum(dim=1) - hit)
 
@@ -31,3 +36,14 @@ def mean_iou(iou: Tensor, classes: Sequence[int]) -> Tensor:
         Scalar in [0, 1]; NaN if no class counts.
     """
     return torch.nanmean(iou[list(classes)])
+
+
+def unseen_mean(values: Mapping[str, float], unseen: Collection[str]) -> float:
+    """Mean over the unseen domains among ``values``; NaN if there is none, or if one of them is NaN.
+
+    Args:
+        values: Domain -> value; other domains may be among them.
+        unseen: Names of the unseen domains.
+    """
+    chosen = [value for domain, value in values.items() if domain in unseen]
+    return fmean(chosen) if chosen else math.nan

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.data.loading import Batch, on_device
+from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
@@ -46,8 +47,9 @@ class PPARModule(L.LightningModule):
         power: float = 0.9,
         seed: int = 0,
         compile: str | None = None,
+        for_training: bool = True,
     ) -> None:
-        """Wrap a segmenter.
+        """Wrap a segmenter, and build the objective and the whitening around it.
 
         Args:
             segmenter: The network that ships.
@@ -56,40 +58,40 @@ class PPARModule(L.LightningModule):
             optimizer: Optimiser of all parameters, with the learning rate of everything but the backbone.
             backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
             warmup_steps: Optimiser steps of linear warm-up.
-            power: Of the polynomial decay (1 - t/T)^power to 0 at the last step.
-            seed: Of the dropout; the command line takes ``seed_everything``.
-            compile: Backend of ``torch.compile`` for backbone and head in training, ``inductor`` for one; None trains
-                them as they are. Names in the checkpoint are the same.
+            power: Exponent of the polynomial decay (1 - t/T)^power to 0 at the last step.
+            seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
+            compile: Backend of ``torch.compile`` for backbone and head in training, such as ``inductor``; None runs
+                them uncompiled. Names in the checkpoint are the same.
+            for_training: Build what only training needs, the objective and the whitening. False needs no CLIP, unless
+                ``ppar.ensemble`` reads the prototypes. The command line sets it: true for ``ppar fit``, else false.
         """
         super().__init__()
         self.segmenter = segmenter
         self.options = ppar
-        self.objective: PPAR | None = None
-        self.isw = isw
-        self.whitening: InstanceSelectiveWhitening | None = None
         self.optimizer = optimizer
         self.backbone_lr = backbone_lr
         self.warmup_steps = warmup_steps
         self.power = power
         self.seed = seed
         self.compile_backend = compile
+        self.objective: PPAR | None = None
+        self.whitening: InstanceSelectiveWhitening | None = None
+        if ppar.enabled and (for_training or ppar.ensemble > 0):
+            channels = segmenter.backbone_channels if ppar.level == "backbone" else segmenter.decoder_channels
+            with torch.random.fork_rng(devices=[]):  # the same initial weights whatever was drawn before
+                torch.manual_seed(seed)
+                self.objective = PPAR(ppar, channels, segmenter.num_classes)
+        if isw.enabled and for_training:
+            self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
         self.selected_on: list[str] = []
-        """Metrics of unseen domains that the checkpoint which was loaded was selected by."""
-        self.terms: dict[str, Tensor] = {}
-        """Addends of the loss of the last training batch on this rank, by name, without gradient."""
+        """Metrics of unseen domains that the loaded checkpoint was selected by."""
+        self.loss_terms: dict[str, Tensor] = {}
+        """Addends of the last training loss on this rank, by name, without gradient."""
 
     def setup(self, stage: str) -> None:
-        """Build the objective where it is needed: in training, and for the text-logit ensemble."""
-        needed = self.options.enabled and (stage == "fit" or self.options.ensemble > 0)
-        if needed and self.objective is None:
-            backbone = self.options.level == "backbone"
-            channels = self.segmenter.backbone_channels if backbone else self.segmenter.decoder_channels
-            torch.manual_seed(self.seed)  # the same start whatever the strategy drew before
-            self.objective = PPAR(self.options, channels, self.segmenter.num_classes)
-        if self.isw.enabled and stage == "fit" and self.whitening is None:
-            self.whitening = InstanceSelectiveWhitening(self.isw, self.segmenter.early_channels)
+        """Compile backbone and head for training, in place, so that no name changes."""
         if self.compile_backend is not None and stage == "fit":
-            for part in (self.segmenter.backbone, self.segmenter.head):  # in place, so that no name changes
+            for part in (self.segmenter.backbone, self.segmenter.head):
                 part.compile(backend=self.compile_backend)
 
     def configure_model(self) -> None:
@@ -114,7 +116,7 @@ class PPARModule(L.LightningModule):
         checkpoint["segmenter"] = self.segmenter.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave what only training needs in the checkpoint where only the plain segmenter runs."""
+        """Drop training-only weights (objective, whitening) when only the segmenter is built."""
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
         self.selected_on = checkpoint.get("target_selection", [])
         state = checkpoint.get("state_dict", {})  # ModelParallelStrategy has loaded and dropped it before
@@ -149,12 +151,18 @@ class PPARModule(L.LightningModule):
             place = (self.seed, self.trainer.global_step)
             isw = self.whitening(output.early, image, self.segmenter.early, self.progress, place)
             losses = losses._replace(total=losses.total + isw, terms=losses.terms | {"isw": isw})
-        self.terms = {name: term.detach() for name, term in losses.terms.items()}
-        size = len(image)
-        self.log("train/loss", losses.total, prog_bar=True, sync_dist=True, batch_size=size)
-        self.log_dict({f"train/loss/{k}": v for k, v in losses.terms.items()}, sync_dist=True, batch_size=size)
-        self.log_dict({f"train/{k}": v for k, v in losses.diagnostics.items()}, sync_dist=True, batch_size=size)
+        self.loss_terms = {name: term.detach() for name, term in losses.terms.items()}
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._log_losses(losses)
         return losses.total
+
+    def _log_losses(self, losses: Losses) -> None:
+        """Log the mean over ranks of all values: one reduction and one read of the device per logging step."""
+        values = {f"loss/{name}": value for name, value in losses.terms.items()} | losses.diagnostics
+        vector = torch.stack([losses.total, *values.values()]).detach().float()
+        total, *others = (all_reduce_sum(vector) / world_size()).cpu().unbind()
+        self.log("train/loss", total, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in zip(values, others, strict=True)})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Move the banks, once per optimiser step whatever the gradient accumulation."""

@@ -124,7 +124,6 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
             raise FileNotFoundError(f"{each} not found: name the folder of a run that `ppar fit` has finished")
     state = read_checkpoint(path)
     module, data = _build(_read_config(folder / "config.yaml"))
-    module.setup("fit")  # with the objective
     try:
         module.load_state_dict(state["state_dict"])
     except ValueError as error:

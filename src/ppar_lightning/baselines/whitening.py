@@ -152,9 +152,10 @@ class InstanceSelectiveWhitening(nn.Module):
     @torch.no_grad()
     def _observe(self, plain: Sequence[Tensor], changed: Sequence[Tensor], last: bool) -> None:
         for mask, *pair in zip(self.masks, plain, changed, strict=True):
-            mask.observe(*pair)  # type: ignore[operator]
+            assert isinstance(mask, SelectiveMask)  # which a ModuleList does not say
+            mask.observe(*pair)
             if last:
-                mask.select(self.options.clusters)  # type: ignore[operator]
+                mask.select(self.options.clusters)
         self.fixed.fill_(last)
 
 

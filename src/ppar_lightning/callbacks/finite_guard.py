@@ -74,7 +74,7 @@ class FiniteGuard(L.Callback):
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Remember the batch's loss terms; there are several batches where gradients are accumulated."""
-        self._seen.append((self._batch, pl_module.terms))  # type: ignore[arg-type]
+        self._seen.append((self._batch, pl_module.loss_terms))  # type: ignore[arg-type]
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer

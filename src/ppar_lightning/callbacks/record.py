@@ -16,7 +16,7 @@ from ppar_lightning.runs.manifest import read_manifest
 SCORED = ("seed_everything", "model", "data")
 """Parts of a config that a score depends on."""
 
-IRRELEVANT = ("data.workers", "data.predict_dir")
+IRRELEVANT = ("data.workers", "data.predict_dir", "model.for_training")
 """Options in them that no score depends on."""
 
 

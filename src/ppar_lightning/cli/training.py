@@ -103,6 +103,7 @@ class PPARCLI(LightningCLI):
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
         if Path(config.ckpt_path or "").is_file():  # or a word of Lightning's
             read_checkpoint(Path(config.ckpt_path), training)  # before anything is built or written
+        config.model.for_training = training
         if not training:
             config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
 
