@@ -1,6 +1,7 @@
 # make demo       trains PPAR on rendered streets and scores it on five appearances it never saw, on two CPU cores;
 #                 RUN=runs/demo names its folder, ARGS="--trainer.max_steps 100" changes options
-# make test       runs the tests
+# make test       runs the tests, but for the slow ones
+# make test-slow  runs the slow tests
 # make lint       format, lint and types
 # make reproduce  SETTING=demo SEEDS="0 1 2" ROWS="source_only ppar" ARGS="--data.workers 2": the table of ablations (all
 #                 rows unless some are named) over seeds, with overrides if any; goes on where it was stopped
@@ -15,13 +16,13 @@ RUN ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export HF_HUB_DISABLE_TELEMETRY = 1
-# Waiting threads sleep: where they spin, a second process on the same cores slows a step down many times over.
+# Threads that wait sleep. If they spun, two processes on the same cores would slow each other down fifty times.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test lint reproduce tinyclip benchmark docs
+.PHONY: demo test test-slow lint reproduce tinyclip benchmark docs
 .DELETE_ON_ERROR:
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
@@ -31,9 +32,12 @@ demo: $(INSTALLED)
 	$(BIN)/ppar fit --config configs/demo.yaml --trainer.default_root_dir $(RUN) $(ARGS)
 	$(BIN)/ppar test --config $(RUN)/config.yaml
 
-test: export HF_HUB_OFFLINE = 1
+test test-slow: export HF_HUB_OFFLINE = 1
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -41,7 +45,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 reproduce: $(INSTALLED)
-	$(BIN)/python -m ppar_lightning.reproduce configs/$(SETTING).yaml --seeds $(SEEDS) \
+	exec $(BIN)/ppar reproduce $(SETTING) --seeds $(SEEDS) \
 	  $(if $(strip $(ROWS)),--rows $(ROWS)) $(if $(strip $(ARGS)),-- $(ARGS))
 
 tinyclip: $(INSTALLED)

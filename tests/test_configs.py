@@ -1,6 +1,7 @@
 """Every file in configs/ parses, stays short, and trains two steps on trees as a download leaves them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,37 @@ def test_every_file_is_short_and_accepted_by_the_parser(path, capsys):
     printed = yaml.safe_load(capsys.readouterr().out)
     written = yaml.safe_load(path.read_text())
     assert printed["model"]["ppar"]["enabled"] == written.get("model", {}).get("ppar", {}).get("enabled", True)
+
+
+def test_configs_are_listed_with_a_line_each_and_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["configs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(
+        (path.relative_to(CONFIGS).with_suffix("").as_posix() for path in FILES),
+        key=lambda name: (name.count("/"), name),
+    )
+    assert all(re.match(r"\S+  +[A-Z\d].*\.$", line) and len(line) <= 120 for line in lines)
+    main(["configs", "ablations/otp"])
+    assert capsys.readouterr().out == (CONFIGS / "ablations" / "otp.yaml").read_text()
+    with pytest.raises(SystemExit, match="1"):
+        main(["configs", "gtaa"])
+    assert "there is no config 'gtaa'; `ppar configs` lists them" in capsys.readouterr().err
+
+
+def test_a_config_is_found_by_its_name_unless_there_is_such_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def resolved(*words: str) -> dict:
+        with pytest.raises(SystemExit, match="0"):
+            main(["fit", *words, "--print_config"])
+        return yaml.safe_load(capsys.readouterr().out)
+
+    named = resolved("--config", "demo", "--config=ablations/otp", "-c", "strategies/fsdp")
+    given = [word for name in ("demo", "ablations/otp", "strategies/fsdp") for word in ("-c", f"{CONFIGS}/{name}.yaml")]
+    assert named == resolved(*given)
+    (tmp_path / "demo").write_text("trainer: {max_steps: 7}\ndata: {sources: {game: {}}}\n")
+    assert resolved("--config", "demo")["trainer"]["max_steps"] == 7
 
 
 def real_files() -> list[Path]:

@@ -1,10 +1,12 @@
 """What a fresh machine needs: pins that agree with the ranges, no torchvision, a Makefile that knows its targets."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,7 @@ def test_the_published_numbers_and_the_page_are_declared():
     assert '"ppar_lightning.report" = ["published.yaml", "page.html.j2"]' in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "reproduce", "tinyclip", "benchmark", "docs"])
+@pytest.mark.parametrize("target", ["demo", "test", "test-slow", "lint", "reproduce", "tinyclip", "benchmark", "docs"])
 def test_the_makefile_has_its_targets(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ".venv/bin" in done.stdout
@@ -77,3 +79,30 @@ def test_the_makefile_has_its_targets(target):
 def test_the_licence_is_there():
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     assert shutil.which("ppar", path=str(Path(sys.executable).parent))
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_room_and_what_is_read_from_it(tmp_path):
+    """Built from a copy, installed into an empty folder and called there."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in tracked:
+        if name.startswith(("src/", "configs/")) or name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+            (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / "copy" / name)
+    words = ["wheel", str(tmp_path / "copy"), "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *words], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if name.startswith("ppar_lightning/")}
+        archive.extractall(tmp_path / "site")
+    assert names == {name.removeprefix("src/") for name in tracked if name.startswith("src/")} | {
+        f"ppar_lightning/{name}" for name in tracked if name.startswith("configs/")
+    }
+    (tmp_path / "empty").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    for words, said in ((["configs"], "ablations/otp"), (["fit", "--config", "gta", "--print_config"], "runs/gta")):
+        command = [sys.executable, "-m", "ppar_lightning", *words]
+        done = subprocess.run(
+            command, cwd=tmp_path / "empty", env=environment, capture_output=True, text=True, check=True
+        )
+        assert said in done.stdout

@@ -1,9 +1,12 @@
-"""``make reproduce``: which runs are made, continued, replaced or left alone, and in which order."""
+"""``ppar reproduce``: which runs are made, continued, replaced or left alone, and in which order."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ import torch
 import yaml
 
 from ppar_lightning import reproduce
+from ppar_lightning.cli.main import main as ppar
+from ppar_lightning.cli.training import resolve
 from ppar_lightning.report.rows import ROWS
-from ppar_lightning.reproduce import device_groups, plan
+from ppar_lightning.reproduce import Processes, device_groups, locked, plan
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -27,7 +32,7 @@ class Commands:
         self.fail: str | None = None
         self.configs: dict[Path, dict] = {}
 
-    def __call__(self, words, devices, log) -> int:
+    def call(self, words, devices, log) -> int:
         self.calls.append(list(words))
         if words[0] == self.fail:
             return 3
@@ -57,19 +62,19 @@ def commands(monkeypatch) -> Commands:
     """Nothing is trained, but the configs are resolved."""
     commands, execute = Commands(), reproduce.execute
 
-    def noted(runs, total, output):
+    def noted(runs, total, output, processes):
         commands.configs |= {run.folder: run.resolved for run in runs}
-        execute(runs, total, output)
+        execute(runs, total, output, processes)
 
     monkeypatch.setattr(reproduce, "execute", noted)
-    monkeypatch.setattr(reproduce, "call", commands)
+    monkeypatch.setattr(Processes, "call", lambda self, *given: commands.call(*given))
     monkeypatch.chdir(ROOT)
     return commands
 
 
 def run(output: Path, *words: str, rows: str = "ppar source_only", seeds: str = "0") -> None:
     given = ["--rows", *rows.split(), "--seeds", *seeds.split(), "--output", str(output)]
-    reproduce.main([str(DEMO), *given, *words])
+    ppar(["reproduce", str(DEMO), *given, *words])
 
 
 def titles(commands: Commands) -> list[str]:
@@ -88,9 +93,9 @@ def test_make_hands_its_variables_over():
     words = [*MAKE, "reproduce", "SETTING=gta", "SEEDS=4 7", "ROWS=otp ppar", "ARGS=--data.workers 2"]
     script = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     command = " ".join(script.replace("\\\n", "").split())
-    assert "configs/gta.yaml --seeds 4 7 --rows otp ppar -- --data.workers 2" in command
+    assert re.search(r"exec \S+/ppar reproduce gta --seeds 4 7 --rows otp ppar -- --data.workers 2", command)
     script = subprocess.run([*MAKE, "reproduce"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"configs/demo.yaml --seeds 0 1 2[\s\\]*$", script)
+    assert re.search(r"reproduce demo --seeds 0 1 2[\s\\]*$", script)
 
 
 def test_every_row_is_trained_and_tested_in_order_and_reported(commands, tmp_path, capsys):
@@ -103,15 +108,14 @@ def test_every_row_is_trained_and_tested_in_order_and_reported(commands, tmp_pat
     assert "| ppar | 2 | 50.0" in (tmp_path / "demo" / "results.md").read_text()
 
 
-def test_all_overlays_are_rows_unless_some_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(reproduce, "resolve", lambda words: {})
-    runs = plan(DEMO, None, [0], tmp_path, [])
+def test_all_overlays_are_rows_unless_some_are_named(tmp_path):
+    runs = plan(DEMO, None, [0], tmp_path, [], lambda words: {})
     assert [run.folder.parent.name for run in runs] == [
         row for row in ROWS if (ROOT / "configs" / "ablations" / f"{row}.yaml").is_file()
     ]
     assert len(runs) >= 8
     with pytest.raises(FileNotFoundError, match=r"no overlay otq.yaml; there are: source_only, naive, random, otp"):
-        plan(DEMO, ["otq"], [0], tmp_path, [])
+        plan(DEMO, ["otq"], [0], tmp_path, [], resolve)
 
 
 def test_a_finished_run_is_not_run_again(commands, tmp_path, capsys):
@@ -131,7 +135,7 @@ def test_an_untested_run_is_tested_alone(commands, tmp_path):
 
 
 def test_a_stopped_run_goes_on_from_its_last_checkpoint(commands, tmp_path):
-    (ppar,) = plan(DEMO, ["ppar"], [0], tmp_path / "demo", [])
+    (ppar,) = plan(DEMO, ["ppar"], [0], tmp_path / "demo", [], resolve)
     finish(ppar.folder, ppar.resolved, finished=False)
     run(tmp_path / "demo", rows="ppar")
     assert titles(commands) == ["fit ppar/0", "test ppar/0"]
@@ -140,7 +144,7 @@ def test_a_stopped_run_goes_on_from_its_last_checkpoint(commands, tmp_path):
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_anew_and_is_kept(commands, tmp_path):
-    (ppar,) = plan(DEMO, ["ppar"], [0], tmp_path / "demo", [])
+    (ppar,) = plan(DEMO, ["ppar"], [0], tmp_path / "demo", [], resolve)
     finish(ppar.folder, ppar.resolved, finished=False, checkpoint=False)
     run(tmp_path / "demo", rows="ppar")
     assert "--ckpt_path" not in commands.calls[0]
@@ -167,13 +171,13 @@ def test_a_comment_in_a_config_changes_nothing(commands, tmp_path):
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text())
     words = [str(tmp_path / "configs" / "demo.yaml"), "--seeds", "0", "--output", str(tmp_path / "demo")]
-    reproduce.main(words)
+    ppar(["reproduce", *words])
     commands.calls.clear()
     (tmp_path / "configs" / "demo.yaml").write_text("# a remark\n" + DEMO.read_text())
-    reproduce.main(words)
+    ppar(["reproduce", *words])
     assert commands.calls == []
     (tmp_path / "configs" / "demo.yaml").write_text(re.sub(r"max_steps: \d+", "max_steps: 7", DEMO.read_text()))
-    reproduce.main(words)
+    ppar(["reproduce", *words])
     assert len(commands.calls) == 2
 
 
@@ -220,40 +224,121 @@ def test_devices_are_divided_among_runs(monkeypatch, trainer, visible, expected)
 
 def test_as_many_runs_at_once_as_there_are_groups_of_devices(commands, monkeypatch, tmp_path):
     monkeypatch.setattr(reproduce, "device_groups", lambda trainer: ["0", "1"])
-    both, seen, noted = threading.Barrier(2, timeout=20), [], reproduce.call
+    both, seen = threading.Barrier(2, timeout=20), []
 
-    def call(words, devices, log):
+    def call(_, words, devices, log):
         if words[0] == "fit":
             both.wait()  # passes only if two run at once
         seen.append((devices, log))
-        return noted(words, devices, log)
+        return commands.call(words, devices, log)
 
-    monkeypatch.setattr(reproduce, "call", call)
+    monkeypatch.setattr(Processes, "call", call)
     run(tmp_path / "demo", seeds="0 1")
     assert {devices for devices, _ in seen} == {"0", "1"}
     assert all(log.name == "log.txt" for _, log in seen)
     assert len(seen) == 8
 
 
+class Stub:
+    """Stands for the interpreter: a script with the words of ``ppar`` as its arguments."""
+
+    def __init__(self, script: str, folder: Path, monkeypatch) -> None:
+        path = folder / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(reproduce.sys, "executable", str(path))
+
+
 def test_the_process_sees_its_devices_and_writes_its_log(monkeypatch, tmp_path):
-    monkeypatch.setattr(reproduce.sys, "executable", "/bin/sh")
-    monkeypatch.setattr(subprocess, "run", fake_run := FakeRun())
-    assert reproduce.call(["fit"], "3", tmp_path / "log.txt") == 5
-    assert fake_run.environment["CUDA_VISIBLE_DEVICES"] == "3"
-    assert (tmp_path / "log.txt").read_text() == "said\n"
+    Stub("echo $* on $CUDA_VISIBLE_DEVICES; exit 5", tmp_path, monkeypatch)
+    with locked(tmp_path / "demo") as lock:
+        assert Processes(lock).call(["fit"], "3", tmp_path / "log.txt") == 5
+    assert (tmp_path / "log.txt").read_text() == "-m ppar_lightning fit on 3\n"
 
 
-class FakeRun:
-    def __call__(self, words, env, check, stdout, stderr):
-        assert words[1:] == ["-m", "ppar_lightning", "fit"]
-        self.environment = env
-        stdout.write("said\n")
-        return subprocess.CompletedProcess(words, 5)
+def test_two_do_not_work_on_the_same_runs(commands, tmp_path, capsys):
+    with locked(tmp_path / "demo"), pytest.raises(SystemExit, match="1"):
+        run(tmp_path / "demo")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"ppar: error: another `ppar reproduce`, .* is at work in \S+/demo: wait until it ends, or", line)
+    assert commands.calls == []
+    run(tmp_path / "demo")
+    assert len(commands.calls) == 4
+
+
+HOLD = "import sys; from pathlib import Path; from ppar_lightning.reproduce import Processes, locked\n"
+HOLD += "with locked(Path(sys.argv[1])) as lock: print('held', flush=True); "
+
+
+def test_a_killed_one_leaves_no_lock_but_its_training_does(tmp_path, monkeypatch):
+    Stub("sleep 60 & echo $! > pid; wait", tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    python = ROOT / ".venv" / "bin" / "python"
+    for rest in ("sys.stdin.read()", f"sys.executable = '{tmp_path}/python'; Processes(lock).call([], None, None)"):
+        words = [python, "-c", HOLD + rest, str(tmp_path / "demo")]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout.readline() == "held\n"
+            while "call" in rest and not (tmp_path / "pid").is_file():
+                time.sleep(0.05)
+            with pytest.raises(BlockingIOError), locked(tmp_path / "demo"):
+                pass
+            holder.kill()
+            holder.wait()
+            if "call" not in rest:
+                with locked(tmp_path / "demo"):
+                    pass
+                continue
+            with pytest.raises(BlockingIOError), locked(tmp_path / "demo"):
+                pass
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            with locked(tmp_path / "demo"):
+                return
+        except BlockingIOError:
+            time.sleep(0.05)
+    raise AssertionError("still locked")
+
+
+@pytest.mark.slow
+def test_a_signal_to_make_ends_the_training_and_the_same_command_goes_on(tmp_path):
+    """With real processes: make, `ppar reproduce`, `ppar fit`."""
+    for name in ("pyproject.toml", "setup.py", "constraints.txt"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "installed").touch()
+    small = "--trainer.max_steps 2000 --trainer.accelerator cpu --data.crop [32,64] --data.batch_size 2"
+    small += " --data.sources.game.limit 2 --data.workers 0 --trainer.enable_progress_bar false"
+    words = ["make", "-f", ROOT / "Makefile", "-o", "installed", "INSTALLED=installed", f"BIN={ROOT}/.venv/bin"]
+    words += ["reproduce", "SETTING=demo", "SEEDS=0", "ROWS=source_only", f"ARGS={small}"]
+    folder = tmp_path / "runs" / "reproduce" / "demo" / "source_only" / "0"
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as make:
+        wait_for(lambda: any(folder.glob("curves/*/*/metrics.csv")) or make.poll() is not None)
+        make.terminate()
+        said = make.communicate()[1]
+    assert "stopped; the same command continues" in said
+    wait_for(lambda: not at_work(tmp_path))
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert json.loads((folder / "manifest.json").read_text())["finished"] is False
+    with locked(folder.parents[1]):
+        pass
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def at_work(folder: Path) -> list[Path]:
+    """Processes whose working directory is a folder."""
+    return [link for link in Path("/proc").glob("[0-9]*/cwd") if os.path.realpath(link) == str(folder)]
 
 
 def test_a_real_run_is_known_again(monkeypatch, tmp_path, capsys):
     """Trained, tested and reported in this process: the config it saves is the one that is compared."""
-    monkeypatch.setattr(reproduce, "call", lambda words, devices, log: reproduce.cli.main(list(words)) or 0)
+    monkeypatch.setattr(Processes, "call", lambda self, words, devices, log: ppar(list(words)) or 0)
     monkeypatch.chdir(ROOT)
     small = ["--trainer.max_steps", "1", "--data.sources.game.limit", "2", "--data.batch_size", "2"]
     small += ["--data.crop", "[64, 64]", "--data.workers", "0", "--trainer.enable_progress_bar", "false"]

@@ -1,37 +1,41 @@
-"""The table of ablations: rows x seeds of a setting, trained, tested and reported; ``make reproduce`` runs it.
+"""The subcommand ``ppar reproduce``: the rows of a table, several seeds each, trained, tested and reported.
 
-python -m ppar_lightning.reproduce configs/demo.yaml --seeds 0 1 2 --rows source_only ppar -- --data.workers 2
+ppar reproduce demo --seeds 0 1 2 --rows source_only ppar -- --data.workers 2
 
-A run is what its ``config.yaml`` says, all defaults among it. So one that is finished and whose config is still what
-the files and overrides give is not run again; one that was stopped goes on from its last checkpoint; one whose config
-has changed is moved to ``replaced/`` and run again. Changes of code or data are not seen: move the run's folder then.
+Each run has a folder, ``{output}/{row}/{seed}``, whose ``config.yaml`` holds all options. A run that is finished and
+whose config is still what the files and overrides give is not run again. A run that was stopped continues from its last
+checkpoint. A run whose config has changed is moved to ``replaced/`` and run again. Changes of code or data are not
+noticed: move the run's folder away after one.
 """
 
-import io
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import redirect_stdout
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 import yaml
 
-from ppar_lightning.cli import main as cli
 from ppar_lightning.console import PlainParser, leave
 from ppar_lightning.report.arguments import report
 from ppar_lightning.report.rows import in_order
 from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.shipped_configs import FOLDER, find
 
 State = Literal["missing", "changed", "without a checkpoint", "stopped", "untested", "done"]
 Resolved = dict[str, Any]
+Resolve = Callable[[Sequence[str]], Resolved]
+"""Turns the words of ``ppar fit`` into the config that it would save."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Planned:
     """A run that the table needs.
 
     Attributes:
-        folder: of the run, ``{output}/{row}/{seed}``.
-        words: of ``ppar fit`` that train it.
-        resolved: the config that they give.
+        folder: Its folder, ``{output}/{row}/{seed}``.
+        words: Words of ``ppar fit`` that train it.
+        resolved: The config that they give.
     """
 
     folder: Path
@@ -55,7 +59,7 @@ class Planned:
 
     @property
     def state(self) -> State:
-        """What is in the run's folder."""
+        """What the run's folder holds."""
         config = self.folder / "config.yaml"
         if not config.is_file():
             return "missing"
@@ -66,45 +70,106 @@ class Planned:
         return "done" if (self.folder / "test.json").is_file() else "untested"
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    words = list(sys.argv[1:] if args is None else args)
+class Processes:
+    """Processes that train and test runs.
+
+    They hold the lock of the table too. So the table stays locked while one of them outlives a parent that was killed.
+    """
+
+    def __init__(self, lock: int) -> None:
+        """Start with none.
+
+        Args:
+            lock: File descriptor of the lock.
+        """
+        self.lock = lock
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.stopped = threading.Event()
+
+    def call(self, words: Sequence[str], devices: str | None, log: Path | None) -> int:
+        """Run ``ppar`` and return its exit status.
+
+        Args:
+            words: Its words.
+            devices: ``CUDA_VISIBLE_DEVICES``; None leaves it.
+            log: File that its output is added to; None: the terminal.
+        """
+        command = [sys.executable, "-m", "ppar_lightning", *words]
+        environment = os.environ | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
+        with log.open("a") if log else nullcontext() as file:
+            process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, pass_fds=[self.lock])
+            self.started.append(process)
+            if self.stopped.is_set():
+                process.terminate()
+            return process.wait()
+
+    def stop(self, *_: object) -> NoReturn:
+        """Pass SIGTERM on, as a terminal does with Ctrl-C: trainings then write a checkpoint and end."""
+        self.stopped.set()
+        for process in self.started:
+            process.terminate()
+        raise KeyboardInterrupt
+
+
+def main(words: Sequence[str], resolve: Resolve) -> None:
+    """Run the subcommand.
+
+    Args:
+        words: Its words; those after ``--`` are handed to ``ppar fit``.
+        resolve: How to resolve configs.
+
+    Raises:
+        OSError, ValueError: One line that names the fault and the remedy.
+    """
     split = words.index("--") if "--" in words else len(words)
     given = parse(words[:split])
-    try:
-        output = given.output or Path("runs/reproduce") / given.config.stem
-        runs = plan(given.config, given.rows, given.seeds, output, words[split + 1 :])
-        execute([run for run in runs if run.state != "done"], len(runs), output)
+    config = Path(find(given.config))
+    output = given.output or Path("runs/reproduce") / config.stem
+    runs = plan(config, given.rows, given.seeds, output, words[split + 1 :], resolve)
+    with locked(output) as lock:
+        processes = Processes(lock)
+        before = signal.signal(signal.SIGTERM, processes.stop)
+        try:
+            execute([run for run in runs if run.state != "done"], len(runs), output, processes)
+        except KeyboardInterrupt:
+            leave("stopped; the same command continues", status=130)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         report([output])
-    except (OSError, ValueError) as error:
-        leave(error)
-    except KeyboardInterrupt:
-        leave("stopped; the same command goes on", status=130)
 
 
 def parse(words: Sequence[str]) -> Namespace:
-    """Parse the arguments before ``--``; what follows it is handed to ``ppar fit``."""
-    parser = PlainParser("python -m ppar_lightning.reproduce", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("config", type=Path, help="config of the setting, with ablations/ beside it")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    """Parse the words before ``--``."""
+    parser = PlainParser(
+        "ppar reproduce", description="Train and test the rows of a table over seeds, and report them."
+    )
+    parser.add_argument("config", help="config of the setting: a file, or one of `ppar configs`")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of each row (default: 0 1 2)")
     parser.add_argument("--rows", nargs="+", help="names of overlays in ablations/ (default: all)")
     parser.add_argument("--output", type=Path, help="folder of the runs (default: runs/reproduce/SETTING)")
     return parser.parse_args(words)
 
 
 def plan(
-    config: Path, rows: Sequence[str] | None, seeds: Sequence[int], output: Path, overrides: Sequence[str]
+    config: Path,
+    rows: Sequence[str] | None,
+    seeds: Sequence[int],
+    output: Path,
+    overrides: Sequence[str],
+    resolve: Resolve,
 ) -> list[Planned]:
-    """List the runs, seed by seed, so that a table of fewer seeds is whole early.
+    """List the runs, seed by seed, so that a table of fewer seeds is complete early.
+
+    The overlays are those in ``ablations/`` beside the config, or without that folder those of the package.
 
     Raises:
         FileNotFoundError: There is no such overlay.
     """
-    overlays = {path.stem: path for path in (config.parent / "ablations").glob("*.yaml")}
+    folder = config.parent / "ablations" if (config.parent / "ablations").is_dir() else FOLDER / "ablations"
+    overlays = {path.stem: path for path in folder.glob("*.yaml")}
     for row in rows or ():
         if row not in overlays:
-            known = ", ".join(in_order(overlays)) or "none"
-            raise FileNotFoundError(f"{config.parent / 'ablations'} has no overlay {row}.yaml; there are: {known}")
+            raise FileNotFoundError(f"{folder} has no overlay {row}.yaml; there are: {', '.join(in_order(overlays))}")
     runs = []
     for seed in seeds:
         for row in in_order(rows or overlays):
@@ -115,23 +180,33 @@ def plan(
     return runs
 
 
-def resolve(words: Sequence[str]) -> Resolved:
-    """Resolve the words of ``ppar fit`` into the config that it would save."""
-    printed = io.StringIO()
-    try:
-        with redirect_stdout(printed):
-            cli.main(["fit", *words, "--print_config"])
-    except SystemExit as end:
-        if end.code:
-            raise
-    return yaml.safe_load(printed.getvalue())
+@contextmanager
+def locked(output: Path) -> Iterator[int]:
+    """Lock a table's folder. The system opens the lock when the last process that holds it ends, even if killed.
 
-
-def execute(runs: Sequence[Planned], total: int, output: Path) -> None:
-    """Run what is not done, as many at once as the devices allow; stop at the first failure.
+    Yields:
+        File descriptor of the lock.
 
     Raises:
-        ChildProcessError: A run failed; those that had begun are waited for, no other is begun.
+        BlockingIOError: Another process holds the lock.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"another `ppar reproduce`, or a training that it started, is at work in {output}: "
+                "wait until it ends, or give another --output"
+            ) from error
+        yield file.fileno()
+
+
+def execute(runs: Sequence[Planned], total: int, output: Path, processes: Processes) -> None:
+    """Run what is not done, as many runs at once as the devices allow; stop at the first failure.
+
+    Raises:
+        ChildProcessError: A run failed. Those that had begun are waited for, no other is begun.
     """
     print(f"{output}: {total} runs, {total - len(runs)} of them done", flush=True)
     if not runs:
@@ -140,7 +215,6 @@ def execute(runs: Sequence[Planned], total: int, output: Path) -> None:
     free: SimpleQueue[str | None] = SimpleQueue()
     for group in groups:
         free.put(group)
-
     failed = threading.Event()
 
     def work(number: int, run: Planned) -> None:
@@ -148,7 +222,8 @@ def execute(runs: Sequence[Planned], total: int, output: Path) -> None:
         try:
             if not failed.is_set():
                 print(f"[{total - len(runs) + number}/{total}] {run.title}: {run.state}", flush=True)
-                train_and_test(run, output, group, quiet=len(groups) > 1)
+                log = run.folder / "log.txt" if len(groups) > 1 else None
+                train_and_test(run, output, lambda words: processes.call(words, group, log), log)
         except BaseException:
             failed.set()  # before this thread takes the next run
             raise
@@ -165,14 +240,14 @@ def execute(runs: Sequence[Planned], total: int, output: Path) -> None:
 
 
 def device_groups(trainer: Resolved) -> list[str | None]:
-    """Divide the CUDA devices of this machine among runs that go on at once.
+    """Divide the CUDA devices of this machine among runs that train at the same time.
 
     Args:
-        trainer: its options. A run gets the number of devices it names, and one for ``auto``, so that its batch does
-            not depend on the machine.
+        trainer: Options of the trainer. A run gets the number of devices that they name. ``auto`` is one device, so
+            that the batch does not depend on the machine.
 
     Returns:
-        ``CUDA_VISIBLE_DEVICES`` of each; a single None, which leaves them as they are, for runs one after the other.
+        ``CUDA_VISIBLE_DEVICES`` of each run; a single None, which leaves it as it is, for one run after the other.
     """
     if trainer["accelerator"] not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
         return [None]
@@ -185,14 +260,17 @@ def device_groups(trainer: Resolved) -> list[str | None]:
     return [",".join(devices[start : start + int(size)]) for start in starts]
 
 
-def train_and_test(run: Planned, output: Path, devices: str | None, quiet: bool) -> None:
-    """Bring a run to its end, in processes of its own.
+def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], int], log: Path | None) -> None:
+    """Complete a run.
 
     Args:
-        run: which.
-        output: folder of all runs; what a run takes the place of moves to ``replaced/`` there.
-        devices: ``CUDA_VISIBLE_DEVICES``, None to leave it.
-        quiet: write the output to ``log.txt`` in the run's folder, as others run at the same time.
+        run: The run.
+        output: Folder of all runs; an earlier run of another config moves to ``replaced/`` there.
+        call: Runs ``ppar`` with words and returns its exit status.
+        log: File that the output goes to, None for the terminal.
+
+    Raises:
+        ChildProcessError: Training or test failed.
     """
     state = run.state
     if state in ("changed", "without a checkpoint"):
@@ -202,23 +280,12 @@ def train_and_test(run: Planned, output: Path, devices: str | None, quiet: bool)
         resume = ["--ckpt_path", "last"] if state == "stopped" else []
         commands.insert(0, ["fit", *run.words, *resume])
     run.folder.mkdir(parents=True, exist_ok=True)
-    log = run.folder / "log.txt" if quiet else None
     for words in commands:
-        status = call(words, devices, log)
+        status = call(words)
         if status:
             where = f" (see {log})" if log else ""
             what = f"{run.title}: ppar {words[0]} ended with status {status}{where}"
-            raise ChildProcessError(f"{what}; once that is put right, the same command goes on")
-
-
-def call(words: Sequence[str], devices: str | None, log: Path | None) -> int:
-    """Run ``ppar`` in a process of its own, its output on the terminal or added to a log; return its status."""
-    process = [sys.executable, "-m", "ppar_lightning", *words]
-    environment = os.environ | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
-    if log is None:
-        return subprocess.run(process, env=environment, check=False).returncode
-    with log.open("a") as file:
-        return subprocess.run(process, env=environment, check=False, stdout=file, stderr=file).returncode
+            raise ChildProcessError(f"{what}; once that is put right, the same command continues")
 
 
 def move_aside(folder: Path, output: Path) -> Path:
@@ -228,7 +295,3 @@ def move_aside(folder: Path, output: Path) -> Path:
         number += 1
     target.parent.mkdir(parents=True, exist_ok=True)
     return folder.rename(target)
-
-
-if __name__ == "__main__":
-    main()

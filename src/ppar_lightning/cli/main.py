@@ -7,6 +7,7 @@ ppar predict pictures/ --run runs/demo, ppar report runs/reproduce/demo, ppar ex
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -14,7 +15,7 @@ from ppar_lightning.console import leave
 
 TRAINING = ("fit", "validate", "test", "predict", "doctor")
 """Subcommands that take a training config."""
-OTHERS = ("report", "export")
+OTHERS = ("report", "export", "reproduce", "configs")
 """Subcommands that parse their own words."""
 HELP = ("-h", "--help")
 
@@ -55,4 +56,13 @@ def find(command: str) -> Callable[[Sequence[str]], None]:
         from ppar_lightning import export
 
         return export.main
+    if command == "configs":
+        from ppar_lightning import shipped_configs
+
+        return shipped_configs.main
+    if command == "reproduce":
+        from ppar_lightning import reproduce
+        from ppar_lightning.cli.training import resolve
+
+        return partial(reproduce.main, resolve=resolve)
     raise ValueError(f"there is no subcommand {command!r}; `ppar --help` lists them")

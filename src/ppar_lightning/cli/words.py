@@ -7,6 +7,10 @@ from pathlib import Path
 
 import yaml
 
+from ppar_lightning.shipped_configs import find
+
+CONFIG = ("--config", "-c")
+
 FLAGS = ("--overwrite", "--skip_existing")
 """Options of ``predict`` that take no value, so that pictures may follow them."""
 
@@ -20,13 +24,24 @@ def spelt_out(words: Sequence[str]) -> list[str]:
         FileNotFoundError: The short form names no run.
         ValueError: The short form lacks the run or the pictures.
     """
-    if list(words[:1]) != ["predict"]:
-        return at_home(list(words))
+    words = named_configs(words)
+    if words[:1] != ["predict"]:
+        return at_home(words)
     long = long_form(words)
-    if long != list(words) and not Path(long[2]).is_file():
+    if long != words and not Path(long[2]).is_file():
         remedy = "--run names the folder of a run; other checkpoints are given with --ckpt_path beside it"
         raise FileNotFoundError(f"{long[2]} not found: {remedy}")
     return at_home(long)
+
+
+def named_configs(words: Sequence[str]) -> list[str]:
+    """Replace the names of configs that come with the package by their paths."""
+    found = []
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, value = word.partition("=")
+        given = before in CONFIG or (name in CONFIG and equals)
+        found.append(word if not given else find(word) if before in CONFIG else f"{name}={find(value)}")
+    return found
 
 
 def long_form(words: Sequence[str]) -> list[str]:
@@ -73,7 +88,7 @@ def config_files(words: Sequence[str]) -> Iterator[Path]:
     for word, following in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.partition("=")
         path = Path(value if equals else following)
-        if name in ("--config", "-c") and path.name == "config.yaml" and path.is_file():
+        if name in CONFIG and path.name == "config.yaml" and path.is_file():
             yield path
 
 
