@@ -79,6 +79,19 @@ def test_fit_logs_every_term_by_name_and_only_the_source(run):
     assert len(steps) == 4
 
 
+def test_rates_and_prototypes_are_logged_when_the_trainer_logs(tmp_path):
+    """Also where an epoch, of 4 batches here, is shorter than the interval."""
+    five = ("--trainer.max_steps", "5", "--trainer.log_every_n_steps", "5")
+    folder = fit(tmp_path / "run", "--model.segmenter.freeze_stages", "0", *five)
+    (row,) = [row for row in rows(folder / "curves" / "fit" / "version_0" / "metrics.csv") if row["train/loss"]]
+    assert row["step"] == "4"
+    assert -1 <= float(row["prototypes/vtp_otp/mean"]) <= 1
+    config = yaml.safe_load((folder / "config.yaml").read_text())["model"]
+    factor = (1 - 4 / 5) ** config["power"] * min(1, 5 / max(1, config["warmup_steps"]))
+    assert float(row["lr/head"]) == pytest.approx(factor * config["optimizer"]["init_args"]["lr"])
+    assert float(row["lr/backbone"]) == pytest.approx(float(row["lr/head"]) * config["backbone_lr"])
+
+
 def test_test_scores_source_and_unseen_domains_by_name(run, capsys):
     record = evaluate(run)
     table = capsys.readouterr().out

@@ -1,5 +1,7 @@
 """Evaluation on several ranks gives the very confusion matrices of one rank."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning import LightningModule, Trainer
@@ -17,6 +19,7 @@ class ByColour(LightningModule):
     def __init__(self):
         super().__init__()
         self.norm = torch.nn.BatchNorm2d(3)
+        self.segmenter = SimpleNamespace(num_classes=19)
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
         return on_device(batch)
@@ -71,3 +74,9 @@ def test_every_image_is_counted_once(command, tmp_path):
     for counted, seen in others:
         assert seen == images
         assert all(torch.equal(counted[name], one[name]) for name in one)
+
+
+def test_no_image_is_sorted_to_check_its_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "unique", None)  # which torchmetrics would call on each label and prediction
+    evaluate("validate", str(tmp_path / "counts.pt"), 1)
+    assert torch.load(tmp_path / "counts.pt", weights_only=True)[1] == {"game": 5, "fog": 1}

@@ -3,7 +3,7 @@
 from lightning import Callback
 
 from ppar_lightning.callbacks.artifact import ModelArtifact
-from ppar_lightning.callbacks.diagnostics import PrototypeDiagnostics
+from ppar_lightning.callbacks.diagnostics import TrainingDiagnostics
 from ppar_lightning.callbacks.distances import DomainDistances
 from ppar_lightning.callbacks.interruption import Interruption
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
@@ -16,7 +16,7 @@ from ppar_lightning.callbacks.skipped import SkippedSamples
 def default_callbacks() -> list[Callback]:
     """Callbacks of every run, in the order in which they act."""
     scores = DomainScores()
-    measures = [PrototypeDiagnostics(), DomainDistances()]
+    measures = [TrainingDiagnostics(), DomainDistances()]
     return [
         scores,
         TestReport(scores),

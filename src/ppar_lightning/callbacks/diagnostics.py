@@ -1,30 +1,32 @@
-"""Prototype diagnostics: how far VTP is from OTP, how close the classes' texts lie, whether the margins spread."""
-
-from typing import Any
+"""State of the training: learning rates, how far VTP is from OTP, whether the margins spread."""
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from ppar_lightning.callbacks.access import is_logging_step, module_of
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.reweighting import MIN_SIGMA
 
 
-class PrototypeDiagnostics(L.Callback):
-    """Log the state of the prototypes as often as the trainer logs.
+class TrainingDiagnostics(L.Callback):
+    """Log the learning rate of each parameter group and the prototypes, as this step uses them, when Lightning logs.
 
     Failure signs: ``prototypes/vtp_otp/mean`` near 1 (VTP collapsed onto OTP), ``prototypes/sigma_floor`` near 1 (the
     margins of most classes no longer spread).
     """
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Log after every ``log_every_n_steps`` batches."""
-        objective = getattr(pl_module, "objective", None)
-        if objective is not None and (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            pl_module.log_dict(prototype_state(objective), batch_size=1)
+        """Log ``lr/{group}``, and with PPAR ``prototypes/...``, on logging steps only."""
+        if not is_logging_step(trainer):
+            return
+        pl_module.log_dict({f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups})
+        objective = module_of(pl_module).objective
+        if objective is not None:
+            pl_module.log_dict(prototype_state(objective))
 
 
 @torch.no_grad()

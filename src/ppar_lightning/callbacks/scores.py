@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.images.classes import CLASSES, IGNORE
 from ppar_lightning.metrics import class_iou, mean_iou
 
@@ -45,7 +46,9 @@ class DomainScores(L.Callback):
     def _start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         names = trainer.datamodule.evaluated_names  # type: ignore[attr-defined]
         self._confusion = {
-            name: MulticlassConfusionMatrix(len(CLASSES), ignore_index=IGNORE).to(module.device) for name in names
+            # validation would sort every image: readers refuse labels that are no train id, and see `setup`
+            name: MulticlassConfusionMatrix(len(CLASSES), ignore_index=IGNORE, validate_args=False).to(module.device)
+            for name in names
         }
         self._images = {name: torch.zeros((), dtype=torch.long, device=module.device) for name in names}
 
@@ -74,7 +77,15 @@ class DomainScores(L.Callback):
         module.log_dict(logged)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Tell the loggers the protocol of each domain."""
+        """Tell the loggers the protocol of each domain.
+
+        Raises:
+            ValueError: The segmenter predicts other classes than the labels have.
+        """
+        classes = module_of(pl_module).segmenter.num_classes
+        if classes != len(CLASSES) and stage != "predict":
+            remedy = "leave model.segmenter.num_classes out"
+            raise ValueError(f"a segmenter of {classes} classes, but labels have {len(CLASSES)}: {remedy}")
         for logger in trainer.loggers:
             logger.log_hyperparams({"protocol": dict(trainer.datamodule.protocol_titles)})  # type: ignore[attr-defined]
 
