@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from ppar_lightning.cli.main import main
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.doctor.domains import sample_indices
+from ppar_lightning.doctor.examination import sample_indices
 from ppar_lightning.images.classes import IGNORE, PALETTE
 from ppar_lightning.images.drawing import COLUMNS, TILE, fit, overlay, sheet
 
@@ -68,7 +68,7 @@ def test_good_folders(roots, capsys):
         assert re.search(rf"^note   {split}: {count} labelled images .* are known; ", said, re.M)
         assert re.search(rf"^ok     {split} samples: 3 pairs decoded in [\d.]+ ms each, 80x48$", said, re.M)
     assert "ok     devices: 1 x CPU" in lines
-    assert "ok     CLIP: tinyclip, ships with the package, 4.1 MB" in lines
+    assert "ok     CLIP: tinyclip, comes with the package" in lines
     assert "ok     batches: 6 training images, 3 steps an epoch with 2 images x 1" in lines
     assert lines[-1] == "0 errors, 3 notes: ready to train"
     written = (roots / "run/doctor/findings.txt").read_text().splitlines()
@@ -257,21 +257,24 @@ DRAWN = ("--model.segmenter.pretrained", "false")
             (*DRAWN, "--model.segmenter.backbone", "no/such"),
             "backbone: the config of no/such .*; run `hf download no/such`",
         ),
-        (("--model.segmenter.backbone", "resnet_small"), "backbone: resnet_small ships as a config without weights; "),
+        (("--model.segmenter.backbone", "resnet_small"), "backbone: resnet_small comes as a config without weights; "),
         (("--model.ppar.clip", "no/such"), "CLIP: the weights of no/such are not in the cache, and HF_HUB_OFFLINE"),
         (("--model.ppar.clip", "no/such/folder"), "CLIP: .*give a hub id or a folder that exists"),
         (("--model.ppar.text_embeddings", "no.npy"), "text embeddings: .*no.npy not found: check"),
         (
             ("--model.segmenter.head", "pyramid"),
-            "head: pyramid does not suit efficientnet_lite0, a hierarchy .* deeplabv3plus",
+            r"head: head 'pyramid' does not suit 'efficientnet_lite0', a hierarchy: set --.*head deeplab",
         ),
-        (("--checkpoint.monitor", "val/camvid/miou"), "selection: val/camvid/miou is monitored, of an unseen domain; "),
+        (
+            ("--checkpoint.monitor", "val/camvid/miou"),
+            "selection: val/camvid/miou is monitored, but unseen domains must not choose the checkpoint: ",
+        ),
         (
             (
                 "--trainer.callbacks+=EarlyStopping",
                 "--trainer.callbacks.monitor=val/unseen/miou",
             ),
-            "selection: val/unseen/miou is monitored, of an unseen domain; monitor a source domain, or set --allow",
+            "selection: val/unseen/miou is monitored, but .*: monitor a source domain, or set --allow",
         ),
     ],
 )
@@ -347,7 +350,7 @@ def test_weights_in_the_cache_are_found(roots, capsys, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(roots / "hub"))
     status, lines = doctor(capsys, roots, "--model.ppar.clip", "some/clip")
     assert status == 0
-    assert f"ok     CLIP: some/clip, weights in {snapshot}, 2.0 MB" in lines
+    assert f"ok     CLIP: some/clip, weights in {snapshot}" in lines
 
 
 def test_a_full_disk(roots, capsys, monkeypatch):
@@ -391,6 +394,5 @@ def test_a_config_that_does_not_parse_is_one_line(roots, capsys, words):
 
 
 def test_the_help_lists_it(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["--help"])
-    assert re.search(r"doctor +Check the data and the machine", capsys.readouterr().out)
+    main(["--help"])
+    assert re.search(r"doctor .* +Check the data and the machine", capsys.readouterr().out)

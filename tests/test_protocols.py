@@ -250,7 +250,7 @@ def test_selection_on_a_target_is_refused(tmp_path, capsys, monitor):
         fit(tmp_path / "run", *MONITOR, "--checkpoint.monitor", monitor)
     error = capsys.readouterr().err
     assert f"{monitor} is monitored" in error
-    assert "allow_target_selection: true" in error
+    assert "--allow_target_selection true" in error
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

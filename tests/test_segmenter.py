@@ -342,8 +342,8 @@ def test_overfits_one_image(build):
 @pytest.mark.parametrize(
     ("family", "options", "message"),
     [
-        ("clip", {"head": "deeplabv3plus"}, "does not suit .* plain ViT: choose head 'pyramid'$"),
-        ("resnet", {"head": "pyramid"}, "does not suit .* hierarchy: choose head 'deeplabv3plus'$"),
+        ("clip", {"head": "deeplabv3plus"}, "does not suit .* plain ViT: set --model.segmenter.head pyramid$"),
+        ("resnet", {"head": "pyramid"}, "does not suit .* hierarchy: set --model.segmenter.head deeplabv3plus$"),
         ("convnext", {"output_stride": 16}, "output_stride 16 needs a ResNet: leave it out, .* stride 32$"),
         ("clip", {"output_stride": 16}, "output_stride 16 needs a ResNet: leave it out, .* stride 8$"),
     ],

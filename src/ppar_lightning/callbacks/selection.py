@@ -1,5 +1,6 @@
 """The guard against choosing checkpoints by the domains that the run is to be judged on."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -7,10 +8,33 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 
 def monitored_targets(trainer: L.Trainer) -> list[str]:
-    """Metrics of unseen domains that a callback monitors, such as a ModelCheckpoint's or an EarlyStopping's."""
-    unseen = {"unseen", *trainer.datamodule.unseen_names}  # type: ignore[attr-defined]
-    monitors = (getattr(callback, "monitor", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-    return sorted({monitor for monitor in monitors if monitor and unseen & set(monitor.split("/")[1:2])})
+    """List the metrics of unseen domains that a callback of a run monitors."""
+    return targets_among(trainer.callbacks, trainer.datamodule.unseen_names)  # type: ignore[attr-defined]
+
+
+def targets_among(callbacks: Iterable[object], unseen: Iterable[str]) -> list[str]:
+    """List the metrics of unseen domains among what callbacks monitor.
+
+    Args:
+        callbacks: Callbacks, such as ModelCheckpoint and EarlyStopping, or their options.
+        unseen: Names of the unseen domains.
+    """
+    names = {"unseen", *unseen}
+    monitors = (getattr(callback, "monitor", None) for callback in callbacks)
+    return sorted({monitor for monitor in monitors if monitor and names & set(monitor.split("/")[1:2])})
+
+
+def refuse_targets(targets: Sequence[str]) -> None:
+    """Refuse to select checkpoints by metrics of unseen domains.
+
+    Raises:
+        ValueError: There are such metrics.
+    """
+    if targets:
+        raise ValueError(
+            f"{', '.join(targets)} is monitored, but unseen domains must not choose the checkpoint: monitor a source "
+            "domain, or set --allow_target_selection true, which the report will say"
+        )
 
 
 class TargetSelectionGuard(L.Callback):
@@ -27,11 +51,8 @@ class TargetSelectionGuard(L.Callback):
             ValueError: An unseen domain is monitored.
         """
         targets = monitored_targets(trainer)
-        if targets and not self.allow:
-            raise ValueError(
-                f"{', '.join(targets)} is monitored, but unseen domains must not choose the checkpoint: monitor a "
-                "source domain, or set allow_target_selection: true, which the report will say"
-            )
+        if not self.allow:
+            refuse_targets(targets)
         if targets and stage == "fit":
             rank_zero_warn(f"checkpoints are selected on unseen domains, by {', '.join(targets)}: no measure of them")
             for logger in trainer.loggers:

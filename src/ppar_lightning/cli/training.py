@@ -26,7 +26,7 @@ from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import read_checkpoint
-from ppar_lightning.doctor.command import examine
+from ppar_lightning.doctor.examination import examine
 from ppar_lightning.module import PPARModule
 from ppar_lightning.renamed import current_config, current_words
 from ppar_lightning.runs.checkpoints import find_checkpoint

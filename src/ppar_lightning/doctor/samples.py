@@ -1,0 +1,156 @@
+"""The splits of a config's domains: whether they open, and a sample of their pairs, decoded."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.split import Split
+from ppar_lightning.doctor.finding import Finding, Level, fault
+from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
+
+ALONE = "extract its counterpart again, move it away, or set --data.on_bad_sample skip"
+LEFT_OUT = "it is left out, extract its counterpart again"
+
+
+@dataclass
+class SplitCheck:
+    """A split that a run reads, and what was found out about it.
+
+    Attributes:
+        group: Where the config names the domain, ``sources`` or ``unseen``.
+        name: Name of the domain.
+        role: ``train`` or ``eval``.
+        domain: The domain as the config gives it.
+        protocol: Protocol that scores it, by name.
+        bad: Level of a file that cannot be read or has no counterpart.
+        images: Number of pairs that a run reads; None where the split does not open.
+        findings: The findings so far.
+        pixels: (256,) pixels of each train id in the samples.
+        sizes: (height, width) of the samples.
+        resized: Number of samples whose label file is not of their image's size.
+        tiles: Caption and overlay of each sample.
+    """
+
+    group: Literal["sources", "unseen"]
+    name: str
+    role: Literal["train", "eval"]
+    domain: Domain
+    protocol: str
+    bad: Level
+    images: int | None = None
+    findings: list[Finding] = field(default_factory=list)
+    pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    resized: int = 0
+    tiles: list[tuple[str, Picture]] = field(default_factory=list)
+
+    @property
+    def subject(self) -> str:
+        """What its findings are about."""
+        return f"{self.name}/{self.role}"
+
+    @property
+    def option(self) -> str:
+        """Path of its options."""
+        return f"--data.{self.group}.{self.name}"
+
+    def add(self, level: Level, message: str, topic: str = "") -> None:
+        """Note a finding."""
+        self.findings.append(Finding(level, self.subject + topic, message))
+
+    def open(self) -> Split | None:
+        """Open the split, and note what there is to say about its folder.
+
+        Returns:
+            The split without files that lack a counterpart; None where it does not open, or is empty.
+        """
+        try:
+            dataset = self.domain.open(self.name, self.role, self.protocol, "skip")  # and list all such files
+        except Exception as error:  # whatever it is, the other domains are still to be looked at
+            self.add("error", f"{fault(error)} (settings: {self.option})")
+            return None
+        self.images = len(dataset)
+        self.add("ok" if self.images else "error", describe(dataset))
+        unpaired = dataset.whole.unpaired if isinstance(dataset.whole, FolderDataset) else []
+        for remark in dataset.whole.remarks:
+            if not unpaired or unpaired[0] not in remark:  # their number follows from the lines below
+                self.add("note", remark)
+        for line in unpaired:
+            self.add(self.bad, f"{line}; {LEFT_OUT if self.bad == 'note' else ALONE}", " pairs")
+        return dataset if self.images else None
+
+    def decode(self, dataset: Split, index: int) -> float | None:
+        """Read a sample, count its pixels and draw it.
+
+        Returns:
+            Seconds that reading took; None if it failed.
+        """
+        start = time.perf_counter()
+        try:
+            sample = dataset[index]
+            seconds = time.perf_counter() - start
+            self.resized += is_resized(dataset, index)
+        except Exception as error:  # as above
+            self.add(self.bad, fault(error), " samples")
+            return None
+        image, label = sample["image"], sample["label"]
+        self.pixels += np.bincount(label.ravel(), minlength=256)
+        self.sizes.add(image.shape[:2])
+        self.tiles.append((f"{self.role} {sample['name']}", overlay(fit(image, TILE), fit(label, TILE, sharp=True))))
+        return seconds
+
+    def judge(self, seconds: Sequence[float | None]) -> None:
+        """Note how long the samples took, and what they show together."""
+        taken = [value for value in seconds if value is not None]
+        if not taken:
+            self.add("error", "none of the samples can be read; look at the folder", " samples")
+            return
+        sizes = [f"{width}x{height}" for height, width in sorted(self.sizes)]
+        shown = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes from {sizes[0]} to {sizes[-1]}"
+        self.add("ok", f"{len(taken)} pairs decoded in {1000 * np.mean(taken):.1f} ms each, {shown}", " samples")
+        if not self.pixels[: len(CLASSES)].any():
+            remedy = f"look at the label files, or choose another split with {self.option}.{self.role}_split"
+            self.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")
+        if self.resized:
+            message = f"labels of another size than their image, resized to it: {self.resized} of {len(taken)}"
+            self.add("note", message, " samples")
+
+
+def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
+    """List the splits of a run: of a source the one to train on and the one to score on, then the unseen domains."""
+    bad: Level = "note" if data.on_bad_sample == "skip" else "error"
+    for name, domain in data.sources.items():
+        yield SplitCheck("sources", name, "train", domain, data.protocols[name], bad)
+        yield SplitCheck("sources", name, "eval", domain, data.protocols[name], bad)
+    for name, domain in data.unseen.items():
+        yield SplitCheck("unseen", name, "eval", domain, data.protocols[name], bad)
+
+
+def is_resized(dataset: Split, index: int) -> bool:
+    """Tell whether the headers of a sample's two files give different sizes."""
+    if not isinstance(dataset.whole, FolderDataset):
+        return False
+    image, label = dataset.whole.pairs[dataset.indices[index]]
+    with Image.open(image) as first, Image.open(label) as second:
+        return first.size != second.size
+
+
+def describe(dataset: Split) -> str:
+    """Say how many images a split has, how many are known, and where they lie."""
+    whole, images = dataset.whole, len(dataset)
+    known = whole.counts.get(whole.split)
+    count = f"{images:,} of {len(whole):,}" if images < len(whole) else f"{images:,}"
+    text = f"{count} images of split {whole.split!r}" + (f" ({known:,} are known)" if known else "")
+    if not isinstance(whole, FolderDataset):
+        return f"{text}, rendered"
+    text += f" in {whole.root}: {whole.layout.expected(whole.split)}"
+    return text if images else f"{text}; extract the missing files, or choose another split"
