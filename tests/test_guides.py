@@ -21,14 +21,15 @@ from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prompts import SYNONYMS, TEMPLATES
 from ppar_lightning.method.text import read_embeddings, text_prototypes
 from ppar_lightning.report.arguments import parse
+from ppar_lightning.shipped_configs import names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md"]
 TEXTS = {page.stem: page.read_text() for page in PAGES}
 OTHERS = {"git": "clone", "hf": "download", "wandb": "sync"}
-"""Programs of others -> the subcommand that is used."""
+"""Other programs -> the subcommand that is used."""
 WRITTEN = {"campus.yaml": "own_data_set", "names.yaml": "own_prototypes"}
-"""Files that a page has one write -> the page."""
+"""Files that a page asks to write -> the page."""
 
 
 def blocks(stem: str, language: str) -> list[str]:
@@ -50,8 +51,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 def config_file(name: str, folder: Path, capsys) -> str:
-    """A config that a page names: one of the repository, of a page, or what a run would have saved of it."""
-    if name.startswith("configs/"):
+    """A config that a page names: one of the repository, one that a page writes, or the one that a run would save."""
+    if name.startswith("configs/") or name in names():
         return name
     file = folder / name.replace("/", "_")
     if name in WRITTEN:

@@ -15,6 +15,7 @@ from ppar_lightning.cli.main import main
 from ppar_lightning.cli.words import long_form
 from ppar_lightning.export import parser
 from ppar_lightning.report.arguments import parse
+from ppar_lightning.reproduce import parse as parse_table
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -68,6 +69,13 @@ def test_a_command_is_accepted(command, monkeypatch, tmp_path, capsys):
     if words[1] == "report":
         parse(words[2:])
         return
+    if words[1] == "configs":
+        main(words[1:3] if ">" in words else words[1:])
+        assert capsys.readouterr().out
+        return
+    if words[1] == "reproduce":
+        parse_table(words[2:])
+        return
     if words[1] == "export":
         assert parser().parse_args(words[2:]).run == "runs/demo"
         return
@@ -78,8 +86,12 @@ def test_a_command_is_accepted(command, monkeypatch, tmp_path, capsys):
             main(["fit", "--config", "configs/gta.yaml", "--print_config"])
         saved.write_text(capsys.readouterr().out)
         words[words.index("--config") + 1] = str(saved)
+    if "--help" in words:
+        main(words[1:])
+        assert "--help.all" in capsys.readouterr().out
+        return
     with pytest.raises(SystemExit, match="0"):
-        main([*words[1:], "--print_config"] if "--help" not in words else words[1:])
+        main(words[1:] if "--help.all" in words else [*words[1:], "--print_config"])
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))
