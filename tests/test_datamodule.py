@@ -1,6 +1,7 @@
 """Augmentation, order and batches: what reaches the model, and when."""
 
 import dataclasses
+import zlib
 
 import numpy as np
 import pytest
@@ -388,3 +389,74 @@ def test_numbers_outside_their_range_are_named(option, value):
 def test_augmentation_outside_its_range_is_named(option, value):
     with pytest.raises(ValueError, match=rf"augmentation.{option} is .*; give "):
         Augmentation(**{option: value})
+
+
+KNOWN = {
+    "default": [
+        ((3368748911, 0), (6.42319, 0.0, 0.0)),
+        ((440924133, 0), (3.0, 0.0, 0.0)),
+        ((3342955232, 0), (10.7863, 0.428819, 0.0)),
+        ((3386239663, 0), (-0.577909, 0.0, 0.0)),
+        ((1973513750, 0), (11.4295, 0.0, 1.0)),
+        ((847651849, 0), (-4.02139, 0.0, 0.0)),
+    ],
+    "padded": [
+        ((3040542962, 4226978599), (45.902, 0.0, 0.0)),
+        ((636782332, 3392689712), (3.0, 0.0, 0.0)),
+        ((893977520, 865135756), (73.6732, 0.428819, 0.0)),
+        ((844444948, 2061630393), (-20.994, 0.0, 0.0)),
+        ((2372303676, 3021791795), (51.1894, 0.0, 1.0)),
+        ((2538310889, 58843369), (-65.5291, 0.0, 0.0)),
+    ],
+    "cut": [
+        ((448733310, 1444903097), (6.58238, 0.0, 0.0)),
+        ((3718902843, 356412023), (3.0, 0.0, 0.0)),
+        ((239146217, 3603461606), (9.15655, 0.428819, 0.0)),
+        ((3209634382, 3009026585), (1.19649, 0.0, 0.0)),
+        ((787013477, 1815605810), (6.30741, 0.0, 1.0)),
+        ((1431320550, 4016736927), (-3.62262, 0.0, 0.0)),
+    ],
+    "focus": [
+        ((2240354893, 0), (8.26987, 0.0, 0.0)),
+        ((612605362, 0), (3.0, 0.0, 0.0)),
+        ((1326924803, 0), (11.6629, 0.428819, 0.0)),
+        ((3681394923, 0), (-0.123239, 0.0, 0.0)),
+        ((522568233, 0), (8.55621, 0.0, 1.0)),
+        ((2860024346, 0), (-3.97318, 0.0, 0.0)),
+    ],
+    "focus_pixels": [
+        ((4020500024, 0), (6.6213, 0.0, 0.0)),
+        ((3653347742, 0), (3.0, 0.0, 0.0)),
+        ((2737226010, 0), (10.5053, 0.428819, 0.0)),
+        ((2450673296, 0), (-1.09015, 0.0, 0.0)),
+        ((3901011849, 0), (10.7475, 0.0, 1.0)),
+        ((4294400694, 0), (-2.44822, 0.0, 0.0)),
+    ],
+}
+"""Setting -> for six seeds: checksums of label and image of the crop, and (sum of colours, sigma, flip), by 0.1.0."""
+
+
+def crops_of_known_seeds(setting):
+    size, focus, focus_pixels, change = {
+        "default": ((60, 100), None, 0, {}),
+        "padded": ((20, 30), None, 0, {"scale": (1.0, 1.0)}),
+        "cut": ((60, 100), None, 0, {"scale": (1.0, 1.0), "max_class_share": 0.1}),
+        "focus": ((60, 100), 7, 0, {}),
+        "focus_pixels": ((60, 100), 7, 300, {}),
+    }[setting]
+    label = (np.arange(size[0] * size[1]).reshape(size) // 37 % 19).astype(np.uint8)
+    augment = Augment((32, 48), Augmentation(**change), focus_pixels)
+    for seed in range(6):
+        varied = augment(sample_of(label), (seed, 3, 4), focus)
+        colours, sigma, flip = varied["variation"]
+        image = zlib.crc32(varied["image"].tobytes()) if change else 0  # OpenCV's linear resize is not bit-exact
+        yield (zlib.crc32(varied["label"].tobytes()), image), (float(colours.sum()), float(sigma), float(flip))
+
+
+@pytest.mark.parametrize("setting", KNOWN)
+def test_a_seed_gives_the_crops_and_variations_of_version_0_1_0(setting):
+    for (crop, variation), (known_crop, known_variation) in zip(
+        crops_of_known_seeds(setting), KNOWN[setting], strict=True
+    ):
+        assert crop == known_crop
+        assert variation == pytest.approx(known_variation, rel=1e-5)
