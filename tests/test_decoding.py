@@ -1,7 +1,5 @@
 """Image and label files into arrays, damaged and wrong ones among them."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
@@ -103,19 +101,6 @@ def test_a_file_that_is_gone_is_named(tmp_path, reader):
         reader(tmp_path / "a.png")
 
 
-@READERS
-@pytest.mark.parametrize("palette", [False, True])
-def test_absurd_dimensions_are_a_damaged_file(tmp_path, reader, palette):
-    path = tmp_path / "a.png"
-    trees.write_label(path, trees.stripes([1]), palette=palette)
-    data = bytearray(path.read_bytes())
-    data[16:24] = struct.pack(">II", 60000, 60000)  # width and height in the header, and its checksum
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"a.png: .*pixels.*restore it from where it came from"):
-        reader(path)
-
-
 RED = np.full((20, 30, 3), (200, 100, 50), np.uint8)
 """RGB."""
 
@@ -167,14 +152,6 @@ def test_an_image_of_one_bit(tmp_path):
     assert read_label(tmp_path / "a.png").astype(int)[0, :2].tolist() == [0, 1]
 
 
-@READERS
-def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, reader, monkeypatch):
-    Image.new("L", (8193, 8192)).save(tmp_path / "a.png")  # 64 KB, and as good as any PNG
-    monkeypatch.delattr(cv2, "imdecode")
-    with pytest.raises(ValueError, match=r"a.png: 8193x8192 is more pixels than are decoded; .*make it smaller"):
-        reader(tmp_path / "a.png")
-
-
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_label_in_colours_or_with_alpha_is_refused(tmp_path, mode):
     with pytest.raises(ValueError, match=r"a.png: a colour picture, not a map of ids"):
@@ -184,5 +161,5 @@ def test_a_label_in_colours_or_with_alpha_is_refused(tmp_path, mode):
 @pytest.mark.parametrize("reader", [read_label, read_red_label])
 def test_a_label_that_is_a_jpeg_by_another_name_is_refused(tmp_path, reader):
     saved(tmp_path / "a.jpg", "L").rename(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a.png: damaged label file \(cannot identify image file\)"):
+    with pytest.raises(ValueError, match=r"a.png: damaged label file \(it is no PNG\)"):
         reader(tmp_path / "a.png")

@@ -18,7 +18,6 @@ from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import collate
 from ppar_lightning.data.protocols import PROTOCOLS, find_protocol, square
-from ppar_lightning.data.split import Split
 from ppar_lightning.images.classes import CLASSES, IGNORE, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.sliding import predict, slide, starts
@@ -88,13 +87,6 @@ def test_narrow_images_fit_too(width, exact):
     known = (label == 7).sum() // 16
     missing = 16 - width
     assert known == (max(0, width - abs(round(-missing / 2))) if exact else width)
-
-
-def test_an_image_too_long_for_a_square_is_named():
-    streets = DATASETS["fog"](root=None, split="val", domain="m", length=1, size=(1, 99))
-    dataset = Split(streets, view=PROTOCOLS["robustnet"].views["mapillary"])
-    with pytest.raises(ValueError, match="m/val/00000: 99x1 would become 152064x1536; take the image out"):
-        dataset[0]
 
 
 def test_rein_sees_cityscapes_small_and_halves_mapillary_with_its_labels():

@@ -192,7 +192,8 @@ def test_crops_depend_on_seed_and_epoch_alone(rule, monkeypatch):
     assert len(crops) == len(set(crops)) == 16
     shares = []
     for rank in range(2):
-        monkeypatch.setattr(sampling, "_world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(sampling, "world_size", lambda: 2)
         shares.append(batches(fog(batch_size=2, **rule), epoch=1))
     for whole, *parts in zip(reference, *shares, strict=True):
         assert whole["name"] == [name for pair in zip(*(part["name"] for part in parts), strict=True) for name in pair]

@@ -5,7 +5,6 @@ import os
 import cv2
 import numpy as np
 import pytest
-import torch
 import trees
 
 from ppar_lightning.data import statistics
@@ -39,12 +38,15 @@ def counts_of(*rows):
 EXPECTED = counts_of({"road": 40}, {"road": 20, "sky": 20}, {})
 
 
-def test_pixels_are_counted_once_and_kept_beside_the_data(root, monkeypatch):
-    first = class_statistics(camvid(root), workers=1)
+def test_pixels_are_counted_once_and_kept_in_the_cache(root, monkeypatch, caplog):
+    before = sorted(root.rglob("*"))
+    with caplog.at_level("INFO"):
+        first = class_statistics(camvid(root), workers=1)
     np.testing.assert_array_equal(first, EXPECTED)
     assert first.dtype == np.int64
-    assert len(list((root / ".ppar").iterdir())) == 1
-    assert not cache_folder().exists()
+    (path,) = cache_folder().iterdir()
+    assert f"domain 'camvid': class statistics are kept in {path}" in caplog.text
+    assert sorted(root.rglob("*")) == before
     monkeypatch.delattr(LabelCounts, "__getitem__")
     np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
 
@@ -79,17 +81,28 @@ def test_split_mapping_and_size_are_noticed(tmp_path):
     assert [class_statistics(dataset).sum() for dataset in streets] == [2 * 16 * 32, 2 * 32 * 64]
 
 
-def test_a_folder_that_cannot_be_written_to_leaves_it_to_the_cache(root, monkeypatch):
-    (root / ".ppar").write_text("in the way")
+def test_what_an_earlier_version_left_beside_the_data_is_not_read(root):
+    (root / ".ppar").mkdir()
     class_statistics(camvid(root))
-    assert len(list(cache_folder().glob("*.npy"))) == 1
-    monkeypatch.delattr(LabelCounts, "__getitem__")
+    (path,) = cache_folder().iterdir()
+    np.save(root / ".ppar" / path.name, EXPECTED + 1)
+    path.unlink()
     np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.setenv("PPAR_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "ppar_lightning"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "ppar_lightning"
 
 
 def test_a_damaged_cache_is_made_anew(root):
     class_statistics(camvid(root))
-    (path,) = (root / ".ppar").iterdir()
+    (path,) = cache_folder().iterdir()
     path.write_bytes(path.read_bytes()[:-9])
     np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
     np.testing.assert_array_equal(np.load(path), EXPECTED)
@@ -112,9 +125,8 @@ def test_a_label_that_differs_from_its_image_is_counted_as_it_is(tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_first_rank_counts_and_the_others_wait(root, monkeypatch, rank):
     events = []
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
-    monkeypatch.setattr(torch.distributed, "barrier", lambda: events.append("barrier"))
+    monkeypatch.setattr(statistics, "rank", lambda: rank)
+    monkeypatch.setattr(statistics, "barrier", lambda: events.append("barrier"))
     monkeypatch.setattr(statistics, "_cached", lambda *_, **__: events.append("read"))
     class_statistics(camvid(root))
     assert events == (["read", "barrier"] if rank == 0 else ["barrier", "read"])
@@ -142,7 +154,7 @@ def test_a_label_that_is_gone_is_marked(root):
 
 
 def test_a_cache_that_cannot_be_written_to_names_the_remedy(root, monkeypatch):
-    (root / ".ppar").write_text("in the way")
-    monkeypatch.setenv("PPAR_CACHE", str(root / ".ppar" / "cache"))
-    with pytest.raises(OSError, match=r"\.ppar/cache cannot be written to .*set PPAR_CACHE"):
+    (root / "file").write_text("in the way")
+    monkeypatch.setenv("PPAR_CACHE", str(root / "file" / "cache"))
+    with pytest.raises(OSError, match=r"file/cache cannot be written to .*set PPAR_CACHE"):
         class_statistics(camvid(root))

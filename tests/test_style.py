@@ -1,6 +1,8 @@
 """Style randomisation: images change, labels and crops do not."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -36,7 +38,15 @@ def test_an_image_that_is_spared_is_that_of_the_recipe_without_it(sample):
     without, styled = (many(sample, Augmentation(style=style)) for style in (0.0, 0.5))
     spared = [(a["image"] == b["image"]).all() for a, b in zip(without, styled, strict=True)]
     assert 0.3 < np.mean(spared) < 0.7
-    assert len(Augment((32, 48), Augmentation()).compose.transforms) == 1  # nothing there to take a random number
+
+
+def test_data_loads_albumentations_only_for_a_style():
+    code = (
+        "import sys; from ppar_lightning.data import datamodule, transforms; {}; print('albumentations' in sys.modules)"
+    )
+    for line, loaded in (("0", "False"), ("transforms.Augment((8, 8), transforms.Augmentation(style=0.1))", "True")):
+        found = subprocess.run([sys.executable, "-c", code.format(line)], capture_output=True, text=True, check=True)
+        assert found.stdout.split()[-1] == loaded
 
 
 def test_a_style_depends_on_its_entropy_alone(sample):

@@ -9,6 +9,17 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Return the rank of this process, 0 outside a process group."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def barrier() -> None:
+    """Wait until every rank has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum a tensor without gradient over all ranks; outside a process group return it as it is.
 

@@ -1,7 +1,8 @@
-"""A fingerprint of a data set: enough to notice that two machines do not hold the same images."""
+"""Identity of what a split reads, without reading it: to notice that two machines do not hold the same images."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,22 +18,34 @@ class Fingerprint(TypedDict):
 
 
 def fingerprint(split: Split) -> Fingerprint:
-    """Take the fingerprint of a split; files are not read.
+    """Take the fingerprint of a split. Two splits hold the same images if their fingerprints are equal."""
+    return {"images": len(split), "hash": identity(split, file_size)[:16]}
 
-    Of a rendered one the hash is of all that its images depend on.
+
+def identity(split: Split, of_file: Callable[[Path], object]) -> str:
+    """Hash the names of a split's images and what `of_file` says of each file.
+
+    The hash of a rendered split covers all that its images depend on.
+
+    Args:
+        split: The images.
+        of_file: Takes the path of an image or label file and returns what JSON can hold.
+
+    Returns:
+        SHA-256 in hexadecimal digits.
     """
-    whole, indices = split.whole, split.indices
-    what: object
+    whole = split.whole
     if isinstance(whole, FolderDataset):
-        what = [(whole.names[index], *map(_size, whole.pairs[index])) for index in indices]
+        what: list[object] = [(whole.names[i], *map(of_file, whole.pairs[i])) for i in split.indices]
     else:
-        what = [{key: value for key, value in vars(whole).items() if key != "domain"}, list(indices)]
+        what = [{key: value for key, value in vars(whole).items() if key != "domain"}, list(split.indices)]
     text = json.dumps([type(whole).__name__, what], default=str, sort_keys=True)
-    return {"images": len(indices), "hash": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _size(path: Path) -> int | None:
+def file_size(path: Path) -> int | None:
+    """Size of a file in bytes; None if it is gone since its folder was listed, or cannot be read."""
     try:
         return path.stat().st_size
-    except OSError:  # gone since the folder was listed, or not to be read
+    except OSError:
         return None

@@ -18,7 +18,7 @@ PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff",
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 
 DOMAIN = "pictures"
-"""Name of their domain."""
+"""Name of the domain of all pictures."""
 
 
 class Found(NamedTuple):
@@ -26,11 +26,11 @@ class Found(NamedTuple):
 
     path: Path
     base: Path
-    """The folder that was searched through; names are paths below it."""
+    """The folder that was searched; names are paths below it."""
     frame: int | None = None
 
     def name(self, suffix: bool = False, base: bool = False) -> str:
-        """Path below the base, of a frame with its number, on request with suffix and the base's own name."""
+        """Path below the base, with the number of a frame; on request with suffix and the base's own name."""
         below = self.path.relative_to(self.base)
         parts = [self.base.resolve().name] * base + [(below if suffix else below.with_suffix("")).as_posix()]
         return "/".join(parts if self.frame is None else [*parts, f"{self.frame:06d}"])
@@ -41,21 +41,22 @@ class PictureDataset(SegmentationDataset):
 
     Attributes:
         found: The pictures.
-        names: Of each, the path of what is written, without suffix. Where two would have the same, they keep their
-            suffix (``a.jpg`` and ``a.png`` in a folder), or take the name of the folder that was searched before it.
+        names: The path of each picture's map, without suffix. Where two would be the same, both keep their suffix
+            (``a.jpg`` and ``a.png`` in a folder), or are put below the name of the folder that was searched.
 
     Args:
-        places: files, folders, which are searched through, and globs; a picture that is found twice is taken once.
+        places: Files, folders, which are searched, and globs. A picture that is found twice is taken once.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: two pictures would have one name all the same.
+        FileNotFoundError: A place holds no picture.
+        ValueError: Two pictures would still have one name.
     """
 
     def __init__(self, places: Sequence[str]) -> None:
         super().__init__("predict", DOMAIN)
         found = {(each.path.absolute(), each.frame): each for place in places for each in find(place)}
         self.found = list(found.values())
+        self._video: Video | None = None  # the one that was read last, in this process
         self.names = [each.name() for each in self.found]
         for options in ({"suffix": True}, {"suffix": True, "base": True}):
             count = Counter(self.names)
@@ -73,7 +74,7 @@ class PictureDataset(SegmentationDataset):
         return len(self.found)
 
     def name(self, index: int) -> str:
-        """Path of what is written, without suffix."""
+        """Path of the picture's map, without suffix."""
         return self.names[index]
 
     def leave_out(self, names: Set[str]) -> None:
@@ -82,21 +83,28 @@ class PictureDataset(SegmentationDataset):
         self.found, self.names = [self.found[i] for i in kept], [self.names[i] for i in kept]
 
     def read(self, index: int) -> tuple[Array, Array, str]:
-        """Decode a picture, upright by its orientation tag.
+        """Decode a picture, turned upright as its orientation tag says, or a frame.
 
         Raises:
-            ValueError: a damaged file.
+            ValueError: The file is damaged.
         """
         path, _, frame = self.found[index]
-        image = read_image(path, upright=True) if frame is None else read_frame(path, frame)
+        if frame is None:
+            image = read_image(path, upright=True)
+        else:
+            if self._video is None or self._video.path != path:
+                self._video = Video(path)
+            image = self._video.read(frame)
         return image, np.full(image.shape[:2], IGNORE, dtype=np.uint8), self.names[index]
 
 
 def find(place: str) -> list[Found]:
-    """Find the pictures of one place, by name; say how many other files are left alone. Hidden files are not looked at.
+    """Find the pictures of one place, in the order of their names, and report how many other files there are.
+
+    Hidden files are passed over.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: There is no picture.
     """
     path = Path(place)
     if path.is_dir():
@@ -121,39 +129,53 @@ def find(place: str) -> list[Found]:
 
 
 def _found(path: Path, base: Path, named: bool) -> list[Found]:
-    """A picture, the frames of a video, or nothing; a file that was named is taken for a picture."""
+    """Return a picture, the frames of a video, or nothing. A file that the user named is taken for a picture."""
     if path.suffix.lower() in VIDEOS:
         return [Found(path, base, frame) for frame in range(max(1, count_frames(path)))]
     return [Found(path, base)] if named or path.suffix.lower() in PICTURES else []
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folder of a glob before its first wildcard."""
+    """Folder of a glob, up to its first wildcard."""
     parts = pattern.parts
     wild = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return Path(*parts[:wild])
 
 
 def count_frames(path: Path) -> int:
-    """Take the number of frames that a video states, or count them where it states none."""
-    video = cv2.VideoCapture(str(path))
-    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    if count <= 0:
-        count = 0
-        while video.grab():
-            count += 1
+    """Count the frames of a video by going through it; the number that a header states is not reliable."""
+    video, count = cv2.VideoCapture(str(path)), 0
+    while video.grab():
+        count += 1
     return count
 
 
-def read_frame(path: Path, frame: int) -> Array:
-    """Decode a frame of a video.
+class Video:
+    """A video that is read from its beginning to its end; only going back opens the file again.
 
-    Raises:
-        ValueError: a damaged file.
+    Args:
+        path: The file.
     """
-    video = cv2.VideoCapture(str(path))
-    video.set(cv2.CAP_PROP_POS_FRAMES, frame)
-    success, image = video.read()
-    if not success:
-        raise ValueError(f"{path}: frame {frame} cannot be decoded; convert the video again")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.next = 0
+        """Number of the frame that comes next."""
+        self._capture = cv2.VideoCapture(str(path))
+
+    def read(self, frame: int) -> Array:
+        """Decode a frame by its number: (H, W, 3) uint8 RGB.
+
+        Raises:
+            ValueError: The frame cannot be decoded.
+        """
+        if frame < self.next:
+            self.next, self._capture = 0, cv2.VideoCapture(str(self.path))
+        while self.next < frame:
+            self._capture.grab()
+            self.next += 1
+        success, image = self._capture.read()
+        self.next += 1
+        if not success:
+            raise ValueError(f"{self.path}: frame {frame} cannot be decoded; convert the video again")
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ppar_lightning.images.classes import IGNORE
-from ppar_lightning.images.decoding import LARGEST, Array, resize
+from ppar_lightning.images.decoding import Array, resize
 from ppar_lightning.images.window import Window
 
 View = Callable[[Array, Array], tuple[Array, Array]]
@@ -62,13 +62,8 @@ def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, A
         exact: pad and place as RobustNet's evaluation does. There a narrow image is padded by the missing width on
             either side, and the square is cut where it would lie in the image before padding: half the missing width
             at the right border of the image is lost, and all that is added counts as class 0, road.
-
-    Raises:
-        ValueError: the image is so long that it would have more pixels than are decoded.
     """
     width = max(1, int(image.shape[1] / image.shape[0] * side))
-    if width * side > LARGEST:
-        raise ValueError(f"{image.shape[1]}x{image.shape[0]} would become {width}x{side}; take the image out")
     image = np.asarray(Image.fromarray(image).resize((width, side), Image.Resampling.BICUBIC))
     label = np.asarray(Image.fromarray(label).resize((width, side), Image.Resampling.NEAREST))
     offset = round((width - side) / 2)  # of the square in the image; negative in a narrow one

@@ -6,13 +6,13 @@ from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
-import torch.distributed
 from torch.utils.data import ConcatDataset, Dataset, DistributedSampler
 
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.epoch_order import NO_FOCUS, EpochOrder
 from ppar_lightning.data.split import PADDING, Split
 from ppar_lightning.data.transforms import Augment
+from ppar_lightning.distributed import rank, world_size
 
 REPLACEMENTS = 10
 """Images drawn in place of one that cannot be read, before the run ends."""
@@ -41,8 +41,7 @@ class TrainSampler(DistributedSampler[Draw]):
     """
 
     def __init__(self, order: EpochOrder) -> None:
-        rank, ranks = _world()
-        super().__init__(order, num_replicas=ranks, rank=rank, drop_last=True)  # type: ignore[arg-type]
+        super().__init__(order, num_replicas=world_size(), rank=rank(), drop_last=True)  # type: ignore[arg-type]
         self.order = order
         self.start = 0
         """Samples of this rank to leave out at the beginning of the epoch, because they were seen before a restart."""
@@ -70,12 +69,12 @@ class EvaluationSampler(DistributedSampler[int]):
     """
 
     def __init__(self, split: Split) -> None:
-        rank, ranks = _world()
-        super().__init__(split, num_replicas=ranks, rank=rank, shuffle=False)
+        super().__init__(split, num_replicas=world_size(), rank=rank(), shuffle=False)
+        self.length = len(split)
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's indices, then PADDING."""
-        share = range(self.rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
+        share = range(self.rank, self.length, self.num_replicas)
         return chain(share, repeat(PADDING, self.num_samples - len(share)))
 
 
@@ -122,10 +121,3 @@ class AugmentedDataset(Dataset[Sample]):
             errors += sample["error"]
         sample["error"] = errors
         return sample
-
-
-def _world() -> tuple[int, int]:
-    """Rank of this process and number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -66,26 +66,19 @@ class Split(Dataset[Sample]):
         """Read a sample, or make a placeholder for index PADDING. A view may give image and label different sizes.
 
         Raises:
-            ValueError, OSError: The sample cannot be read or shown, unless `skip` is set.
+            ValueError, OSError: The sample cannot be read, unless `skip` is set.
         """
         if index == PADDING:
             return self._placeholder([])
         try:
-            sample = self._read(index)
+            sample = self.whole[self.indices[index]]
         except (ValueError, OSError) as error:
             if not self.skip:
                 raise
             return self._placeholder([Skipped(self.domain, self.name(index), str(error))])
-        return self._labelled(sample)
-
-    def _read(self, index: int) -> Sample:
-        sample = self.whole[self.indices[index]]
         if self.view is not None:
-            try:
-                sample["image"], sample["label"] = self.view(sample["image"], sample["label"])
-            except ValueError as error:
-                raise ValueError(f"{self.domain}/{sample['name']}: {error}") from error
-        return sample
+            sample["image"], sample["label"] = self.view(sample["image"], sample["label"])
+        return self._labelled(sample)
 
     def _placeholder(self, errors: list[Skipped]) -> Sample:
         image, label = np.zeros((SIDE, SIDE, 3), dtype=np.uint8), np.full((SIDE, SIDE), IGNORE, dtype=np.uint8)

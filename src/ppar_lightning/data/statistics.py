@@ -1,94 +1,84 @@
 """Class statistics: how many pixels of each class an image holds, computed once and cached."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch.distributed
+import torch
+from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from ppar_lightning.data.dataset import FolderDataset, SegmentationDataset
+from ppar_lightning.data.fingerprint import file_size, identity
 from ppar_lightning.data.split import Split
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
+from ppar_lightning.distributed import barrier, rank
 from ppar_lightning.images.classes import CLASSES
 
 Counts = npt.NDArray[np.int64]
 
 UNREADABLE = -1
-"""Entries of an image whose label cannot be read."""
+"""Value of all 19 counts of an image whose label cannot be read."""
 
 
 def class_statistics(split: Split, workers: int = 0) -> Counts:
-    """Count the pixels of each class in each image of a data set.
+    """Count the pixels of each class in each image of a split.
 
-    They are kept in ``.ppar`` beside the data, or where that cannot be written to in the cache folder, under a key of
-    all that they depend on: the split, the id table, and name, size and time of every label file. Labels that could not
-    be read are tried again by the next run. In a distributed run the first rank computes them while the others wait.
+    The counts are kept in the cache folder, in a file whose name is a hash of the id table and of the name, size and
+    modification time of every file. Labels that could not be read are tried again by the next run. In a distributed run
+    rank 0 counts while the others wait, and then read the file.
 
     Args:
-        split: what is counted.
-        workers: processes that decode labels.
+        split: The images.
+        workers: Processes that decode labels.
 
     Returns:
         (N, 19) pixels by train id, of label files at their own size; a row of UNREADABLE where one cannot be read.
+
+    Raises:
+        OSError: The cache folder cannot be written to.
     """
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    first = not distributed or torch.distributed.get_rank() == 0
+    first = rank() == 0
     if not first:
-        torch.distributed.barrier()
+        barrier()
     try:
-        return _cached(split.whole, split.indices, workers, recount=first)
+        return _cached(split, workers, recount=first)
     finally:
-        if distributed and first:
-            torch.distributed.barrier()
+        if first:
+            barrier()
 
 
-def _cached(whole: SegmentationDataset, indices: Sequence[int], workers: int, recount: bool) -> Counts:
-    name = f"statistics-{_key(whole, indices)}.npy"
-    folders = [cache_folder()]
-    if isinstance(whole, FolderDataset):
-        folders.insert(0, whole.root / ".ppar")
-    kept = next((found for each in folders if (found := _load(each / name, len(indices))) is not None), None)
-    counts = np.full((len(indices), len(CLASSES)), UNREADABLE, dtype=np.int64) if kept is None else kept
+def _cached(split: Split, workers: int, recount: bool) -> Counts:
+    path = cache_folder() / f"statistics-{_key(split)}.npy"
+    counts = _load(path, len(split))
+    known = counts is not None
+    if counts is None:
+        counts = np.full((len(split), len(CLASSES)), UNREADABLE, dtype=np.int64)
     rows = np.flatnonzero(counts[:, 0] == UNREADABLE)
-    if kept is not None and not (recount and len(rows)):
+    if known and not (recount and len(rows)):
         return counts
-    counts[rows] = _count(whole, [indices[row] for row in rows.tolist()], workers)
-    for folder in folders[:-1]:
-        try:
-            save_array(folder / name, counts)
-        except OSError:  # a data set that belongs to somebody else
-            continue
-        return counts
-    save_array(folders[-1] / name, counts)
+    counts[rows] = _count(split.whole, [split.indices[row] for row in rows.tolist()], workers)
+    save_array(path, counts)
+    rank_zero_info(f"domain {split.domain!r}: class statistics are kept in {path}")
     return counts
 
 
-def _key(whole: SegmentationDataset, indices: Sequence[int]) -> str:
-    if isinstance(whole, FolderDataset):
-        files = [(whole.names[index], _stamp(whole.pairs[index][1])) for index in indices]
-        what = [whole.split, whole.table.tolist(), files]
-    else:
-        what = [{key: value for key, value in vars(whole).items() if key != "domain"}, list(indices)]
-    text = json.dumps([type(whole).__name__, what], default=str, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+def _key(split: Split) -> str:
+    table = split.whole.table.tobytes() if isinstance(split.whole, FolderDataset) else b""
+    return hashlib.sha256(identity(split, _stamp).encode() + table).hexdigest()[:20]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file; None if it is gone."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
+    """Size and modification time of a file; None if it is gone."""
+    size = file_size(path)
+    return None if size is None else (size, path.stat().st_mtime_ns)
 
 
 def _load(path: Path, length: int) -> Counts | None:
-    """Read what was kept; None if it is not there, or damaged."""
+    """Read the file of the cache; None if it is not there, damaged or of another shape."""
     try:
         counts = load_array(path)
     except (OSError, ValueError):
@@ -108,8 +98,8 @@ class LabelCounts(Dataset[list[int]]):
     """Pixels by train id of each label.
 
     Args:
-        whole: a split.
-        indices: what is counted of it.
+        whole: The data set.
+        indices: The labels of it that are counted.
     """
 
     def __init__(self, whole: SegmentationDataset, indices: Sequence[int]) -> None:
@@ -121,7 +111,7 @@ class LabelCounts(Dataset[list[int]]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> list[int]:
-        """19 counts, or UNREADABLE."""
+        """Count a label: 19 numbers of pixels, each UNREADABLE if the label cannot be read."""
         try:
             label = self.whole.read_label(self.indices[index])
         except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""The cache: derived arrays that are cheaper to read than to compute again."""
+"""The cache: arrays that are cheaper to read than to compute again."""
 
 import os
 from io import BytesIO
@@ -14,34 +14,35 @@ Array = npt.NDArray[Any]
 
 
 def cache_folder() -> Path:
-    """Folder of cached arrays: ``$PPAR_CACHE``, else ``~/.cache/ppar_lightning``."""
-    return Path(os.environ.get("PPAR_CACHE", Path.home() / ".cache" / "ppar_lightning"))
+    """Folder of the cache: ``$PPAR_CACHE``, else ``$XDG_CACHE_HOME/ppar_lightning``, else ``~/.cache/ppar_lightning``.
+
+    A variable that is set to nothing counts as not set.
+    """
+    own, shared = os.environ.get("PPAR_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own) if own else Path(shared or Path.home() / ".cache") / "ppar_lightning"
 
 
 def save_array(path: Path, array: Array) -> None:
-    """Write a ``.npy`` file whole or not at all, as several processes may do at once, and its folder.
+    """Write a ``.npy`` file, and its folder, whole or not at all; several processes may do so at once.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: The folder cannot be written to.
     """
     content = BytesIO()
     np.save(content, array, allow_pickle=False)
     try:
-        try:
-            write_whole(path, content.getvalue())
-        except FileNotFoundError:  # the folder was deleted meanwhile
-            write_whole(path, content.getvalue())
+        write_whole(path, content.getvalue())
     except OSError as error:
         remedy = "set PPAR_CACHE to a folder that can"
         raise OSError(f"{path.parent} cannot be written to ({error.strerror}); {remedy}") from error
 
 
 def load_array(path: Path) -> Array:
-    """Read a ``.npy`` file of numbers, never of Python objects.
+    """Read a ``.npy`` file of numbers. Python objects are never read.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it is no such file, or damaged.
+        OSError: The file cannot be opened.
+        ValueError: The file is damaged, or holds anything but one array of numbers.
     """
     try:
         array = np.load(path, allow_pickle=False)

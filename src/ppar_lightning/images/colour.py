@@ -1,9 +1,7 @@
 """Changes of colour as one affine map of RGB."""
 
 import math
-from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -27,30 +25,9 @@ QUARTER: Matrix = np.asarray(np.linalg.inv(YIQ) @ np.array([(0, 0, 0), (0, 0, 1)
 """RGB to its chroma turned by a quarter of the circle, without luma."""
 
 
-class ColourJitter(A.ImageOnlyTransform):
-    """Change the colours by a map of :func:`draw_map`.
-
-    Args:
-        strength: see there.
-        p: probability.
-    """
-
-    class InitSchema(A.BasicTransform.InitSchema):
-        """What albumentations validates the arguments against."""
-
-        strength: float
-
-    def __init__(self, strength: float, p: float = 1.0) -> None:
-        super().__init__(p=p)
-        self.strength = strength
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the map."""
-        return {"colours": draw_map(data["image"], self.strength, self.random_generator)}
-
-    def apply(self, img: Array, colours: Matrix, **params: Any) -> Array:
-        """Map the colours, rounded and clipped to a byte."""
-        return np.asarray(cv2.transform(img, colours), dtype=np.uint8)
+def apply_map(image: Array, colours: Matrix) -> Array:
+    """Apply a map of `draw_map` to an (H, W, 3) uint8 image; the result is rounded and clipped to uint8."""
+    return np.asarray(cv2.transform(image, colours), dtype=np.uint8)
 
 
 def draw_map(image: Array, strength: float, rng: np.random.Generator) -> Matrix:

@@ -13,17 +13,20 @@ from ppar_lightning.images.classes import CLASSES, IGNORE
 
 Array = npt.NDArray[np.uint8]
 
-GREY_PNG = bytes([8, 0])
-"""Bit depth and colour type in the header of a PNG whose pixels are bytes."""
+PNG = b"\x89PNG\r\n\x1a\n"
+"""The first bytes of every PNG."""
 
-LARGEST = 2**26
-"""Pixels of the largest picture that is decoded, 8192 x 8192; a small file may claim any number."""
+GREY = bytes([8, 0])
+"""Bit depth and colour type in the header of a PNG whose pixels are bytes of grey."""
 
 UNKNOWN = 254
 """Entry of a lookup table for a value that the data set does not define."""
 
+RESTORE = "restore it from where it came from"
+"""Remedy for a damaged file."""
+
 WRONG_FOLDER = "check that root and dataset belong together"
-"""Remedy for such a value, unless a data set knows better."""
+"""Remedy for a label value outside the table, unless a data set names a better one."""
 
 
 def read_image(path: Path, upright: bool = False) -> Array:
@@ -32,63 +35,56 @@ def read_image(path: Path, upright: bool = False) -> Array:
     16 bits become 8, grey and CMYK become RGB, and an alpha channel is dropped.
 
     Args:
-        path: the file.
-        upright: turn it as its orientation tag says; else the tag is left alone, because label files have none.
+        path: The file.
+        upright: Turn the image as its orientation tag says. Without it the tag is ignored, as label files have none.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: the file is gone, empty, cut short, no image or far too large a one.
+        ValueError: The file cannot be read, is damaged, is no image, or has more pixels than OpenCV decodes.
     """
-    encoded = _read(path)
-    _open(path, encoded, "image")
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = _decode(path, encoded, flags, "image")
-    return np.asarray(image, dtype=np.uint8)
+    return np.asarray(_decode(path, _read(path), flags, "image"), dtype=np.uint8)
 
 
 def read_label(path: Path) -> npt.NDArray[np.integer]:
-    """Decode a map of label ids; a palette image gives its indices, not its colours.
+    """Decode a PNG of label ids; one with a palette gives its indices, not its colours.
 
     Returns:
         (H, W), the ids as they are stored.
 
     Raises:
-        ValueError: the file is gone, empty, cut short, no PNG, a colour image or far too large a one.
+        ValueError: The file cannot be read, is damaged, is no PNG, or is a colour image.
     """
-    encoded = _read(path)
-    header = _open(path, encoded, "label")
-    if encoded[24:26].tobytes() == GREY_PNG:
+    encoded = _read_png(path)
+    if encoded[24:26].tobytes() == GREY:
         label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
     else:  # OpenCV would expand a palette to its colours
         try:
-            header.verify()  # decoding alone would not look at the checksums
-            label = np.asarray(_open(path, encoded, "label"))
+            Image.open(BytesIO(encoded.data)).verify()  # decoding alone would not look at the checksums
+            label = np.asarray(Image.open(BytesIO(encoded.data)))
         except Exception as error:  # Pillow has no error of its own for each fault of a file
-            raise ValueError(f"{path}: damaged label file ({error}); restore it from where it came from") from error
+            fault = str(error).partition("<")[0].strip()  # the name of a buffer
+            raise ValueError(f"{path}: damaged label file ({fault}); {RESTORE}") from error
     if label.ndim != 2:
         raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
     return label
 
 
 def read_red_label(path: Path) -> npt.NDArray[np.integer]:
-    """Decode a map of label ids that is the red channel of a colour PNG, 16-bit ones included.
+    """Decode a colour PNG whose red channel, of 8 or 16 bits, holds label ids.
 
     Returns:
         (H, W), the ids as they are stored.
 
     Raises:
-        ValueError: the file is gone, empty, cut short, no PNG, no colour image or far too large a one.
+        ValueError: The file cannot be read, is damaged, is no PNG, or is no RGB image.
     """
-    encoded = _read(path)
-    _open(path, encoded, "label")
-    # Pillow would keep the high byte of a 16-bit channel alone, which is 0 for every id
-    label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
+    # Pillow would keep only the high byte of a 16-bit channel, which is 0 for every id
+    label = _decode(path, _read_png(path), cv2.IMREAD_UNCHANGED, "label")
     if label.ndim != 3 or label.shape[2] != 3:
-        raise ValueError(
-            f"{path}: not the RGB file with ids in red that was expected; restore it from where it came from"
-        )
+        raise ValueError(f"{path}: not the RGB file with ids in red that was expected; {RESTORE}")
     return np.asarray(label[..., -1])  # OpenCV's order is BGR
 
 
@@ -96,35 +92,30 @@ def _read(path: Path) -> Array:
     try:
         return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); restore it from where it came from") from error
+        raise ValueError(f"{path} cannot be read ({error.strerror}); {RESTORE}") from error
 
 
-def _open(path: Path, encoded: Array, kind: str) -> Image.Image:
-    """Read the header, before memory is taken for what it claims; a label is a PNG, as other files may lose ids."""
-    try:
-        header = Image.open(BytesIO(encoded.data), formats=["PNG"] if kind == "label" else None)
-    except Exception as error:  # as above
-        fault = str(error).partition("<")[0].strip()  # the name of a buffer
-        raise ValueError(f"{path}: damaged {kind} file ({fault}); restore it from where it came from") from error
-    if header.width * header.height > LARGEST:
-        claim = f"{header.width}x{header.height} is more pixels than are decoded"
-        raise ValueError(f"{path}: {claim}; restore it from where it came from, or make it smaller")
-    return header
+def _read_png(path: Path) -> Array:
+    """Read a label file, which must be a PNG: other formats may lose ids."""
+    encoded = _read(path)
+    if encoded[: len(PNG)].tobytes() != PNG:
+        raise ValueError(f"{path}: damaged label file (it is no PNG); {RESTORE}")
+    return encoded
 
 
 def _decode(path: Path, encoded: Array, flags: int, kind: str) -> npt.NDArray[np.integer]:
-    """Decode a file with OpenCV; imread would fill the rest of a JPEG that is cut short with grey."""
+    """Decode with OpenCV. Unlike imread, imdecode refuses a JPEG that is cut short instead of filling it with grey."""
     try:
         decoded = cv2.imdecode(encoded, flags)
-    except cv2.error as error:
-        raise ValueError(f"{path}: more pixels than can be decoded; restore it from where it came from") from error
+    except cv2.error:  # an empty file, or more pixels than OpenCV decodes
+        decoded = None
     if decoded is None:
-        raise ValueError(f"{path}: damaged {kind} file; restore it from where it came from")
+        raise ValueError(f"{path}: damaged {kind} file; {RESTORE}")
     return np.asarray(decoded)
 
 
 def lookup_table(ids: Mapping[int, int]) -> Array:
-    """Spread a mapping label id -> train id over a table of 256 entries, UNKNOWN where it says nothing."""
+    """Turn a mapping label id -> train id into a table of 256 entries, UNKNOWN where the mapping has none."""
     table = np.full(256, UNKNOWN, dtype=np.uint8)
     for label_id, train_id in ids.items():
         table[label_id] = train_id
@@ -132,7 +123,7 @@ def lookup_table(ids: Mapping[int, int]) -> Array:
 
 
 NO_CHANGE = lookup_table({train_id: train_id for train_id in (*range(len(CLASSES)), IGNORE)})
-"""Table of files that hold train ids."""
+"""Table of label files that hold train ids."""
 
 
 def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remedy: str = WRONG_FOLDER) -> Array:
@@ -141,14 +132,14 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remed
     Args:
         label: (H, W), ids as stored.
         table: (256,), from `lookup_table`.
-        path: the file that errors name.
-        remedy: what they advise.
+        path: The file that errors name.
+        remedy: The remedy that errors name.
 
     Returns:
         (H, W) uint8, train ids or IGNORE.
 
     Raises:
-        ValueError: a value is not in the table.
+        ValueError: A value is not in the table.
     """
     if label.dtype != np.uint8 and (label.min() < 0 or label.max() > IGNORE):
         unknown = np.unique(label[(label < 0) | (label > IGNORE)])
@@ -156,7 +147,7 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remed
         mapped = np.ascontiguousarray(label, dtype=np.uint8)
         if not np.array_equal(table, NO_CHANGE):
             mapped = np.asarray(cv2.LUT(mapped, table), dtype=np.uint8)
-        outside = cv2.inRange(mapped, (len(CLASSES),), (UNKNOWN,))  # no train id and not IGNORE
+        outside = cv2.inRange(mapped, (len(CLASSES),), (UNKNOWN,))  # neither a train id nor IGNORE
         if not outside.any():
             return mapped
         unknown = np.unique(label[outside > 0])

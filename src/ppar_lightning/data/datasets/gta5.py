@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from scipy.io import loadmat
-
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.datasets.cityscapes import LABEL_IDS, TRAIN_IDS
 from ppar_lightning.data.layout import Layout
@@ -38,6 +36,8 @@ class GTA5(FolderDataset):
             raise FileNotFoundError(
                 f"{path} not found, which lists split {self.split!r}; put it there or set train_split to all"
             )
+        from scipy.io import loadmat  # slow to load, and needed here alone
+
         key, _, variant = self.split.partition("_")
         try:
             numbers = loadmat(path)[f"{key}Ids"].ravel().astype(int).tolist()
