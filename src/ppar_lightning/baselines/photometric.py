@@ -1,4 +1,4 @@
-"""The photometric counterpart of a batch: the same scene in other colours, made on the device the images are on."""
+"""The photometric counterpart of a batch: the same scenes in other colours, computed on the images' device."""
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ SIGMAS = (0.15, 1.15)
 
 @torch.no_grad()
 def photometric(image: Tensor, place: tuple[int, ...]) -> Tensor:
-    """Change colours and blur, as strongly as RobustNet does where it looks for style.
+    """Change colours and blur as strongly as RobustNet does to measure style.
 
-    A pure function of image and place: the images of a step change alike, so that N ranks see what one rank sees and a
-    resumed run what an uninterrupted one does.
+    The result depends only on the image and the seed. All images of a step change alike, so N ranks see what one rank
+    sees, and a resumed run what an uninterrupted run sees.
 
     Args:
         image: (B, 3, H, W) float RGB in [0, 1].

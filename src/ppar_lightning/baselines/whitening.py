@@ -2,10 +2,10 @@
 
 Where it differs from what is published:
 
-- The architecture stays: RobustNet puts instance norm in place of batch norm after the stem and the first two stages;
-  here the maps of the first stages are standardised for the loss alone, so that any hierarchical backbone will do.
+- The architecture does not change: RobustNet replaces batch norm by instance norm after the stem and the first two
+  stages; here the maps of the first stages are standardised only for the loss, so any hierarchical backbone works.
 - RobustNet stops after some epochs and passes over the source images to find the style; here the statistics are
-  gathered over a share of training, on the training crops.
+  gathered on the training crops during a share of training.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,14 +23,14 @@ LLOYD_STEPS = 1000
 
 @dataclass(frozen=True)
 class ISWOptions:
-    """What the whitening does; docs/method.md gives the formulas.
+    """Options of the whitening loss; docs/method.md gives the formulas.
 
     Args:
         enabled: Add the whitening loss.
-        weight: Of the loss.
-        clusters: Of the variances; all but the lowest are style.
-        statistics: Share of training at which the gathering of variances starts, and at which the mask is made, once
-            and for all, and the loss begins.
+        weight: Weight of the loss.
+        clusters: Number of clusters of the variances; all but the lowest count as style.
+        statistics: Shares of training at which variances start to be gathered, and at which the mask is fixed and
+            the loss starts.
     """
 
     enabled: bool = False
@@ -39,10 +39,10 @@ class ISWOptions:
     statistics: tuple[float, float] = (0.05, 0.10)
 
     def __post_init__(self) -> None:
-        """Refuse values that would never select anything.
+        """Refuse values with which no element would ever be selected.
 
         Raises:
-            ValueError: If there are fewer than 2 clusters, or the shares are not 0 <= start <= end < 1.
+            ValueError: There are fewer than 2 clusters, or the shares are not 0 <= start <= end < 1.
         """
         if self.clusters < 2:
             raise ValueError(f"isw.clusters is {self.clusters}: give at least 2")
@@ -52,17 +52,17 @@ class ISWOptions:
 
 
 class SelectiveMask(nn.Module):
-    """The elements of one map's covariance that a change of style moves."""
+    """Selects the elements of one feature map's covariance that a change of style changes."""
 
     variance: Tensor
     images: Tensor
     selected: Tensor
 
     def __init__(self, channels: int) -> None:
-        """Start with nothing seen and nothing selected.
+        """Start without statistics and with no element selected.
 
         Args:
-            channels: C of the map.
+            channels: C of the feature map.
         """
         super().__init__()
         self.register_buffer("variance", torch.zeros(channels, channels))
@@ -81,31 +81,31 @@ class SelectiveMask(nn.Module):
         self.images += all_reduce_sum(torch.full_like(self.images, len(plain)))
 
     def select(self, clusters: int) -> None:
-        """Cluster the mean variances above the diagonal, and take all clusters but the lowest."""
+        """Cluster the mean variances above the diagonal, and select all clusters but the lowest."""
         above = torch.ones_like(self.selected).triu(diagonal=1)
         values = (self.variance / self.images.clamp_min(1))[above]
         self.selected[above] = k_means(values, clusters) > 0
 
     def forward(self, features: Tensor) -> Tensor:
-        """Mean absolute value of the selected elements, (B,); 0 as long as none is."""
+        """Return the mean absolute value of the selected elements, (B,); 0 if none is selected."""
         chosen = covariance(features).abs() * self.selected
         return chosen.sum(dim=(1, 2)) / self.selected.sum().clamp_min(1)
 
 
 class InstanceSelectiveWhitening(nn.Module):
-    """L_isw over the maps of the first stages; its buffers are the statistics and the masks, the same on every rank."""
+    """L_isw over the maps of the first stages. Its buffers, statistics and masks, are the same on every rank."""
 
     fixed: Tensor
 
     def __init__(self, options: ISWOptions, channels: Sequence[int]) -> None:
-        """Start with nothing selected.
+        """Start with no element selected.
 
         Args:
             options: Named options.
-            channels: Of the maps of the first stages.
+            channels: Channels of the maps of the first stages.
 
         Raises:
-            ValueError: If the backbone is no hierarchy and has no such maps.
+            ValueError: The backbone is a plain ViT, which has no such maps.
         """
         super().__init__()
         if not channels:
@@ -125,20 +125,20 @@ class InstanceSelectiveWhitening(nn.Module):
         u: float,
         place: tuple[int, ...],
     ) -> Tensor:
-        """Compute the loss of a step; in the steps of ``statistics``, look for the style first.
+        """Compute the loss of a step; during ``statistics``, first gather the variances.
 
         Args:
             maps: Maps of the first stages, each (B, C, h, w), with gradient.
-            image: (B, 3, H, W) float RGB in [0, 1], that they are of.
-            early: Makes these maps of images, in eval mode and without gradient.
+            image: (B, 3, H, W) float RGB in [0, 1], the images of these maps.
+            early: Computes these maps from images, in eval mode and without gradient.
             u: Share of training done, in [0, 1].
             place: Of the step, see :func:`~ppar_lightning.baselines.photometric.photometric`.
 
         Returns:
-            weight * L_isw, a scalar whose mean over ranks is that of the global batch.
+            weight * L_isw, a scalar whose mean over ranks is its value on the global batch.
 
         Raises:
-            ValueError: If the first stages are all frozen.
+            ValueError: All of the first stages are frozen.
         """
         if not any(each.requires_grad for each in maps):
             raise ValueError("isw whitens stages that are frozen: lower model.segmenter.freeze_stages")
@@ -160,7 +160,7 @@ class InstanceSelectiveWhitening(nn.Module):
 
 
 def covariance(features: Tensor) -> Tensor:
-    """Covariance of instance-standardised features: (B, C, h, w) -> (B, C, C), fp32, with a diagonal of 1."""
+    """Return the covariance of instance-standardised features: (B, C, h, w) -> (B, C, C), fp32, diagonal 1."""
     with torch.autocast(features.device.type, enabled=False):
         standardised = F.instance_norm(features.float()).flatten(2)
         return standardised @ standardised.transpose(1, 2) / standardised.shape[2]

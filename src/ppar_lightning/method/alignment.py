@@ -1,4 +1,4 @@
-"""Progressive alignment: features are drawn to the easy anchor (VTP) first and to the difficult one (OTP) last."""
+"""Progressive alignment: features are aligned first with the easier anchors (VTP), then with the harder ones (OTP)."""
 
 from typing import NamedTuple
 
@@ -21,10 +21,10 @@ class AnchorShares(NamedTuple):
 
 
 def anchor_shares(order: AnchorOrder, rho: float) -> AnchorShares:
-    """Say which anchors an order uses at rho in [0, 1].
+    """Return the share of each anchor set that an order uses at rho in [0, 1].
 
-    ``vtp_to_otp`` is the progressive order; ``otp_to_vtp`` its reverse; ``joint`` both at once; ``otp`` and ``vtp``
-    one alone (direct alignment); ``naive`` the class means of source features.
+    ``vtp_to_otp`` is the progressive order and ``otp_to_vtp`` its reverse; ``joint`` uses both in equal shares; ``otp``
+    and ``vtp`` use one of them (direct alignment); ``naive`` uses the class means of source features.
     """
     return {
         "vtp_to_otp": AnchorShares(1.0 - rho, rho, 0.0),
@@ -37,7 +37,7 @@ def anchor_shares(order: AnchorOrder, rho: float) -> AnchorShares:
 
 
 class EmbeddingHead(nn.Conv2d):
-    """P: feature map (B, C, h, w) -> joint space of CLIP (B, D, h, w), linear, so that the features do the aligning."""
+    """P: feature map (B, C, h, w) -> CLIP's joint space (B, D, h, w); linear, so that the features must align."""
 
     def __init__(self, channels: int, dim: int) -> None:
         """Build the head.
@@ -52,11 +52,11 @@ class EmbeddingHead(nn.Conv2d):
 def cosines(features: Tensor, anchors: Tensor) -> Tensor:
     """Cosine of each feature with each anchor, in fp32.
 
-    Dividing the products rather than the features keeps one copy of the features less for the backward pass.
+    The products are divided by the norm, not the features: the backward pass then stores one copy of the features less.
 
     Args:
         features: (..., D), of any norm.
-        anchors: (K, D) unit vectors; a zero row is a class that was never visited and scores UNKNOWN.
+        anchors: (K, D) unit vectors; a zero row marks a class without an anchor yet, whose cosine is UNKNOWN.
 
     Returns:
         (..., K) in [-1, 1], or UNKNOWN.
@@ -66,7 +66,7 @@ def cosines(features: Tensor, anchors: Tensor) -> Tensor:
 
 
 def known(anchors: Tensor) -> Tensor:
-    """Return (K,) bool: the classes that have an anchor."""
+    """Return (K,) bool: whether a class has an anchor."""
     return anchors.abs().amax(dim=-1) > 0
 
 
@@ -93,11 +93,11 @@ def class_balanced_mean(loss: Tensor, weight: Tensor, one_hot: Tensor, total: Te
         loss: (B, n).
         weight: (B, n), w_n m_n.
         one_hot: (B, n, K), a zero row for a position that does not count.
-        total: (K,), sum of w_n m_n of each class over all ranks.
-        count: (K,), number of positions of each class over all ranks; a class with fewer than 8 takes no part.
+        total: (K,), the sum of w_n m_n over each class and all ranks.
+        count: (K,), the number of positions of each class over all ranks; a class with fewer than 8 does not count.
 
     Returns:
-        This rank's part of the mean, a scalar; the parts of all ranks add up to it.
+        This rank's part of the mean, a scalar; the mean is the sum of the parts of all ranks.
     """
     part = torch.einsum("bn,bnk->k", loss * weight, one_hot)
     balanced = count >= MIN_POSITIONS

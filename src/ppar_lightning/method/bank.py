@@ -8,27 +8,27 @@ FULL_COUNT = 64
 
 
 class VisualBank(nn.Module):
-    """Running unit mean of each class's features; a baseline for CLIP's prototypes, and a diagnostic beside them."""
+    """Running unit mean of the features of each class, the baseline that CLIP's prototypes are compared with."""
 
     bank: Tensor
 
     def __init__(self, num_classes: int, dim: int, momentum: float) -> None:
-        """Start with no class visited.
+        """Start with an empty bank.
 
         Args:
             num_classes: K.
             dim: D.
-            momentum: Of a class whose weight in the batch is 64 or more; less weight moves the bank less.
+            momentum: mu, in [0, 1). A class whose total weight in the batch is below 64 is updated by less.
         """
         super().__init__()
         self.momentum = momentum
         self.register_buffer("bank", torch.zeros(num_classes, dim))
 
     def update(self, sums: Tensor) -> None:
-        """M_k <- norm(mu_k M_k + (1 - mu_k) S_k / C_k), mu_k = mu^min(1, C_k / 64); a first visit assigns.
+        """M_k <- norm(mu_k M_k + (1 - mu_k) S_k / C_k), mu_k = mu^min(1, C_k / 64); the first update sets M_k.
 
         Args:
-            sums: (K, D + 1): S_k and C_k over all ranks.
+            sums: (K, D + 1), S_k and C_k summed over all ranks.
         """
         total, weight = sums[:, :-1], sums[:, -1:]
         mean = total / weight.clamp_min(1e-12)
@@ -42,7 +42,7 @@ def feature_sums(features: Tensor, weight: Tensor, one_hot: Tensor) -> Tensor:
     """Return (K, D + 1): S_k = sum w_n m_n z_n and C_k = sum w_n m_n of each class in this rank's batch.
 
     Args:
-        features: (B, n, D), of any norm; z_n is the unit vector along them.
+        features: (B, n, D) of any norm; z_n is the normalised feature.
         weight: (B, n), w_n m_n.
         one_hot: (B, n, K).
     """

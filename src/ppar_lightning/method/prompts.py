@@ -72,18 +72,18 @@ TEMPLATES: dict[Prompts, tuple[str, ...]] = {
         "a {} in snow",
     ),
 }
-"""Templates of each prompt set."""
+"""Prompt set -> its templates."""
 
 
 def sentences(prompts: Prompts, class_names: Sequence[str] = CLASSES) -> list[list[str]]:
-    """Describe each class.
+    """List the sentences that describe each class.
 
     Args:
         prompts: Name of the prompt set.
         class_names: K names.
 
     Returns:
-        K lists of sentences, one for each template and synonym.
+        K lists of sentences, one sentence per template and synonym.
     """
     return [
         [template.format(word) for word in SYNONYMS.get(name, (name,)) for template in TEMPLATES[prompts]]

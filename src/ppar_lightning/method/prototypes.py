@@ -14,13 +14,13 @@ GAMMA = 1e-2
 
 
 class ContextDecoder(nn.Module):
-    """Delta = ContextDecoder(query=T0, memory=V): what the images say about each class's text."""
+    """Delta = ContextDecoder(query=T0, memory=V): a correction of each class's text by the visual context."""
 
     def __init__(self, dim: int) -> None:
-        """Build a pre-norm transformer decoder of width 256 with 3 layers, 4 heads and dropout 0.1, as DenseCLIP's.
+        """Build a pre-norm transformer decoder like DenseCLIP's: width 256, 3 layers, 4 heads, dropout 0.1.
 
         Args:
-            dim: D of text and visual context.
+            dim: D of the text and the visual context.
         """
         super().__init__()
         self.query = nn.Linear(dim, WIDTH)
@@ -32,7 +32,7 @@ class ContextDecoder(nn.Module):
         self.out = nn.Linear(WIDTH, dim)
 
     def forward(self, text: Tensor, context: Tensor) -> Tensor:
-        """Refine.
+        """Compute Delta for each image.
 
         Args:
             text: (K, D) text prototypes.
@@ -46,7 +46,7 @@ class ContextDecoder(nn.Module):
 
 
 class Prototypes(nn.Module):
-    """OTP (frozen), VTP of each image, and the bank of VTP that features are aligned with."""
+    """OTP (frozen), the VTP of each image, and the bank Pv of VTPs that features are aligned with."""
 
     otp: Tensor
     bank: Tensor
@@ -56,7 +56,7 @@ class Prototypes(nn.Module):
 
         Args:
             text: (K, D) unit vectors, T0.
-            momentum: mu of the bank.
+            momentum: mu, the momentum of the bank, in [0, 1).
         """
         super().__init__()
         self.momentum = momentum
@@ -78,10 +78,10 @@ class Prototypes(nn.Module):
         return F.normalize(self.otp + self.gamma * delta.float(), dim=-1)
 
     def update(self, sums: Tensor) -> None:
-        """Pv_k <- norm(mu Pv_k + (1 - mu) s_k / n_k) for the classes present.
+        """Update the bank for the classes present: Pv_k <- norm(mu Pv_k + (1 - mu) s_k / n_k).
 
         Args:
-            sums: (K, D + 1): s_k and n_k over all ranks.
+            sums: (K, D + 1), s_k and n_k summed over all ranks.
         """
         total, count = sums[:, :-1], sums[:, -1:]
         moved = self.momentum * self.bank + (1 - self.momentum) * total / count.clamp_min(1)
@@ -99,12 +99,12 @@ def vtp_nll(vtp: Tensor, dense: Tensor, labels: GridLabels, tau: float) -> Tenso
 
     Args:
         vtp: (B, K, D) unit vectors.
-        dense: (B, N, D) dense features, any norm; they receive no gradient.
+        dense: (B, N, D) dense features of any norm; they receive no gradient.
         labels: Labels on the grid of ``dense``.
         tau: Temperature.
 
     Returns:
-        Sum over this rank's counted positions, a scalar.
+        The sum over this rank's counted positions, a scalar.
     """
     logits = F.normalize(dense.detach().float(), dim=-1) @ vtp.transpose(1, 2) / tau
     loss = F.cross_entropy(logits.flatten(0, 1), labels.label.flatten(), reduction="none")

@@ -4,19 +4,19 @@ import math
 
 
 def ramp(u: float, start: float, end: float) -> float:
-    """Rise linearly from 0 at ``start`` to 1 at ``end``; a step where both are equal."""
+    """Rise linearly from 0 at ``start`` to 1 at ``end``; jump from 0 to 1 if both are equal."""
     if u >= end:
         return 1.0
     return max(0.0, (u - start) / (end - start)) if end > start else 0.0
 
 
 def cosine_ramp(u: float, start: float, end: float) -> float:
-    """Rise from 0 at ``start`` to 1 at ``end`` along half a cosine: rho(u), the passage from easy to difficult."""
+    """Rise from 0 at ``start`` to 1 at ``end`` along half a cosine: rho(u), the transition from easy to difficult."""
     return (1.0 - math.cos(math.pi * ramp(u, start, end))) / 2.0
 
 
 def anchor_pull(share: float) -> float:
-    """Scale lambda_anchor by 0.1 + 0.9 rho: VTP is drawn to OTP while the features follow it.
+    """Factor of lambda_anchor, 0.1 + 0.9 rho: VTP is drawn to OTP while the features follow it.
 
     Args:
         share: OTP's share of the anchors, in [0, 1]; rho(u) in the order ``vtp_to_otp``.

@@ -1,4 +1,4 @@
-"""The supervised loss: cross entropy of the segmenter's logits, weighted pixel by pixel where PPAR says so."""
+"""The supervised loss: cross entropy of the segmenter's logits, with pixel weights if PPAR gives them."""
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ AUXILIARY_WEIGHT = 0.4
 def supervised_terms(output: SegmenterOutput, label: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
     """Cross entropy over the valid pixels of the global batch.
 
-    The mean over ranks of each term is its value on the concatenated batch, whatever each rank's share of valid pixels;
-    without a valid pixel it is 0.
+    The mean of each term over ranks equals its value on the concatenated batch, however the valid pixels are
+    distributed over the ranks. Without any valid pixel it is 0.
 
     Args:
-        output: Of the segmenter.
+        output: Output of the segmenter.
         label: (B, H, W) train ids, IGNORE included.
-        weight: (B, H, W) pixel weights; None weighs every pixel 1.
+        weight: (B, H, W) pixel weights; None gives every pixel the weight 1.
 
     Returns:
         ``ce`` and, where the segmenter has an auxiliary head, ``aux`` (already multiplied by 0.4), scalars in nats.

@@ -18,7 +18,7 @@ from ppar_lightning.segmenter.pretrained import revision
 
 
 def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
-    """Make the text prototypes that the options ask for.
+    """Compute the text prototypes that the options ask for.
 
     Args:
         options: ``clip``, ``prompts``, ``class_names``, ``centre``, ``random_text`` and ``text_embeddings`` are
@@ -29,7 +29,7 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
         T0, (K, D) float32 unit vectors.
 
     Raises:
-        ValueError: If names or file are for another number of classes.
+        ValueError: The class names or the file are for another number of classes.
     """
     if options.text_embeddings is not None:
         text = read_embeddings(Path(options.text_embeddings), num_classes)
@@ -46,7 +46,7 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
 
 
 def random_directions(num_classes: int, dim: int) -> Tensor:
-    """Draw (K, D) unit vectors that know no language, the same for every run, device and rank."""
+    """Draw (K, D) random unit vectors, the same for every run, device and rank."""
     return F.normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
 
 
@@ -54,8 +54,8 @@ def read_embeddings(path: Path, num_classes: int) -> Tensor:
     """Read a K x D ``.npy`` file of text embeddings and normalise its rows.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no finite K x D array of numbers.
+        FileNotFoundError: There is no such file.
+        ValueError: It does not hold a finite K x D array of floats.
     """
     if not path.is_file():
         raise FileNotFoundError(f"text embeddings {path} not found: check ppar.text_embeddings")
@@ -77,9 +77,9 @@ def _unit_rows(array: Array, path: Path, num_classes: int) -> Tensor:
 
 
 def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -> Tensor:
-    """T0_k = norm(sum over synonyms and templates of the unit text embeddings), from the cache where it is there.
+    """Return T0_k = norm(sum over synonyms and templates of the unit text embeddings), from the cache if it is there.
 
-    The cache's key holds the model, its revision and every sentence, so that a changed model or prompt is noticed.
+    The key of the cache covers the model, its revision and every sentence, so a changed model or prompt is noticed.
 
     Returns:
         (K, D) unit vectors.
@@ -92,11 +92,11 @@ def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -
     except (OSError, ValueError):  # not there yet, or damaged
         prototypes = _embed(clip, texts)
     save_array(path, prototypes)
-    return _unit_rows(prototypes, path, len(texts))  # as the next run will read it: the same bits
+    return _unit_rows(prototypes, path, len(texts))  # as the next run will read it, so that both use the same bits
 
 
 def _embed(clip: str, texts: list[list[str]]) -> Array:
-    """Embed the sentences and take their unit sums."""
+    """Embed the sentences and normalise the sum over each class."""
     embeddings = embed_texts(clip, [text for group in texts for text in group])
     groups = embeddings.split([len(group) for group in texts])
     return F.normalize(torch.stack([group.sum(dim=0) for group in groups]), dim=-1).numpy()

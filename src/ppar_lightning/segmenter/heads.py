@@ -14,7 +14,7 @@ def resize(features: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def conv(in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
-    """Convolution that keeps the size, batch norm, ReLU."""
+    """Build a convolution that keeps the size, followed by batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -40,44 +40,44 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3Plus(nn.Module):
-    """DeepLabV3+ (arXiv 1802.02611): ASPP on the last map, refined by the first stage's map at stride 4."""
+    """DeepLabV3+ (arXiv 1802.02611): ASPP on the last map, refined with the first stage's map at stride 4."""
 
     def __init__(self, in_channels: tuple[int, int], channels: int, stride: int) -> None:
         """Build the head.
 
         Args:
-            in_channels: Of the first and the last map.
-            channels: Of the ASPP and the decoder.
-            stride: Of the last map; the rates 6, 12, 18 are those of stride 16 and scale with it.
+            in_channels: Channels of the first and the last map.
+            channels: Channels of the ASPP and the decoder.
+            stride: Stride of the last map. The dilation rates are 6, 12, 18 at stride 16 and scale inversely.
         """
         super().__init__()
         self.aspp = ASPP(in_channels[1], channels, [max(1, rate * 16 // stride) for rate in (6, 12, 18)])
-        self.low_level = conv(in_channels[0], 48)  # few, so that they do not outweigh the ASPP's
+        self.low_level = conv(in_channels[0], 48)  # few, so that they do not outweigh those of the ASPP
         self.decoder = nn.Sequential(conv(channels + 48, channels, 3), conv(channels, channels, 3))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Decode maps, first and last at strides 4 and `stride`, to (B, C, H / 4, W / 4)."""
+        """Decode the first map (stride 4) and the last one (stride `stride`) to (B, C, H / 4, W / 4)."""
         low_level = self.low_level(maps[0])
         context = resize(self.aspp(maps[-1]), low_level.shape[2:])
         return self.decoder(torch.cat([context, low_level], dim=1))
 
 
 class FPN(nn.Module):
-    """Feature pyramid (arXiv 1612.03144) whose levels, refined from coarse to fine, are summed at the finest."""
+    """Feature pyramid (arXiv 1612.03144): levels are refined from coarse to fine and summed at the finest size."""
 
     def __init__(self, in_channels: Sequence[int], channels: int) -> None:
         """Build the head.
 
         Args:
-            in_channels: Of the maps, fine to coarse.
-            channels: Of every level.
+            in_channels: Channels of the maps, fine to coarse.
+            channels: Channels of every level.
         """
         super().__init__()
         self.lateral = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in in_channels])
         self.smooth = nn.ModuleList([conv(channels, channels, 3) for _ in in_channels])
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Decode maps, fine to coarse, to (B, C, h, w) of the finest."""
+        """Decode maps, ordered fine to coarse, to (B, C, h, w) at the size of the finest."""
         merged = self.lateral[-1](maps[-1])
         levels = [merged]
         for lateral, finer in zip(reversed(self.lateral[:-1]), reversed(maps[:-1]), strict=True):
@@ -96,23 +96,23 @@ class FCN(nn.Sequential):
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group norm in 32 groups, or as many as divide the channels: the same at every batch size."""
+    """Build a group norm, which does not depend on the batch size: gcd(32, channels) groups."""
     return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
 class Pyramid(nn.Module):
-    """Simple feature pyramid (ViTDet, arXiv 2203.16527) of a plain ViT's last map, summed into its finest level.
+    """Simple feature pyramid (ViTDet, arXiv 2203.16527): levels made from a plain ViT's last map, summed at the finest.
 
-    The levels are the map at half, at its own, and at each doubled resolution up to stride 4 or finer.
+    The levels are the map at half its resolution, at its own, and at each doubled one up to stride 4 or finer.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         """Build the head.
 
         Args:
-            in_channels: Of the ViT's map.
-            channels: Of every level.
-            stride: Of the ViT's map, in pixels: its patch size.
+            in_channels: Channels of the ViT's map.
+            channels: Channels of every level.
+            stride: Stride of the ViT's map in pixels, its patch size.
         """
         super().__init__()
         doublings = max(0, math.ceil(math.log2(stride / 4)))
@@ -121,7 +121,7 @@ class Pyramid(nn.Module):
 
     @staticmethod
     def _level(in_channels: int, channels: int, doublings: int) -> nn.Sequential:
-        """Scale by 2 ** doublings, -1 pooling, each doubling a deconvolution that halves the channels; then 1x1."""
+        """Build a level: max pooling (-1), or per doubling a deconvolution that halves the channels; then 1x1."""
         layers: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if doublings < 0 else []
         width = in_channels
         for _ in range(doublings):

@@ -1,4 +1,4 @@
-"""Pictures of any kind as what the segmenter takes."""
+"""Conversion of any kind of picture to the segmenter's input."""
 
 from pathlib import Path
 
@@ -15,20 +15,20 @@ Picture = str | Path | Image.Image | npt.NDArray[np.uint8] | Tensor
 
 
 CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
-"""PIL's modes of 8 bits or less a channel that become RGB without being clipped."""
+"""PIL modes with at most 8 bits per channel, which can be converted to RGB without clipping."""
 
 ROUNDING = 1e-4
-"""How far resizing may take a float outside [0, 1]."""
+"""Tolerance for float values outside [0, 1], as resizing may produce them."""
 
 
 def to_image(picture: Picture) -> Tensor:
     """Convert a picture to (3, H, W) float32 RGB in [0, 1].
 
-    Files and PIL images are turned upright by their orientation tag, as `ppar predict` turns them; of 16 bits, the
-    high 8 are kept.
+    Files and PIL images are rotated according to their orientation tag, as in `ppar predict`. Of 16-bit values the high
+    8 bits are kept.
 
     Raises:
-        ValueError: If it is no picture, naming what was given.
+        ValueError: ``picture`` is not a picture; the message says what was given.
     """
     if isinstance(picture, str | Path):
         picture = read_image(Path(picture), upright=True)
@@ -37,7 +37,7 @@ def to_image(picture: Picture) -> Tensor:
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise ValueError(f"an array {picture.shape} of {picture.dtype} is no picture: give RGB (H, W, 3) uint8")
-        # A copy, as torch warns of an array that it may not write to.
+        # A copy, because torch warns about read-only arrays.
         picture = torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
     if not isinstance(picture, Tensor):
         raise ValueError(f"a {type(picture).__name__} is no picture: give a path, a PIL image, an array or a tensor")
@@ -53,7 +53,7 @@ def to_image(picture: Picture) -> Tensor:
     if not floating:
         return picture.float() / 255
     low, high = float(picture.min()), float(picture.max())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is refused too
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # this form also refuses NaN
         raise ValueError(f"{kind} with values from {low:g} to {high:g} is no picture: {remedy}")
     return picture.float()
 
@@ -62,7 +62,7 @@ def _from_pil(picture: Image.Image) -> npt.NDArray[np.uint8]:
     """Convert a PIL image to (H, W, 3) RGB."""
     if picture.mode.startswith("I;16"):
         deep = np.asarray(ImageOps.exif_transpose(picture))
-        return np.dstack([(deep >> 8).astype(np.uint8)] * 3)  # convert would clip all above 255 to white
+        return np.dstack([(deep >> 8).astype(np.uint8)] * 3)  # convert would clip values above 255 to white
     if picture.mode not in CONVERTED:
         raise ValueError(f"a PIL image of mode {picture.mode!r} is no picture: give one in RGB, or its path")
     return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))

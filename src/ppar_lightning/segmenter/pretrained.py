@@ -1,4 +1,4 @@
-"""Pretrained models by name: the model that ships with the package, a hub id or a local folder."""
+"""Pretrained models by name: a model included in the package, a hub id or a local folder."""
 
 import hashlib
 import json
@@ -23,35 +23,35 @@ SHIPPED = {
     "resnet_small": _HERE / "resnet_small",
     "efficientnet_lite0": _HERE / "efficientnet_lite0",
 }
-"""Models of the package; ``resnet_small``, a ResNet-18 of half the width, is a config without weights, and those of
-``efficientnet_lite0`` are an extra."""
+"""Models included in the package. ``resnet_small``, a ResNet-18 of half the width, is a config without weights; the
+weights of ``efficientnet_lite0`` come with the extra ``lite``."""
 
 
 def resolve(name: str) -> str:
-    """Return where a model is: the package's folder for one that ships with it, else the name itself."""
+    """Return the folder of an included model; return any other name unchanged."""
     return str(SHIPPED.get(name, name))
 
 
 def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
-    """Call ``loader.from_pretrained`` and turn a failure into one line.
+    """Call ``loader.from_pretrained`` and turn any failure into an error of one line.
 
     Args:
         loader: A class of transformers.
         name: ``tinyclip``, a hub id or a folder.
-        options: Passed on.
+        options: Further arguments of ``from_pretrained``.
 
     Raises:
-        OSError: If the model is neither on this machine nor to be fetched, is damaged, or would run code.
+        OSError: The model is neither on this machine nor can it be downloaded, is damaged, or would run code.
     """
     verbosity = logging.get_verbosity()
-    logging.disable_progress_bar()  # of reading, a second at most; downloads keep theirs
-    logging.set_verbosity_error()  # a tower read from a two-tower checkpoint leaves the other half unused, on purpose
+    logging.disable_progress_bar()  # reading takes a second at most; downloads keep their bar
+    logging.set_verbosity_error()  # silences the warning that the other tower is unused
     try:
-        # transformers reads pickles with weights_only; without the option it would ask whether a model's code may run
+        # transformers reads pickles with weights_only; without the option it would ask whether to run a model's code
         return loader.from_pretrained(resolve(name), trust_remote_code=False, **options)
-    except ImportError:  # which names the package to install
+    except ImportError:  # its message names the package to install
         raise
-    except Exception as error:  # transformers, tokenizers and safetensors each have their own for a file's faults
+    except Exception as error:  # transformers, tokenizers and safetensors raise errors of their own
         remedy = "save it again with save_pretrained"
         if not Path(resolve(name)).is_dir():
             remedy = f"run `hf download {name}` where there is a network, or give a folder saved with save_pretrained"
@@ -62,12 +62,12 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
 
 
 def normalisation(name: str) -> tuple[Colour, Colour]:
-    """Return mean and standard deviation of the RGB values in [0, 1] that a model was trained on.
+    """Return the mean and standard deviation, for RGB in [0, 1], that a model was trained with.
 
-    They are read from its ``preprocessor_config.json``; without one a CLIP model gets CLIP's, any other ImageNet's.
+    They are read from its ``preprocessor_config.json``; without it, a CLIP gets CLIP's and any other model ImageNet's.
 
     Raises:
-        ValueError: That file is damaged, or they are not three numbers each.
+        ValueError: The file is damaged, or does not hold three numbers each.
     """
     path = cached_file(resolve(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if path is not None:
@@ -90,7 +90,7 @@ def _colour(values: Sequence[float]) -> Colour:
 
 
 def revision(name: str) -> str:
-    """Identify a model's weights: the hub's commit, or a hash of a local folder's weight files."""
+    """Identify a model's weights by the commit of the hub, or by a hash of a local folder's weight files."""
     folder = Path(resolve(name))
     if not folder.is_dir():
         return str(load_pretrained(AutoConfig, name)._commit_hash)

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 def slide(segment: Callable[[Tensor], Tensor], image: Tensor, size: int, stride: int) -> Tensor:
     """Segment an image window by window and average the logits where windows overlap.
 
-    One window is in work at a time: beside its forward pass, memory holds the logits of the image once. Where the
-    window covers the image the result is that of the whole image.
+    Windows are processed one at a time; besides that forward pass, memory holds one copy of the image's logits. If the
+    window covers the image, the result equals that of the whole image.
 
     Args:
         segment: (B, 3, h, w) -> (B, K, h, w) logits.
         image: (B, 3, H, W).
-        size: side of the window in pixels; a side of the image that is shorter is taken whole.
-        stride: step in pixels, at most the size.
+        size: Side of the window in pixels; a shorter side of the image is taken whole.
+        stride: Step between windows in pixels, at most ``size``.
 
     Returns:
         (B, K, H, W).
@@ -39,22 +39,22 @@ def slide(segment: Callable[[Tensor], Tensor], image: Tensor, size: int, stride:
 
 
 def starts(length: int, size: int, stride: int) -> list[int]:
-    """First pixels of the windows along a side; the last one ends at the border."""
+    """Return the first pixel of each window along a side; the last window ends at the border."""
     last = max(0, length - size)
     return [*range(0, last, stride), last]
 
 
 def predict(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Train ids at the size of the labels.
+    """Turn logits into train ids at the size of the labels.
 
-    Logits of another size are resized bilinearly, one class at a time, so that they never stand there at once.
+    Logits of another size are resized bilinearly, one class at a time, so that memory never holds all of them resized.
 
     Args:
         logits: (B, K, h, w).
         size: (H, W) of the labels.
 
     Returns:
-        (B, H, W) int64; the first of equals, as argmax.
+        (B, H, W) int64; of equal logits the first class wins, as in argmax.
     """
     if logits.shape[-2:] == size:
         return logits.argmax(dim=1)
