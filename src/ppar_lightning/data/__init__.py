@@ -1,1 +1,1 @@
-"""Data: classes, data sets, transforms and the data module."""
+"""Data sets, protocols, sampling, augmentation, batches and the data module."""

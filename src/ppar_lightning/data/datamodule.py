@@ -1,4 +1,4 @@
-"""The data of a run: labelled sources to train on, unseen domains to be scored on."""
+"""The data module: labelled sources to train on, and unseen domains to score."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -28,27 +28,28 @@ from ppar_lightning.images.window import Window
 class DomainDataModule(LightningDataModule):
     """Training batches of the sources, and evaluation batches of one domain each.
 
-    `fit` reads the sources alone, unless `watch_unseen`; `test` reads the sources' evaluation splits and the unseen
-    domains. How they are scored is the protocol's. Order and augmentation depend on `seed` alone: two methods see the
-    same crops, for any number of workers, and a resumed run goes on with the next batch.
+    `fit` reads only the sources, unless `watch_unseen` is set; `test` reads the sources' evaluation splits and the
+    unseen domains. Protocols define how domains are scored. Order and augmentation depend only on `seed`: two methods
+    see the same crops, with any number of workers, and a resumed run continues with the next batch.
 
     Args:
-        sources: domains to train on, by name; several are put together.
-        unseen: domains that are never trained on, by name.
-        protocol: how domains are scored, by name, where a domain does not name its own.
-        window: window of the inference, for protocol `full`; the others have their own.
-        crop: height and width of training crops.
-        batch_size: training images per device and step.
-        eval_batch_size: images per evaluation batch of rendered domains; those of folders, whose sizes may differ, come
-            one by one.
-        workers: processes that read, per loader; 0 reads in the main process.
-        augmentation: how training images are varied.
-        seed: seed of order and augmentation.
-        watch_unseen: score the unseen domains during `fit` too.
-        sampling: how training images are chosen.
-        on_bad_sample: what happens where a sample cannot be read: `raise` ends the run; `skip` trains on another one in
-            its place, leaves out files without a counterpart, and lists both. Images that are scored must be readable.
-        predict_dir: pictures that `predict` segments: files, folders, globs or videos, one or several.
+        sources: Domains to train on, by name; several are concatenated.
+        unseen: Domains that are never trained on, by name.
+        protocol: Name of the protocol for every domain that does not name its own.
+        window: Sliding window for protocol `full`; other protocols have their own.
+        crop: Height and width of training crops, in pixels.
+        batch_size: Number of training images per device and step.
+        eval_batch_size: Number of images per evaluation batch of rendered domains. Images from folders, whose sizes may
+            differ, are evaluated one by one.
+        workers: Number of reading processes per loader; 0 reads in the main process.
+        augmentation: Augmentation of training images.
+        seed: Seed of order and augmentation; the command line sets it to ``seed_everything``.
+        watch_unseen: Also score the unseen domains during `fit`.
+        sampling: How training images are chosen.
+        on_bad_sample: What happens if a training sample cannot be read: `raise` ends the run; `skip` trains on another
+            one in its place, leaves out files without a counterpart, and lists both. Images that are scored must be
+            readable.
+        predict_dir: Pictures that `predict` segments: one or several files, folders, globs or videos.
     """
 
     def __init__(
@@ -85,9 +86,9 @@ class DomainDataModule(LightningDataModule):
         self.predict_dir = [predict_dir] if isinstance(predict_dir, str) else predict_dir or []
         self._pictures: PictureDataset | None = None
         self.train_splits: dict[str, Split] = {}
-        """Source -> what is trained on, once `fit` is set up."""
+        """Source -> its training split, after `setup("fit")`."""
         self.eval_splits: dict[str, Split] = {}
-        """Domain -> what is scored, for the domains of the stage that is set up."""
+        """Domain -> its evaluation split, for the domains of the current stage."""
         self._order: EpochOrder | None = None
         self._unreadable: list[Skipped] = []
         for option, least, value in (
@@ -116,12 +117,12 @@ class DomainDataModule(LightningDataModule):
 
     @property
     def evaluated_names(self) -> tuple[str, ...]:
-        """Names of the domains that the stage that was set up scores."""
+        """Names of the domains that the current stage scores."""
         return tuple(self.eval_splits)
 
     @property
     def protocols(self) -> Mapping[str, str]:
-        """Domain -> name of the protocol it is scored by, for all domains."""
+        """Domain -> name of its protocol, for all domains."""
         return {name: domain.protocol or self.protocol for name, domain in (self.sources | self.unseen).items()}
 
     @property
@@ -132,12 +133,12 @@ class DomainDataModule(LightningDataModule):
 
     @property
     def protocol_titles(self) -> Mapping[str, str]:
-        """Domain -> what stands beside its figures: the protocol's name, and the window if it was chosen freely."""
+        """Domain -> the label of its scores: the name of the protocol, and the window if it was chosen freely."""
         return {name: protocol_title(used, self.window) for name, used in self.protocols.items()}
 
     @property
     def means(self) -> Mapping[str, tuple[int, ...]]:
-        """Mean that is reported -> its train ids: `miou`, and for SYNTHIA as a source the usual two more."""
+        """Name of a reported mean -> its train ids: `miou`, and `miou_16` and `miou_13` if SYNTHIA is a source."""
         means = {"miou": tuple(range(len(CLASSES)))}
         if any(split.scored_classes == SYNTHIA_16 for name, split in self.eval_splits.items() if name in self.sources):
             means |= {"miou_16": SYNTHIA_16, "miou_13": SYNTHIA_13}
@@ -145,14 +146,14 @@ class DomainDataModule(LightningDataModule):
 
     @property
     def scored_classes(self) -> Mapping[str, tuple[int, ...]]:
-        """Domain -> train ids its mIoU is taken over, for the domains of the stage that was set up."""
+        """Domain -> train ids over which its mIoU is averaged, for the domains of the current stage."""
         return {name: split.scored_classes for name, split in self.eval_splits.items()}
 
     def setup(self, stage: str) -> None:
         """Open the splits of a stage.
 
         Raises:
-            ValueError, FileNotFoundError: naming the domain, what is wrong with it and the option to set.
+            ValueError, FileNotFoundError: A domain cannot be opened; the message names it and the option to set.
         """
         if stage == "predict":
             if not self.predict_dir:
@@ -171,7 +172,7 @@ class DomainDataModule(LightningDataModule):
             self.eval_splits |= {name: self._open("unseen", name, "eval") for name in self.unseen}
 
     def train_dataloader(self) -> ResumableLoader:
-        """Augmented batches of the sources, shuffled; an incomplete last one is left out."""
+        """Return a loader of shuffled, augmented batches of the sources, without an incomplete last batch."""
         augment = Augment(self.crop, self.augmentation, self.sampling.focus_pixels)
         dataset = AugmentedDataset(list(self.train_splits.values()), augment, self.seed)
         assert self._order is not None, "setup('fit') first"
@@ -186,32 +187,32 @@ class DomainDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             drop_last=True,
             worker_init_fn=start_worker,
-            generator=torch.Generator(),  # or else each epoch would take a number from the global one
+            generator=torch.Generator(),  # otherwise each epoch would use up a number of the global generator
             persistent_workers=self.workers > 0,
         )
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
-        """One loader a source, and one an unseen domain if they are watched."""
+        """Return one loader per source, and with `watch_unseen` one per unseen domain."""
         return [self._eval_loader(split, self.eval_batch_size) for split in self.eval_splits.values()]
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
-        """One loader a source, then one an unseen domain."""
+        """Return one loader per source, then one per unseen domain."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """Pictures one by one; those that cannot be read are named and left out."""
+        """Return a loader of single pictures; those that cannot be read are named and left out."""
         window = protocol_window(self.protocol, self.window)
         title = protocol_title(self.protocol, self.window)
         return self._eval_loader(Split(self.pictures, window=window, protocol=title, skip=True), batch_size=1)
 
     def skipped(self) -> list[Skipped]:
-        """What is known from the start to be left out: files without a counterpart, labels without statistics."""
+        """List the samples that are left out from the start: files without a counterpart, labels without statistics."""
         wholes = [split.whole for split in (*self.train_splits.values(), *self.eval_splits.values())]
         lines = [(whole, line) for whole in wholes for line in getattr(whole, "unpaired", [])]
         return [Skipped(whole.domain, "", line) for whole, line in lines] + self._unreadable
 
     def fingerprints(self) -> dict[str, Fingerprint]:
-        """``{domain}/{train,eval}`` -> fingerprint, of what the stage that was set up reads."""
+        """Return ``{domain}/{train,eval}`` -> fingerprint, for the splits of the current stage."""
         parts = {"train": self.train_splits, "eval": self.eval_splits}
         return {f"{name}/{part}": fingerprint(each) for part, found in parts.items() for name, each in found.items()}
 
@@ -225,8 +226,8 @@ class DomainDataModule(LightningDataModule):
 
     def _statistics(self, split: Split) -> Counts:
         counts = class_statistics(split, self.workers)
-        for index in np.flatnonzero(counts[:, 0] == UNREADABLE).tolist():  # which the rule may never draw
-            errors = split[index]["error"]  # or the error itself
+        for index in np.flatnonzero(counts[:, 0] == UNREADABLE).tolist():  # the sampling rule might never draw it
+            errors = split[index]["error"]  # raises the error unless the split skips
             late = f"{split.name(index)}: its label could not be read when classes were counted; start again"
             if self.on_bad_sample == "raise":
                 raise ValueError(f"domain {split.domain!r}: {late}")

@@ -1,4 +1,4 @@
-"""What a data set is: labelled images of one domain, from files or rendered."""
+"""Base classes of data sets: labelled images of one domain, from files or rendered."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from ppar_lightning.images.decoding import (
 from ppar_lightning.images.variation import Variation
 
 OnBadSample = Literal["raise", "skip"]
-"""What a file that cannot be read, or has no counterpart, does: end the run, or be left out and listed."""
+"""What happens with a file that cannot be read or has no counterpart: it ends the run, or is left out and listed."""
 
 
 class Skipped(NamedTuple):
@@ -37,14 +37,14 @@ class Skipped(NamedTuple):
 
 
 class Sample(TypedDict):
-    """`image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`.
+    """A sample: `image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 train ids or IGNORE, `name` unique in its `domain`.
 
     Attributes:
-        error: The samples that could not be read in its place.
-        padding: Whether this is a placeholder, all IGNORE, of which nothing counts.
-        window: Size and stride of the window that its protocol segments it through; None takes the image whole.
+        error: The samples that could not be read and that this one replaces.
+        padding: Whether this is a placeholder, all IGNORE, which is not scored.
+        window: Size and stride of its protocol's sliding window; None segments the whole image at once.
         protocol: Name of the protocol that it is scored by.
-        variation: What is still to be applied to a training sample, on the device.
+        variation: The flip, colours and blur of a training sample, which are applied on the device.
     """
 
     image: Array
@@ -61,14 +61,14 @@ class Sample(TypedDict):
 class SegmentationDataset(Dataset[Sample], ABC):
     """Labelled images of one domain.
 
-    A subclass says how many there are and reads one. Its constructor takes `root`, `split` and `domain`, and whatever
-    options it adds after those.
+    A subclass implements the number of images and the reading of one. Its constructor takes `root`, `split` and
+    `domain`, followed by its own options.
     """
 
     scored_classes: tuple[int, ...] = tuple(range(len(CLASSES)))
-    """Train ids that the data set labels; its mIoU is taken over these."""
+    """Train ids that the data set labels, over which its mIoU is averaged."""
     counts: ClassVar[Mapping[str, int]] = {}
-    """Split -> the known number of its labelled images."""
+    """Split -> known number of labelled images."""
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
 
@@ -76,7 +76,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
         self.split = split
         self.domain = domain
         self.remarks: list[str] = []
-        """Findings of one line, each with its remedy, that do not stop a run."""
+        """Warnings, one line each with a remedy, that do not stop a run."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -84,14 +84,14 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     @abstractmethod
     def read(self, index: int) -> tuple[Array, Array, str]:
-        """Image (H, W, 3) uint8 RGB, label (H, W) uint8 train ids, and a name that is unique in the data set."""
+        """Return image (H, W, 3) uint8 RGB, label (H, W) uint8 train ids, and a name that is unique in the data set."""
 
     def read_label(self, index: int) -> Array:
-        """Label alone, (H, W) uint8 train ids, at the size of its file."""
+        """Return only the label, (H, W) uint8 train ids, at the size of its file."""
         return self.read(index)[1]
 
     def name(self, index: int) -> str:
-        """The name that `read` gives, without reading."""
+        """Return the name that `read` would return, without reading."""
         return f"{self.split}/{index:05d}"
 
     def __getitem__(self, index: int) -> Sample:
@@ -104,24 +104,24 @@ class FolderDataset(SegmentationDataset):
     """Pairs of image and label files in a folder, read as they were downloaded.
 
     Args:
-        root: folder of the download.
-        split: name of a split, as the data set calls it.
-        domain: the name its samples carry.
-        on_bad_sample: `raise`, or `skip` to leave files without a counterpart out and list them in `unpaired`.
+        root: Folder of the download.
+        split: Name of a split of the data set.
+        domain: Name of the domain, which its samples carry.
+        on_bad_sample: `raise`, or `skip` to leave out files without a counterpart and list them in `unpaired`.
 
     Raises:
-        ValueError: a split that the data set does not have.
-        FileNotFoundError: no folder, nothing in a known layout, or an image or label without its counterpart.
+        ValueError: The data set has no such split.
+        FileNotFoundError: There is no folder, no known layout in it, or an image or label has no counterpart.
     """
 
     layouts: tuple[Layout, ...]
-    """Known layouts; the first one with images and labels is taken."""
+    """Known layouts; the first one with images and labels is used."""
     splits: ClassVar[tuple[str, ...]] = ()
-    """Names of the splits, where they are not folders of their own."""
+    """Names of the splits, if the splits are not folders."""
     resize_labels: ClassVar[bool] = False
     """Whether a label of another size is resized to its image (nearest) instead of being an error."""
     id_remedy: ClassVar[str] = WRONG_FOLDER
-    """What to do about a label value outside the table."""
+    """Remedy that the error for a label value outside the table names."""
 
     def __init__(self, root: str | Path | None, split: str, domain: str, on_bad_sample: OnBadSample = "raise") -> None:
         super().__init__(split, domain)
@@ -139,7 +139,7 @@ class FolderDataset(SegmentationDataset):
         self.table = lookup_table(self.layout.ids)
 
     def find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
-        """Choose the layout, and find its images and labels by name."""
+        """Choose the layout and return its images and labels by name."""
         for layout in self.layouts:
             images, labels = layout.files(self.root, self.split)
             if images and labels:
@@ -149,7 +149,7 @@ class FolderDataset(SegmentationDataset):
         )
 
     def select(self, names: Sequence[str]) -> list[str]:
-        """Choose the names of `self.split`, here all of them, and remark on a number other than the known one."""
+        """Return the names of `self.split` (here all), and add a remark if their number differs from the known one."""
         known = self.counts.get(self.split, len(names))
         if len(names) != known:
             self.remarks.append(
@@ -159,7 +159,7 @@ class FolderDataset(SegmentationDataset):
         return list(names)
 
     def select_listed(self, names: Sequence[str], listed: Sequence[str]) -> list[str]:
-        """Choose the names in a list that comes with the data set; remark on a short list, and on names not there."""
+        """Return the names in a list of the data set; add remarks about a short list and about names without files."""
         known = self.counts.get(self.split, len(listed))
         if len(listed) != known:
             self.remarks.append(
@@ -176,14 +176,14 @@ class FolderDataset(SegmentationDataset):
         return [name for name in names if name in chosen]
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
-        """Read a label file: (H, W), the ids as they are stored."""
+        """Read a label file as (H, W) ids as they are stored."""
         return read_label(path)
 
     def read_label(self, index: int) -> Array:
-        """Label of a sample in its file's own size: (H, W) uint8 train ids or IGNORE.
+        """Return the label of a sample at the size of its file: (H, W) uint8 train ids or IGNORE.
 
         Raises:
-            ValueError: a damaged file, or an id outside the table.
+            ValueError: The file is damaged, or an id is outside the table.
         """
         path = self.pairs[index][1]
         return to_train_ids(self.decode_label(path), self.table, path, self.id_remedy)
@@ -193,10 +193,10 @@ class FolderDataset(SegmentationDataset):
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[Array, Array, str]:
-        """Decode a pair.
+        """Decode an image and its label.
 
         Raises:
-            ValueError: a damaged file, an id outside the table, or an image and a label of different size.
+            ValueError: A file is damaged, an id is outside the table, or image and label differ in size.
         """
         image_path, label_path = self.pairs[index]
         image, label = read_image(image_path), self.read_label(index)
@@ -221,7 +221,7 @@ class FolderDataset(SegmentationDataset):
         self.remarks.append(f"{fault} and left out; extract the missing ones again")
 
     def name(self, index: int) -> str:
-        """The name of a pair."""
+        """Return the name of a pair."""
         return self.names[index]
 
     def _expected(self) -> str:

@@ -1,4 +1,4 @@
-"""A domain as a config writes it."""
+"""The description of a domain in a config."""
 
 import inspect
 from dataclasses import dataclass, field
@@ -15,22 +15,23 @@ from ppar_lightning.data.split import Split
 from ppar_lightning.images.window import Window
 
 SETTINGS = ("root", "split", "domain", "on_bad_sample")
-"""Arguments of a data set that are no options, as a domain gives them itself."""
+"""Arguments of a data set that the domain sets itself, so they are not options."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Where a domain's images come from.
+    """The data set, folder and splits of a domain.
 
     Attributes:
-        dataset: name of the data set; by default the domain's own name.
-        root: folder of the download, `~` being the home; rendered data sets have none.
-        train_split: split to train on; by default the data set's own.
-        eval_split: split to score on; by default the data set's own.
-        protocol: how it is scored, by name; by default as `data.protocol` says.
-        limit: use only this many images, at least 1, evenly spaced over the split.
-        options: further arguments of the data set.
-        weight: of a source, expected share of the draws among the sources' weights; by default as large as the source.
+        dataset: Name of the data set; by default the name of the domain.
+        root: Folder of the download (`~` is the home folder); rendered data sets have none.
+        train_split: Split to train on; by default the data set's.
+        eval_split: Split to score on; by default the data set's.
+        protocol: Name of the protocol it is scored by; by default `data.protocol`.
+        limit: Use only this many images (at least 1), evenly spaced over the split.
+        options: Further arguments of the data set.
+        weight: For a source, its share of the draws relative to the weights of the others; by default in proportion to
+            the number of its images.
     """
 
     dataset: str | None = None
@@ -43,10 +44,10 @@ class Domain:
     weight: float | None = None
 
     def split(self, name: str, split: str) -> str:
-        """Name of the split that `train` or `eval` stands for.
+        """Return the name of the split that `train` or `eval` stands for.
 
         Raises:
-            ValueError: there is no such data set.
+            ValueError: There is no such data set.
         """
         key = self.dataset or name
         if key not in DATASETS:
@@ -62,17 +63,17 @@ class Domain:
         on_bad_sample: OnBadSample = "raise",
         window: Window | None = None,
     ) -> Split:
-        """Open a split, and warn of what the data set remarks.
+        """Open a split, and show the data set's remarks as warnings.
 
         Args:
-            name: the domain's name.
+            name: Name of the domain.
             split: `train` or `eval`, which stands for `train_split` or `eval_split`.
-            protocol: how it is scored; its table of ids holds for both splits, its sizes for `eval` alone.
-            on_bad_sample: what files without a counterpart do, in data sets that read files.
-            window: window of the inference, for protocol `full`.
+            protocol: Name of the protocol. Its table of ids is used for both splits, its resizing only for `eval`.
+            on_bad_sample: Whether files without a counterpart raise an error or are left out.
+            window: Sliding window for protocol `full`.
 
         Raises:
-            ValueError, FileNotFoundError: a data set, option or folder that is not there, or a limit below 1.
+            ValueError, FileNotFoundError: The data set, option or folder does not exist, or the limit is below 1.
         """
         key = self.dataset or name
         if self.limit is not None and self.limit < 1:

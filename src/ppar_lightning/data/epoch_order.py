@@ -1,4 +1,4 @@
-"""Which images an epoch draws, in which order, and what their crops should show."""
+"""The images that an epoch draws, their order, and the class that each crop should show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 
 NO_FOCUS = -1
-"""In place of a train id, for a draw whose crop may show anything."""
+"""Stands for a train id if the crop of a draw may show anything."""
 
-CYCLE, FOCUS = 1, 2  # what a random stream is for
+CYCLE, FOCUS = 1, 2  # keys of two separate random streams
 
 
 @dataclass(frozen=True)
@@ -20,22 +20,23 @@ class Sampling:
     """How training images are chosen.
 
     - `uniform`: every image once an epoch.
-    - `class_uniform`: a share of the draws picks a class, all alike, then an image that holds it, and the crop
-      surrounds one of its pixels. After RobustNet, which gives each class exactly its part of an epoch, takes tiles of
-      1024 pixels instead of images, and centres of mass instead of pixels.
-    - `rare_class`: every draw picks class c with probability softmax((1 - f_c) / temperature), f_c being its share of
-      the labelled pixels, then an image with more than `min_pixels` of it; of 10 crops the first is taken that holds
-      more than half of that. After DAFormer, which tries 10 crops for this and, for the largest share of one class,
-      up to 10 for each of them; here 10 in all are tried for both.
+    - `class_uniform`: a share of the draws first picks a class, each with the same probability, then an image that
+      contains it, and the crop surrounds one of its pixels. This follows RobustNet, which gives each class exactly its
+      part of an epoch and uses tiles of 1024 pixels instead of images, and centres of mass instead of pixels.
+    - `rare_class`: every draw picks class c with probability softmax((1 - f_c) / temperature), where f_c is its share
+      of the labelled pixels, then an image with more than `min_pixels` of it. Of 10 crops the first one with more than
+      half of `min_pixels` is used. This follows DAFormer, which tries 10 crops for this and up to 10 more for each to
+      limit the largest share of one class; here 10 crops in all are tried for both.
 
-    Classes that no image holds are left out. Within an epoch an image is drawn twice for a class only after every other
-    image of that class.
+    Classes that occur in no image are left out. Within an epoch an image is drawn twice for a class only after every
+    other image of that class has been drawn.
 
     Attributes:
-        kind: the rule.
-        share: part of an epoch that `class_uniform` draws by class, in [0, 1].
-        temperature: of `rare_class`; the lower, the rarer the classes.
-        min_pixels: of `rare_class`, in pixels of the label file; lower it for small images.
+        kind: The rule.
+        share: Share of an epoch that `class_uniform` draws by class, in [0, 1].
+        temperature: Temperature of `rare_class`; a lower one prefers rarer classes.
+        min_pixels: Number of pixels of the class, at the size of the label file, that `rare_class` asks for; lower
+            it for small images.
     """
 
     kind: Literal["uniform", "class_uniform", "rare_class"] = "uniform"
@@ -44,7 +45,7 @@ class Sampling:
     min_pixels: int = 3000
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Refuse values outside their range."""
         if not 0 <= self.share <= 1 or self.temperature <= 0 or self.min_pixels < 1:
             raise ValueError(
                 f"sampling: share {self.share}, temperature {self.temperature}, min_pixels {self.min_pixels}; "
@@ -53,12 +54,12 @@ class Sampling:
 
     @property
     def class_share(self) -> float:
-        """Part of an epoch that is drawn by class."""
+        """Share of an epoch that is drawn by class."""
         return {"uniform": 0.0, "class_uniform": self.share, "rare_class": 1.0}[self.kind]
 
     @property
     def focus_pixels(self) -> int:
-        """Pixels of the wanted class that a crop should exceed; 0: it surrounds one of them."""
+        """The crop should show more than this many pixels of the class; 0: it surrounds one of them."""
         return self.min_pixels // 2 if self.kind == "rare_class" else 0
 
 
@@ -68,19 +69,19 @@ DEFAULT_SAMPLING = Sampling()
 class EpochOrder:
     """The draws of every epoch: a pure function of (seed, epoch).
 
-    An epoch has as many draws as there are images. Without weights all sources are one pool; with weights each has its
-    part of every epoch, and class frequencies of its own. Draws that follow no class go through all images of their
-    pool before one comes again, over epochs too.
+    An epoch has as many draws as there are images. Without weights all sources form one pool. With weights each source
+    has its share of every epoch, and class frequencies of its own. Draws without a class go through all images of their
+    pool before an image is repeated, also across epochs.
 
     Args:
-        sizes: images of each source.
-        seed: seed of the order.
-        sampling: how images are chosen.
-        weights: expected share of draws of each source, on any scale.
-        counts: (sum of sizes, 19) pixels by train id; not needed for `uniform`.
+        sizes: Number of images of each source.
+        seed: Seed of the order.
+        sampling: How images are chosen.
+        weights: Share of the draws of each source, on any scale.
+        counts: (sum of sizes, 19) numbers of pixels by train id; not needed for `uniform`.
 
     Raises:
-        ValueError: no image holds enough of any class.
+        ValueError: No image contains enough pixels of any class.
     """
 
     def __init__(
@@ -104,11 +105,11 @@ class EpochOrder:
             self.chances = [class_chances(counts[pool], sampling) for pool in self.pools]
 
     def __len__(self) -> int:
-        """Draws of an epoch."""
+        """Number of draws of an epoch."""
         return self.total
 
     def draws(self, epoch: int) -> tuple[Integers, Integers]:
-        """Make an epoch: (N,) indices into the sources put together, and (N,) train ids to show, or NO_FOCUS."""
+        """Return an epoch: (N,) indices into the concatenated sources, and (N,) train ids to show, or NO_FOCUS."""
         images, classes = [], []
         for number, quota in enumerate(self.quotas):
             by_class = round(self.sampling.class_share * quota)
@@ -122,7 +123,7 @@ class EpochOrder:
         return np.concatenate(images)[order], np.concatenate(classes)[order]
 
     def _cycled(self, number: int, epoch: int, count: int) -> Integers:
-        """The epoch's piece of the pool shuffled over and over; sorted, as the epoch is shuffled after it."""
+        """Return the epoch's section of the endlessly reshuffled pool, sorted, as the epoch is shuffled afterwards."""
         pool = self.pools[number]
         first, start = divmod(epoch * count, len(pool))
         cycles = range(first, first + -(-(start + count) // len(pool)))
@@ -130,7 +131,7 @@ class EpochOrder:
         return np.sort(np.concatenate([pool[:0], *shuffled])[start : start + count])
 
     def _focused(self, number: int, epoch: int, count: int) -> tuple[Integers, Integers]:
-        """Images drawn by class, and the classes."""
+        """Return images drawn by class, and their classes."""
         rng = np.random.default_rng((self.seed, epoch, number, 0, FOCUS))
         chances = self.chances[number]
         classes = np.sort(rng.choice(len(chances), count, p=chances))
@@ -143,10 +144,10 @@ class EpochOrder:
 
 
 def class_chances(counts: Integers, sampling: Sampling) -> npt.NDArray[np.float64]:
-    """Probability of each class to be drawn: (N, 19) pixels -> (19,), 0 for a class that no image holds.
+    """Return the probability of drawing each class: (N, 19) pixels -> (19,), 0 for a class in no image.
 
     Raises:
-        ValueError: no image holds enough of any class.
+        ValueError: No image contains enough pixels of any class.
     """
     held = _holds(counts, sampling).any(axis=0)
     if not held.any():
@@ -161,5 +162,5 @@ def class_chances(counts: Integers, sampling: Sampling) -> npt.NDArray[np.float6
 
 
 def _holds(counts: Integers, sampling: Sampling) -> npt.NDArray[np.bool_]:
-    """Which images (rows) can be drawn for which classes (columns)."""
+    """Return which images (rows) can be drawn for which classes (columns)."""
     return counts > (sampling.min_pixels if sampling.kind == "rare_class" else 0)

@@ -11,7 +11,7 @@ from ppar_lightning.data.split import Split
 
 
 class Fingerprint(TypedDict):
-    """Number of labelled images, and a hash of their names and the sizes of their files."""
+    """Number of labelled images, and a hash of their names and file sizes."""
 
     images: int
     hash: str

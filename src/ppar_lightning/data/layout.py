@@ -1,4 +1,4 @@
-"""Where a download keeps its images and labels."""
+"""Paths of images and labels in a download."""
 
 import os
 import re
@@ -14,23 +14,23 @@ LABEL_SUFFIXES = (".png",)
 class Layout:
     """Paths of images and labels under the root, and what the labels hold.
 
-    In both paths `{split}` stands for the split and `*` for a sample's name, the same in both. The last `*` takes in
-    folders, an earlier one a folder or part of it. Images may also be .jpg where the download has .png, and the other
-    way round.
+    In both paths `{split}` stands for the split and `*` for the sample's name, which must be the same in both. The last
+    `*` may match sub-folders, an earlier one a folder or a part of its name. Images may be .jpg instead of .png and
+    vice versa.
     """
 
     images: str
     labels: str
     ids: Mapping[int, int]
-    """Label id -> train id, for every id that the files may hold."""
+    """Label id -> train id, for every id that may occur in the files."""
     beside: str = ""
-    """Ending of names that lie among the labels and are something else."""
+    """Ending of file names that lie beside the labels but are not labels."""
 
     def files(self, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
-        """Images and labels by name, in the order of the names.
+        """Return images and labels by name, sorted by name.
 
         Raises:
-            ValueError: two files are the same sample.
+            ValueError: Two files belong to the same sample.
         """
         found = _matches(root, self.labels.replace("{split}", split), LABEL_SUFFIXES)
         labels = _by_name((name, path) for name, path in found if not (self.beside and name.endswith(self.beside)))
@@ -39,12 +39,12 @@ class Layout:
         return _by_name((name, path) for name, path in found if path not in others), labels
 
     def expected(self, split: str) -> str:
-        """The layout in words."""
+        """Describe the layout in words."""
         return f"{self.images} and {self.labels}".replace("{split}", split)
 
 
 def unpaired(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[str]:
-    """List the files without a counterpart, a line each."""
+    """List the files without a counterpart, one line each."""
     lonely = [f"{path} has no label" for name, path in images.items() if name not in labels]
     return lonely + [f"{path} has no image" for name, path in labels.items() if name not in images]
 
@@ -59,13 +59,13 @@ def _matches(root: Path, pattern: str, suffixes: Sequence[str]) -> Iterator[tupl
         for filename in filenames:
             stem, _, suffix = filename.rpartition(".")
             match = name.fullmatch(stem if folder == "." else f"{folder}/{stem}")
-            hidden = filename.startswith(".")  # such as what macOS keeps beside a file on other disks
+            hidden = filename.startswith(".")  # e.g. the ._ files of macOS
             if match and not hidden and f".{suffix.lower()}" in suffixes:
                 yield "/".join(match.groups()), Path(parent, filename)
 
 
 def _is_loop(folder: Path) -> bool:
-    """Whether a folder is a link to one that it lies in, whose files would be found over and over."""
+    """Return whether a folder is a link to one of its parents, whose files would be found again and again."""
     return folder.is_symlink() and any(folder.samefile(above) for above in folder.parents)
 
 

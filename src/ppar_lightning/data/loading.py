@@ -1,4 +1,4 @@
-"""Samples into batches."""
+"""Batches: collating samples, moving them to the device, and a training loader that can be resumed."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,21 +15,21 @@ from ppar_lightning.data.sampling import TrainSampler
 from ppar_lightning.images.variation import Variation, vary
 
 GRACE = 60
-"""Seconds that a worker lives on after SIGTERM."""
+"""Seconds that a worker continues after SIGTERM."""
 
 
 class Batch(TypedDict):
-    """`image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) train ids or IGNORE, `name` and `domain` B strings.
+    """A batch: `image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) train ids or IGNORE, `name` and `domain` B strings.
 
-    As a loader gives it, the image is a view of (B, H, W, 3) and the label uint8, which is least work for a worker;
-    `on_device` makes them contiguous and int64, and applies the variation of a training batch.
+    The loader gives the image as a view of (B, H, W, 3) and the label as uint8, which costs the workers least.
+    `on_device` makes the image contiguous and the label int64, and applies the variation of a training batch.
 
     Attributes:
         error: The samples that could not be read.
-        padding: Whether the batch holds one placeholder only, all IGNORE, of which nothing counts.
-        window: In evaluation: size and stride of the inference window; None takes the image whole.
-        protocol: In evaluation: name of the protocol that the batch is scored by.
-        variation: In training: what `on_device` applies.
+        padding: Whether the batch is a single placeholder, all IGNORE, which is not scored or listed.
+        window: In evaluation, size and stride of the sliding window; None segments the whole image at once.
+        protocol: In evaluation, name of the protocol that the batch is scored by.
+        variation: In training, the flip, colours and blur that `on_device` applies.
     """
 
     image: Tensor
@@ -47,13 +47,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack the samples that could be read.
 
     Raises:
-        ValueError: the images or their labels differ in size.
+        ValueError: The images or their labels differ in size.
     """
     errors = [error for sample in samples for error in sample["error"]]
     samples = [sample for sample in samples if not sample.get("padding")] or samples[:1]
     first = samples[0]
     for sample in samples:
-        for part in (sample["image"], first["image"]), (sample["label"], first["label"]):  # which protocols tell apart
+        for part in (sample["image"], first["image"]), (sample["label"], first["label"]):  # a view may resize only one
             (other_h, other_w), (h, w) = (array.shape[:2] for array in part)
             if (other_h, other_w) != (h, w):
                 raise ValueError(
@@ -77,7 +77,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def on_device(batch: Batch) -> Batch:
-    """Make a batch what the model takes, after it was moved to its device."""
+    """Apply the variation and convert the types of a batch that has been moved to its device."""
     image, label = batch["image"].contiguous(), batch["label"]
     if "variation" in batch:
         image, label = vary(image, label, batch["variation"])
@@ -85,9 +85,9 @@ def on_device(batch: Batch) -> Batch:
 
 
 def start_worker(worker: int) -> None:
-    """Keep OpenCV from starting threads, as there is one worker a core already, and serve a run that is told to stop.
+    """Set up a worker: no OpenCV threads, since there is already a worker per core, and a grace period after signals.
 
-    Signals to a whole job reach workers too; the main process still needs batches until the end of its step.
+    Signals to a whole job also reach the workers, but the main process still needs batches until the end of its step.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -95,13 +95,13 @@ def start_worker(worker: int) -> None:
 
 
 class ResumableLoader(DataLoader[Sample]):
-    """A loader over a `TrainSampler` whose place within the epoch goes into the checkpoint.
+    """A loader over a `TrainSampler` that stores its position within the epoch in the checkpoint.
 
-    With overfit_batches Lightning puts a sampler of its own into it; then it restarts at the beginning.
+    With overfit_batches Lightning replaces the sampler; the loader then restarts at the beginning of the epoch.
     """
 
     served = 0
-    """Batches of this epoch that were handed out, those before a restart included."""
+    """Number of batches of this epoch that were returned, including those before a restart."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Yield the rest of the epoch."""
@@ -111,12 +111,12 @@ class ResumableLoader(DataLoader[Sample]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and the batches handed out; a finished epoch counts as none of the next."""
+        """Return the epoch and the number of batches returned; after a finished epoch, the next epoch and 0."""
         epoch, finished = getattr(self.sampler, "epoch", 0), self.served == len(self)
         return {"epoch": epoch + finished, "batch": 0 if finished else self.served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continue from the position that `state_dict` returned."""
         if isinstance(self.sampler, TrainSampler):
             self.sampler.set_epoch(state["epoch"])
             self.sampler.start = state["batch"] * (self.batch_size or 1)

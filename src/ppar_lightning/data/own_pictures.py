@@ -1,4 +1,4 @@
-"""A user's own pictures, without labels: files, folders, globs and videos."""
+"""The user's own pictures, without labels: files, folders, globs and videos."""
 
 import glob
 from collections import Counter
@@ -22,7 +22,7 @@ DOMAIN = "pictures"
 
 
 class Found(NamedTuple):
-    """A picture, or a frame of a video."""
+    """A picture file or a video frame."""
 
     path: Path
     base: Path
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 
 class PictureDataset(SegmentationDataset):
-    """Pictures to be segmented; their labels are all IGNORE.
+    """Pictures to segment; their labels are all IGNORE.
 
     Attributes:
         found: The pictures.
@@ -78,7 +78,7 @@ class PictureDataset(SegmentationDataset):
         return self.names[index]
 
     def leave_out(self, names: Set[str]) -> None:
-        """Forget pictures, by name."""
+        """Remove pictures by name."""
         kept = [index for index, name in enumerate(self.names) if name not in names]
         self.found, self.names = [self.found[i] for i in kept], [self.names[i] for i in kept]
 

@@ -1,7 +1,7 @@
-"""Evaluation protocols by name: at what size a data set is scored, with which window, by which table of ids.
+"""Evaluation protocols by name: the size at which a data set is scored, the sliding window, and the table of ids.
 
-Numbers of different protocols are not comparable. Each published one is written down as its repository does it; a data
-set that it says nothing of is scored at its own size. Labels keep their size unless a view says so.
+Scores by different protocols are not comparable. Each published protocol follows its repository. A data set for which
+it defines nothing is scored at its own size. Labels keep their size unless a view resizes them.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from ppar_lightning.images.decoding import Array, resize
 from ppar_lightning.images.window import Window
 
 View = Callable[[Array, Array], tuple[Array, Array]]
-"""Image (H, W, 3) and label (H', W') into what the segmenter sees and what it is scored against."""
+"""Maps an image (H, W, 3) and a label (H', W') to the image that is segmented and the label it is scored against."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Protocol:
     """How domains are scored.
 
     Attributes:
-        summary: what it does, in one line.
-        window: of the inference; None takes the image whole.
-        views: name of a data set -> its view; others are scored as they are.
-        options: name of a data set -> options it is opened with, where the config gives none.
+        summary: One line for the documentation.
+        window: Sliding window; None segments the whole image at once.
+        views: Name of a data set -> its view; other data sets are scored at their own size.
+        options: Name of a data set -> options that it is opened with, unless the config gives them.
     """
 
     summary: str
@@ -39,7 +39,7 @@ class Protocol:
 
 
 def fit(image: Array, label: Array, long: int, short: int) -> tuple[Array, Array]:
-    """Resize the image, ratio kept, to the largest size with sides of at most `long` and `short`; keep the label."""
+    """Resize the image, keeping its ratio, to the largest size within `long` x `short`; keep the label."""
     sides = image.shape[:2]
     scale = min(long / max(sides), short / min(sides))
     height, width = (max(1, int(side * scale + 0.5)) for side in sides)
@@ -53,20 +53,20 @@ def halve(image: Array, label: Array) -> tuple[Array, Array]:
 
 
 def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, Array]:
-    """Resize image and label to a height, then crop or pad them to a square about their centre.
+    """Resize image and label to height `side`, then crop or pad them to a square around their centre.
 
     Args:
         image: (H, W, 3).
         label: (H, W).
-        side: of the square.
-        exact: pad and place as RobustNet's evaluation does. There a narrow image is padded by the missing width on
-            either side, and the square is cut where it would lie in the image before padding: half the missing width
-            at the right border of the image is lost, and all that is added counts as class 0, road.
+        side: Side of the square in pixels.
+        exact: Pad and crop as RobustNet's evaluation does. It pads a narrow image on both sides, each time by the whole
+            missing width, but crops the square at its position before padding. So columns at the right border, half the
+            missing width, are lost, and the padding counts as class 0, road.
     """
     width = max(1, int(image.shape[1] / image.shape[0] * side))
     image = np.asarray(Image.fromarray(image).resize((width, side), Image.Resampling.BICUBIC))
     label = np.asarray(Image.fromarray(label).resize((width, side), Image.Resampling.NEAREST))
-    offset = round((width - side) / 2)  # of the square in the image; negative in a narrow one
+    offset = round((width - side) / 2)  # of the square in the image; negative for a narrow image
     left = max(0, -offset) + (max(0, side - width) if exact else 0)
     kept = slice(max(0, offset), max(0, offset) + max(0, side - left))
     canvas = np.zeros((side, side, 3), np.uint8)
@@ -113,10 +113,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """Look a protocol up.
+    """Return a protocol by name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: There is no protocol of that name.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")

@@ -1,4 +1,4 @@
-"""Source or unseen: what the names and folders of a run's domains must not mix up."""
+"""Checks that source and unseen domains do not overlap, in their names or in their images."""
 
 import os
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ RESERVED = "unseen"
 
 
 def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> None:
-    """Refuse domains that would make a score mean something else.
+    """Refuse domains that would make scores misleading.
 
     Raises:
-        ValueError: there is no source, a name has both roles or cannot stand in a metric's name, an unseen domain is
-            scored on the images that a source trains on, or weights say nothing.
+        ValueError: There is no source, a name has both roles or cannot be part of a metric's name, an unseen domain is
+            scored on images that a source trains on, or weights are given for some sources only.
     """
     both = set(sources) & set(unseen)
     if not sources or both:
@@ -34,7 +34,7 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
 
 
 def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
-    """What tells one set of images from another, whatever the domain is called."""
+    """Return what identifies a set of images, independent of the domain's name."""
     folder = None if domain.root is None else os.path.realpath(Path(domain.root).expanduser())  # of a loop, too
     return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))
 

@@ -1,4 +1,4 @@
-"""Which samples are read, in which order, and what seeds their augmentation."""
+"""The order in which samples are read, their distribution over ranks, and the seeds of their augmentation."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -15,45 +15,45 @@ from ppar_lightning.data.transforms import Augment
 from ppar_lightning.distributed import rank, world_size
 
 REPLACEMENTS = 10
-"""Images drawn in place of one that cannot be read, before the run ends."""
+"""Number of replacements that are tried for an unreadable image before the run ends."""
 
 
 class Draw(NamedTuple):
-    """A training sample as the sampler asks for it."""
+    """A request for one training sample."""
 
     sample: int
     """Index into the data set."""
     epoch: int
     position: int
-    """Place in the epoch's order, over all ranks."""
+    """Position in the epoch's order, over all ranks."""
     focus: int | None = None
     """Train id that the crop should show."""
 
 
 class TrainSampler(DistributedSampler[Draw]):
-    """The draws of an `EpochOrder`, anew in every epoch, dealt out to the ranks like cards.
+    """The draws of an `EpochOrder`, dealt out to the ranks in turn.
 
-    They depend on (seed, epoch) alone. N ranks with batch b see in each step what one rank with batch N b sees.
-    Lightning leaves a DistributedSampler as it is and tells it the epoch.
+    They depend only on (seed, epoch). In each step, N ranks with batch b see what one rank with batch N b sees.
+    It is a DistributedSampler because Lightning does not replace one and tells it the epoch.
 
     Args:
-        order: what each epoch draws.
+        order: The draws of each epoch.
     """
 
     def __init__(self, order: EpochOrder) -> None:
         super().__init__(order, num_replicas=world_size(), rank=rank(), drop_last=True)  # type: ignore[arg-type]
         self.order = order
         self.start = 0
-        """Samples of this rank to leave out at the beginning of the epoch, because they were seen before a restart."""
+        """Number of samples of this rank to skip at the start of the epoch, because they were seen before a restart."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Move to an epoch; a new one starts at its beginning."""
+        """Set the epoch; a new epoch starts at its beginning."""
         if epoch != self.epoch:
             self.start = 0
         super().set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Draw]:
-        """Yield this rank's share of the epoch."""
+        """Yield this rank's draws of the epoch."""
         samples, focus = self.order.draws(self.epoch)
         start, self.start = self.start, 0
         for position in range(self.rank, self.total_size, self.num_replicas)[start:]:
@@ -64,8 +64,8 @@ class TrainSampler(DistributedSampler[Draw]):
 class EvaluationSampler(DistributedSampler[int]):
     """All samples in order, each on exactly one rank.
 
-    Shares that are smaller end in PADDING, never in a sample again: all ranks make as many steps, as what they do
-    together within a step (buffers under DDP, parameters under FSDP) wants it, and none is without a batch.
+    Ranks with fewer images get PADDING instead of repeated images. Every rank therefore takes the same number of steps,
+    which DDP (buffers) and FSDP (parameters) need, and no image is scored twice.
     """
 
     def __init__(self, split: Split) -> None:
@@ -81,14 +81,14 @@ class EvaluationSampler(DistributedSampler[int]):
 class AugmentedDataset(Dataset[Sample]):
     """The sources one after another, augmented.
 
-    An item is a function of (seed, draw) alone: not of the process that reads it, nor of the global generators, which
-    the model uses as it likes. Two draws never share their random numbers, even of one image. In place of an image that
-    a split that skips cannot read comes another one of its source.
+    An item depends only on (seed, draw), not on the process that reads it or on the global random generators, which the
+    model may use freely. Two draws never share random numbers, even for the same image. If a split with `skip` cannot
+    read an image, another image of its source takes its place.
 
     Args:
-        splits: the sources' training splits.
-        augment: the augmentation.
-        seed: seed of the augmentation.
+        splits: The training splits of the sources.
+        augment: The augmentation.
+        seed: Seed of the augmentation.
     """
 
     def __init__(self, splits: Sequence[Split], augment: Augment, seed: int) -> None:
@@ -101,7 +101,7 @@ class AugmentedDataset(Dataset[Sample]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw | int) -> Sample:
-        """Read and augment; a plain index, as overfit_batches asks for, is the draw of that position in epoch 0."""
+        """Read and augment a sample. A plain index (overfit_batches) means the draw at that position of epoch 0."""
         draw = draw if isinstance(draw, Draw) else Draw(draw, epoch=0, position=draw)
         return self.augment(self._read(draw), (self.seed, draw.epoch, draw.position), draw.focus)
 

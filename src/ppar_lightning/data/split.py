@@ -1,4 +1,4 @@
-"""What a run reads of one domain: chosen images of a data set, as a protocol shows them."""
+"""The part of a domain that a run reads: chosen images of a data set, resized as its protocol says."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,19 @@ SIDE = 64
 """Height and width of a placeholder: small, and large enough for every backbone."""
 
 PADDING = -1
-"""Index of a placeholder. It fills up a rank whose share of an evaluation is smaller than another's."""
+"""Index of a placeholder, for ranks that have fewer images to evaluate than others."""
 
 
 class Split(Dataset[Sample]):
-    """The samples that a run reads of one domain.
+    """The samples of one domain that a run reads.
 
     Args:
         whole: The data set.
-        indices: The images of it that are read; None reads all.
-        view: What the protocol makes of image and label.
-        window: Size and stride of the inference window; None takes the image whole.
-        protocol: Name of the protocol as it is shown beside figures.
-        skip: Whether a sample that cannot be read becomes a placeholder with the error instead of raising it.
+        indices: Indices of the images that are read; None reads all.
+        view: The protocol's resizing of image and label; None leaves them as they are.
+        window: Size and stride of the sliding window; None segments the whole image at once.
+        protocol: Name of the protocol, as it is shown beside scores.
+        skip: Return a placeholder that holds the error if a sample cannot be read, instead of raising the error.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Split(Dataset[Sample]):
 
     @property
     def scored_classes(self) -> tuple[int, ...]:
-        """Train ids that the domain's mIoU is taken over."""
+        """Train ids over which the domain's mIoU is averaged."""
         return self.whole.scored_classes
 
     def name(self, index: int) -> str:

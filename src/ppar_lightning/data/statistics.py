@@ -1,4 +1,4 @@
-"""Class statistics: how many pixels of each class an image holds, computed once and cached."""
+"""Class statistics: the number of pixels of each class in each image, computed once and cached."""
 
 import hashlib
 from collections.abc import Sequence
@@ -36,7 +36,8 @@ def class_statistics(split: Split, workers: int = 0) -> Counts:
         workers: Processes that decode labels.
 
     Returns:
-        (N, 19) pixels by train id, of label files at their own size; a row of UNREADABLE where one cannot be read.
+        (N, 19) numbers of pixels by train id, at the size of the label files; a row of UNREADABLE if a label cannot be
+        read.
 
     Raises:
         OSError: The cache folder cannot be written to.

@@ -79,7 +79,7 @@ class Augment:
             )  # albumentations is slow to load
 
             self.style = StyleRandomisation(augmentation.style)
-            if min(crop) < 2:  # ToGray would take an axis of one pixel away
+            if min(crop) < 2:  # ToGray would drop an axis of one pixel
                 raise ValueError(f"data.crop is {crop}; give at least 2 pixels where augmentation.style is above 0")
 
     def __call__(self, sample: Sample, entropy: tuple[int, ...], focus: int | None = None) -> Sample:
