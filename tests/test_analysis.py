@@ -199,7 +199,7 @@ def test_collected_features_are_those_of_the_images(run):
 
 def test_weights_are_relative_to_their_class(run):
     positions, grid = weigh(run, next(iter(run.batches("game", 8))))
-    assert positions.weight.shape == (8, grid[0] * grid[1])
+    assert positions.weight.shape == (8, grid.size[0] * grid.size[1])
     assert bool((positions.weight[~positions.counted] == 1).all())
     assert float(positions.weight[positions.counted].mean()) == pytest.approx(1, abs=1e-3)
     assert float(positions.weight.std()) > 0

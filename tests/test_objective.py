@@ -7,11 +7,12 @@ from torch.nn.functional import cross_entropy, normalize
 
 from ppar_lightning.analysis.weighing import auc
 from ppar_lightning.method.alignment import alignment_nll, class_balanced_mean, cosines
-from ppar_lightning.method.grid import GridLabels
+from ppar_lightning.method.grid import Grid, GridLabels
 from ppar_lightning.method.objective import PPAR, Embedded
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.reweighting import margin_sums
 from ppar_lightning.method.supervised import supervised_terms
+from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 
 def build(clip_folder, **options) -> PPAR:
@@ -73,13 +74,13 @@ def noisy(objective, corrupted: torch.Tensor) -> Embedded:
     label = torch.where(corrupted, (label + 1) % CLASSES, label)
     counted = torch.ones_like(label, dtype=torch.bool)
     grid = GridLabels(label, counted.float(), counted, torch.ones(8, CLASSES, dtype=torch.bool))
-    return Embedded(features, (20, CLASSES), grid, grid.one_hot(CLASSES))
+    return Embedded(features, Grid((20, CLASSES), (8.0, 8.0)), grid, grid.one_hot(CLASSES))
 
 
 @pytest.mark.parametrize(("direction", "lowest", "highest"), [("reliable", 0.75, 1.0), ("hard", 0.0, 0.25)])
 def test_the_weights_of_separated_features_tell_wrong_labels(clip_folder, direction, lowest, highest):
     objective = build(clip_folder, direction=direction, centre=True)
-    stage, clean = objective.stage(1.0), torch.zeros(8, 20 * CLASSES, dtype=torch.bool)
+    stage, clean = objective.schedules(1.0), torch.zeros(8, 20 * CLASSES, dtype=torch.bool)
     embedded = noisy(objective, clean)
     objective.statistics.update(margin_sums(objective.margins(embedded, stage), embedded.one_hot))
     corrupted = clean.clone()
@@ -260,3 +261,30 @@ def test_the_backbone_level_and_the_ensemble(clip_folder):
 def test_options_outside_their_range_are_named(bad):
     with pytest.raises(ValueError, match=f"ppar.{next(iter(bad))} is"):
         PPAROptions(**bad)
+
+
+def test_a_size_that_is_no_multiple_of_the_stride_shifts_nothing(clip_folder):
+    objective = build(clip_folder, context="features", ensemble=0.1).eval()
+    whole = make_batch()
+    whole.label[:, 61:], whole.label[:, :, 117:] = 255, 255
+    part = whole.output._replace(logits=whole.output.logits[..., :61, :117], covered=(64, 128))
+    difference = objective.ensemble(whole.output) - whole.output.logits
+    torch.testing.assert_close(objective.ensemble(part) - part.logits, difference[..., :61, :117])
+    for _ in range(2):  # the second is weighted by the statistics of the first
+        expected = objective(whole.output, whole.image, whole.label, 0.6)
+        found = objective(part, whole.image[..., :61, :117], whole.label[:, :61, :117], 0.6)
+        objective.update()
+        assert expected.terms["align"] > 0
+        for name, term in expected.terms.items():
+            torch.testing.assert_close(found.terms[name], term, msg=name)
+
+
+def test_features_alone_are_enough_at_the_level_of_the_decoder(clip_folder):
+    batch = make_batch()
+    plain = SegmenterOutput(batch.output.logits, batch.output.decoder)
+    losses = build(clip_folder)(plain, batch.image, batch.label, 0.5)
+    assert torch.equal(
+        losses.terms["align"], build(clip_folder)(batch.output, batch.image, batch.label, 0.5).terms["align"]
+    )
+    with pytest.raises(ValueError, match="ppar.level is 'backbone'.*set it to 'decoder'"):
+        build(clip_folder, level="backbone")(plain, batch.image, batch.label, 0.5)

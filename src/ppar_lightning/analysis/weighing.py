@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 from torch import Tensor
-from torch.nn import functional as F
 
 from ppar_lightning.analysis.corruption import Corruption, corrupt
 from ppar_lightning.analysis.features import embed
@@ -14,6 +13,7 @@ from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.loading import Batch, collate
 from ppar_lightning.data.transforms import Augment, Augmentation
+from ppar_lightning.method.grid import Grid
 
 ONLY_CROP = Augmentation(scale=(1.0, 1.0), flip=0.0, jitter=0.0, blur=0.0)
 
@@ -42,7 +42,7 @@ class CleanVsCorrupted(NamedTuple):
 
 
 @torch.no_grad()
-def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, tuple[int, int]]:
+def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, Grid]:
     """Weigh the positions of a batch as the training would at u, in eval mode.
 
     A weight is relative to its class in the batch, so the batch should be as large and as mixed as in training.
@@ -53,12 +53,12 @@ def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, tupl
         u: Share of training done, in [0, 1]; it decides between the anchors and how far weights spread.
 
     Returns:
-        Positions, each field (B, n), and their grid (h, w), n = h * w.
+        Positions, each field (B, n), and their grid.
     """
     objective = run.objective
-    stage, embedded = objective.stage(u), embed(run.module, batch)
-    margin = objective.margins(embedded, stage)
-    weights = objective.weights(margin, embedded, stage)
+    now, embedded = objective.schedules(u), embed(run.module, batch)
+    margin = objective.margins(embedded, now)
+    weights = objective.weights(margin, embedded, now)
     return Positions(margin, weights.w, embedded.labels.counted), embedded.grid
 
 
@@ -89,7 +89,7 @@ def compare(
         masks.append(mask)
         if len(samples) == run.data.batch_size or index == number - 1:
             positions, grid = weigh(run, run.to_device(collate(samples)))
-            share = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)).float(), grid).flatten(1)
+            share = grid.pool(torch.from_numpy(np.stack(masks)).float()).flatten(1)
             parts.append([each.cpu()[positions.counted.cpu()] for each in (share, *positions)])
             samples, masks = [], []
     share, *fields = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
+from ppar_lightning.method.grid import Grid, resize
 from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation
 
 TEXT_BATCH = 256
@@ -20,8 +21,8 @@ class VisualContext(NamedTuple):
     """(B, D): the image's embedding."""
     dense: Tensor
     """(B, N, D): an embedding of each patch, row by row."""
-    grid: tuple[int, int]
-    """(h, w) with h * w = N."""
+    grid: Grid
+    """Cells of the N patches."""
 
     @property
     def memory(self) -> Tensor:
@@ -100,11 +101,14 @@ class FrozenImageTower(nn.Module):
             image: (B, 3, H, W) float RGB in [0, 1].
         """
         size = self.input_size(image.shape[-2], image.shape[-1])
-        pixels = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-        pixels = ((pixels - self.mean) / self.std).to(self.tower.dtype)
-        output = self.tower(pixel_values=pixels, interpolate_pos_encoding=True, output_hidden_states=True)
+        with torch.autocast(image.device.type, enabled=False):
+            pixels = (resize(image, size) - self.mean) / self.std
+        output = self.tower(
+            pixel_values=pixels.to(self.tower.dtype), interpolate_pos_encoding=True, output_hidden_states=True
+        )
         dense = self.tower.visual_projection(value_path(self.tower.vision_model, output.hidden_states[-2][:, 1:]))
-        return VisualContext(output.image_embeds, dense, (size[0] // self.patch, size[1] // self.patch))
+        patches = (size[0] // self.patch, size[1] // self.patch)
+        return VisualContext(output.image_embeds, dense, Grid.over(patches, (image.shape[-2], image.shape[-1])))
 
 
 def value_path(tower: Any, hidden: Tensor) -> Tensor:

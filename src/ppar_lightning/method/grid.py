@@ -1,4 +1,8 @@
-"""Labels on the feature grid: which class a position stands for, and how purely."""
+"""Where the cells of a feature grid lie in an image: pixels to cells, cells to pixels, and the labels of cells.
+
+Every mapping is a product with one small matrix for each axis. So it is right for cells of any size, fractions of a
+pixel included, and uses no operator that a device lacks: Apple's MPS has no antialiased resizing, for one.
+"""
 
 from typing import NamedTuple
 
@@ -6,10 +10,97 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppar_lightning.images.classes import IGNORE
-
 MAX_IGNORED = 0.5
 MIN_PURITY = 0.3
+
+
+class Grid(NamedTuple):
+    """Equal cells from the image's top left corner on; the last ones may reach past its bottom and right edges."""
+
+    size: tuple[int, int]
+    """(h, w): number of cells."""
+    cell: tuple[float, float]
+    """Height and width of a cell, in pixels."""
+
+    @classmethod
+    def over(cls, size: tuple[int, int], covered: tuple[int, int]) -> "Grid":
+        """Divide (H, W) pixels into (h, w) cells."""
+        return cls(size, (covered[0] / size[0], covered[1] / size[1]))
+
+    def coarser(self, factor: int) -> "Grid":
+        """Merge factor x factor cells into one, as average pooling with ``ceil_mode`` does."""
+        rows, columns = self.size
+        return Grid((-(-rows // factor), -(-columns // factor)), (self.cell[0] * factor, self.cell[1] * factor))
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Average over the area of each cell, where a pixel outside the image counts as 0.
+
+        Args:
+            maps: (..., H, W) float.
+
+        Returns:
+            (..., h, w).
+        """
+        rows, columns = (
+            overlap(count, cell, pixels, maps)
+            for count, cell, pixels in zip(self.size, self.cell, maps.shape[-2:], strict=True)
+        )
+        return rows @ maps @ columns.T
+
+    def spread(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Interpolate bilinearly between the centres of the cells.
+
+        Args:
+            maps: (..., h, w) float.
+            size: (H, W) of the image.
+
+        Returns:
+            (..., H, W).
+        """
+        rows, columns = (
+            interpolation(pixels, 1 / cell, count, maps)
+            for pixels, cell, count in zip(size, self.cell, self.size, strict=True)
+        )
+        return rows @ maps @ columns.T
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (..., H, W) to (..., *size) bilinearly, with antialiasing where it shrinks."""
+    rows, columns = (interpolation(to, of / to, of, image) for to, of in zip(size, image.shape[-2:], strict=True))
+    return rows @ image @ columns.T
+
+
+def overlap(cells: int, cell: float, pixels: int, like: Tensor) -> Tensor:
+    """(cells, pixels): the share of each cell along an axis that each pixel covers.
+
+    Args:
+        cells: Number of cells.
+        cell: Length of a cell, in pixels.
+        pixels: Number of pixels.
+        like: A tensor of the device and type that the matrix gets.
+    """
+    start = torch.arange(cells, device=like.device, dtype=like.dtype).unsqueeze(1) * cell
+    pixel = torch.arange(pixels, device=like.device, dtype=like.dtype)
+    return (torch.minimum(start + cell, pixel + 1) - torch.maximum(start, pixel)).clamp_min(0) / cell
+
+
+def interpolation(outputs: int, step: float, inputs: int, like: Tensor) -> Tensor:
+    """(outputs, inputs): weights of linear interpolation along an axis.
+
+    Where it shrinks, the triangle of weights is as wide as the step, as in PIL and in torch's antialiased resizing.
+
+    Args:
+        outputs: Number of output positions.
+        step: Their distance, in input positions.
+        inputs: Number of input positions.
+        like: A tensor of the device and type that the matrix gets.
+    """
+    centre = (torch.arange(outputs, device=like.device, dtype=like.dtype).unsqueeze(1) + 0.5) * step - 0.5
+    position = torch.arange(inputs, device=like.device, dtype=like.dtype)
+    # Past the outermost centres the border's value goes on; a shrinking triangle is cut off there instead.
+    centre = centre.clamp(0, inputs - 1) if step < 1 else centre
+    weight = (1 - (position - centre).abs() / max(1.0, step)).clamp_min(0)
+    return weight / weight.sum(dim=1, keepdim=True)
 
 
 class GridLabels(NamedTuple):
@@ -29,18 +120,19 @@ class GridLabels(NamedTuple):
         return F.one_hot(self.label, num_classes).float() * self.counted.unsqueeze(-1)
 
 
-def grid_labels(label: Tensor, size: tuple[int, int], num_classes: int) -> GridLabels:
+def grid_labels(label: Tensor, grid: Grid, num_classes: int) -> GridLabels:
     """Average one-hot labels over the cells of a grid: q, its argmax y and its purity m = q_y.
+
+    What a cell holds of no class is ignored: pixels labelled IGNORE, and the part that lies outside the image.
 
     Args:
         label: (B, H, W) train ids, IGNORE included.
-        size: (h, w) of the grid, at most (H, W).
+        grid: Cells over the image.
         num_classes: K.
     """
-    # One class at a time: the one-hot map of a whole crop would be the largest tensor of the step.
-    shares = torch.stack([F.adaptive_avg_pool2d((label == k).float(), size) for k in (*range(num_classes), IGNORE)], -1)
-    shares = shares.flatten(1, 2)
-    purity, winner = shares[..., :num_classes].max(dim=-1)
-    counted = (shares[..., -1] < MAX_IGNORED) & (purity >= MIN_PURITY)
-    present = shares[..., :num_classes].amax(dim=1) > 0
-    return GridLabels(winner * counted, purity, counted, present)
+    classes = torch.arange(num_classes, device=label.device).view(-1, 1, 1)
+    # One image at a time: the one-hot map of a whole batch of crops would be the largest tensor of the step.
+    shares = torch.stack([grid.pool((image == classes).float()) for image in label]).flatten(2).transpose(1, 2)
+    purity, winner = shares.max(dim=-1)
+    counted = (1 - shares.sum(dim=-1) < MAX_IGNORED) & (purity >= MIN_PURITY)
+    return GridLabels(winner * counted, purity, counted, shares.amax(dim=1) > 0)

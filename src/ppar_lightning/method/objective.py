@@ -13,15 +13,18 @@ from torch.nn import functional as F
 from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.method import alignment, bank, prototypes, reweighting, schedule
 from ppar_lightning.method.clip import FrozenImageTower, VisualContext
-from ppar_lightning.method.grid import GridLabels, grid_labels
+from ppar_lightning.method.grid import Grid, GridLabels, grid_labels
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.method.text import text_prototypes
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
+STRIDE = 8
+"""Features whose cells are finer than this many pixels are averaged before they are embedded."""
 
-class Stage(NamedTuple):
-    """Where training stands: every scheduled quantity at u."""
+
+class Schedules(NamedTuple):
+    """Values of the scheduled quantities at one u."""
 
     rho: float
     eta: float
@@ -31,9 +34,10 @@ class Stage(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What a step returns; every value is a scalar whose mean over ranks is that of the global batch."""
+    """What a step returns, scalars."""
 
     total: Tensor
+    """The loss to minimise; as for each of ``terms``, its mean over ranks is the value for the global batch."""
     terms: dict[str, Tensor]
     """Addends of the total, by name."""
     diagnostics: dict[str, Tensor]
@@ -45,7 +49,8 @@ class Embedded(NamedTuple):
 
     features: Tensor
     """(B, n, D), fp32, of any norm: only their directions count."""
-    grid: tuple[int, int]
+    grid: Grid
+    """Cells of the n positions."""
     labels: GridLabels
     one_hot: Tensor
     """(B, n, K)."""
@@ -98,13 +103,13 @@ class PPAR(nn.Module):
         self.statistics = reweighting.MarginStatistics(num_classes, options.momentum)
         self.register_buffer("pending", torch.zeros(num_classes, 2 * (dim + 1) + 3), persistent=False)
 
-    def stage(self, u: float) -> Stage:
+    def schedules(self, u: float) -> Schedules:
         """Evaluate the schedules at u = step / total steps."""
         options = self.options
         rho = schedule.cosine_ramp(u, *options.rho_ramp)
         shares = alignment.anchor_shares(options.order, rho)
         eta = 0.0 if options.reweighting == "off" else options.eta * schedule.ramp(u, *options.eta_ramp)
-        return Stage(
+        return Schedules(
             rho=rho,
             eta=eta,
             lambda_align=options.lambda_align * schedule.ramp(u, *options.align_ramp),
@@ -121,42 +126,50 @@ class PPAR(nn.Module):
             label: (B, H, W) int64 train ids, IGNORE included.
             u: Share of training done, in [0, 1].
         """
-        embedding = self.embed(self._features(output))
-        context = self.clip(image) if self.clip is not None else _own_context(embedding)
+        features, grid = self._features(output)
+        embedding = self.embed(features)
+        context = self.clip(image) if self.clip is not None else _own_context(embedding, grid)
         with torch.autocast(image.device.type, enabled=False):
-            return self._losses(output, label, self._on_grid(embedding, label), context, self.stage(u))
+            return self._losses(output, label, self._on_grid(embedding, grid, label), context, self.schedules(u))
 
     def embedded(self, output: SegmenterOutput, label: Tensor) -> Embedded:
         """Bring features into the joint space, as a step does."""
-        return self._on_grid(self.embed(self._features(output)), label)
+        features, grid = self._features(output)
+        return self._on_grid(self.embed(features), grid, label)
 
-    def _on_grid(self, embedding: Tensor, label: Tensor) -> Embedded:
+    def _on_grid(self, embedding: Tensor, grid: Grid, label: Tensor) -> Embedded:
         """Pair embedded features with the labels of their grid; all is fp32 from here on."""
-        grid = (embedding.shape[-2], embedding.shape[-1])
         labels = grid_labels(label, grid, self.num_classes)
         features = embedding.flatten(2).transpose(1, 2).float().contiguous()
         return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
 
-    def _features(self, output: SegmenterOutput) -> Tensor:
-        """Take the feature map to align, (B, C, h, w), no finer than ``min_stride``."""
-        features = output.decoder if self.options.level == "decoder" else output.backbone
-        stride = output.logits.shape[-1] / features.shape[-1]
-        factor = round(self.options.min_stride / stride)
+    def _features(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
+        """Take the feature map to align, (B, C, h, w), averaged to about STRIDE pixels where it is finer; its grid."""
+        features, grid = self._map(output)
+        factor = round(STRIDE / grid.cell[1])
         if factor > 1:
-            features = F.avg_pool2d(features, factor, ceil_mode=True)
-        return features if self.options.align_segmenter else features.detach()
+            features, grid = F.avg_pool2d(features, factor, ceil_mode=True), grid.coarser(factor)
+        return features if self.options.align_segmenter else features.detach(), grid
+
+    def _map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
+        """Take the map that ``level`` names, and its grid."""
+        features = output.decoder if self.options.level == "decoder" else output.backbone
+        if features is None:
+            raise ValueError("ppar.level is 'backbone', and the segmenter gives no such map: set it to 'decoder'")
+        covered = output.covered or (output.logits.shape[-2], output.logits.shape[-1])
+        return features, Grid.over((features.shape[-2], features.shape[-1]), covered)
 
     def _losses(
-        self, output: SegmenterOutput, label: Tensor, embedded: Embedded, context: VisualContext, stage: Stage
+        self, output: SegmenterOutput, label: Tensor, embedded: Embedded, context: VisualContext, now: Schedules
     ) -> Losses:
         options, labels, memory = self.options, embedded.labels, self.prototypes
-        margin = self.margins(embedded, stage)
-        weights = self.weights(margin, embedded, stage)
+        margin = self.margins(embedded, now)
+        weights = self.weights(margin, embedded, now)
         pixel = None
-        if stage.eta > 0:
-            pixel = reweighting.pixel_weights(weights.w, embedded.grid, (label.shape[-2], label.shape[-1]), stage.eta)
+        if now.eta > 0:
+            pixel = reweighting.pixel_weights(weights.w, embedded.grid, (label.shape[-2], label.shape[-1]), now.eta)
         terms = supervised_terms(output, label, pixel)
-        terms["align"] = stage.lambda_align * self._alignment(embedded, weights, stage.shares)
+        terms["align"] = now.lambda_align * self._alignment(embedded, weights, now.shares)
 
         vtp = memory(context.memory.float())
         seen = grid_labels(label, context.grid, self.num_classes)
@@ -164,15 +177,15 @@ class PPAR(nn.Module):
         vtp_nll = prototypes.vtp_nll(vtp, context.dense, seen, options.tau)
         distance = prototypes.anchor_distance(vtp, memory.otp, labels.present)
         terms["vtp"] = options.lambda_vtp * vtp_nll * world_size() / positions
-        terms["anchor"] = stage.lambda_anchor * distance * world_size() / pairs
+        terms["anchor"] = now.lambda_anchor * distance * world_size() / pairs
 
         self._note(vtp, margin, weights, embedded)
-        return Losses(torch.stack(list(terms.values())).sum(), terms, self._diagnose(embedded, weights, stage))
+        return Losses(torch.stack(list(terms.values())).sum(), terms, self._diagnose(embedded, weights, now))
 
     @torch.no_grad()
-    def margins(self, embedded: Embedded, stage: Stage) -> Tensor:
+    def margins(self, embedded: Embedded, now: Schedules) -> Tensor:
         """r_n towards A = norm((1 - rho) Pv + rho T0), pooled to the granularity; (B, n)."""
-        vtp, otp, naive = stage.shares
+        vtp, otp, naive = now.shares
         anchors = F.normalize(
             vtp * self.prototypes.bank + otp * self.prototypes.otp + naive * self.visual_bank.bank, dim=-1
         )
@@ -180,11 +193,11 @@ class PPAR(nn.Module):
         return reweighting.pool_margins(margin, embedded.one_hot, self.options.reweighting)
 
     @torch.no_grad()
-    def weights(self, margin: Tensor, embedded: Embedded, stage: Stage) -> Weights:
+    def weights(self, margin: Tensor, embedded: Embedded, now: Schedules) -> Weights:
         """w_n = w~_n / (mean of w~ over the class y_n in the global batch)."""
         labels, one_hot = embedded.labels, embedded.one_hot
         standardised = self.statistics.standardise(margin, labels.label)
-        raw = reweighting.raw_weights(standardised, stage.eta, self.options.direction)
+        raw = reweighting.raw_weights(standardised, now.eta, self.options.direction)
         sums = torch.stack([raw, torch.ones_like(raw), raw * labels.purity], dim=-1)
         total, count, pure = all_reduce_sum(torch.einsum("bns,bnk->sk", sums, one_hot))
         mean = torch.where(count > 0, total / count.clamp_min(1), torch.ones_like(total))
@@ -235,7 +248,7 @@ class PPAR(nn.Module):
         self.pending.zero_()
 
     @torch.no_grad()
-    def _diagnose(self, embedded: Embedded, weights: Weights, stage: Stage) -> dict[str, Tensor]:
+    def _diagnose(self, embedded: Embedded, weights: Weights, now: Schedules) -> dict[str, Tensor]:
         """Schedules, spread of the weights, and distance E||z - A_y|| to both prototypes."""
         counted = embedded.labels.counted
         number = counted.sum().clamp_min(1)
@@ -250,9 +263,7 @@ class PPAR(nn.Module):
             return ((2 - 2 * own).clamp_min(0).sqrt() * counted).sum() / number
 
         return {
-            "rho": w.new_tensor(stage.rho),
-            "eta": w.new_tensor(stage.eta),
-            "lambda_align": w.new_tensor(stage.lambda_align),
+            **{name: w.new_full((), getattr(now, name)) for name in ("rho", "eta", "lambda_align")},
             "weight/spread": ((w - 1).square() * counted).sum().div(number).sqrt(),
             "weight/min": w.min(),
             "weight/max": w.max(),
@@ -269,16 +280,16 @@ class PPAR(nn.Module):
         Returns:
             (B, K, H, W).
         """
-        features = output.decoder if self.options.level == "decoder" else output.backbone
+        features, grid = self._map(output)
         z = F.normalize(self.embed(features).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):
             text = torch.einsum("bdhw,kd->bkhw", z, self.prototypes.otp) / self.options.tau
-        size = output.logits.shape[-2:]
-        return output.logits + self.options.ensemble * F.interpolate(text, size, mode="bilinear", align_corners=False)
+            text = grid.spread(text, (output.logits.shape[-2], output.logits.shape[-1]))
+        return output.logits + self.options.ensemble * text
 
 
-def _own_context(embedding: Tensor) -> VisualContext:
+def _own_context(embedding: Tensor, grid: Grid) -> VisualContext:
     """Take the segmenter's embedded features, averaged over 2 x 2 positions, as visual context without gradient."""
     pooled = F.avg_pool2d(embedding.detach(), 2, ceil_mode=True)
     dense = pooled.flatten(2).transpose(1, 2)
-    return VisualContext(dense.mean(dim=1), dense, (pooled.shape[-2], pooled.shape[-1]))
+    return VisualContext(dense.mean(dim=1), dense, grid.coarser(2))

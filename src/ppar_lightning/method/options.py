@@ -28,7 +28,6 @@ class PPAROptions:
         visual_size: Side in pixels of the square whose area the image tower's input has; None keeps the crop's size.
         clip_dtype: Precision of the frozen image tower; bfloat16 halves its memory, float32 is for CPUs that lack it.
         level: Feature map that is aligned.
-        min_stride: Features finer than this many pixels are averaged before they are embedded.
         order: Anchors of the alignment and their order in training.
         align_segmenter: False stops the alignment's gradient at the embedding head, so that reweighting acts alone.
         reweighting: What one weight is shared by.
@@ -56,7 +55,6 @@ class PPAROptions:
     visual_size: int | None = 224
     clip_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     level: Literal["decoder", "backbone"] = "decoder"
-    min_stride: int = 8
     order: AnchorOrder = "vtp_to_otp"
     align_segmenter: bool = True
     reweighting: Granularity = "pixel"

@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ppar_lightning.method.alignment import UNKNOWN
+from ppar_lightning.method.grid import Grid
 from ppar_lightning.method.options import Granularity
 
 MIN_SIGMA = 0.02
@@ -109,17 +109,16 @@ def bounds(eta: float) -> tuple[float, float]:
     return (1 - eta) / (1 + eta), (1 + eta) / (1 - eta)
 
 
-def pixel_weights(weight: Tensor, grid: tuple[int, int], size: tuple[int, int], eta: float) -> Tensor:
+def pixel_weights(weight: Tensor, grid: Grid, size: tuple[int, int], eta: float) -> Tensor:
     """Spread grid weights over the pixels of a crop, bilinearly and within their bounds.
 
     Args:
         weight: (B, h*w), 1 where a position does not count.
-        grid: (h, w).
+        grid: Cells that the weights belong to.
         size: (H, W) of the crop.
         eta: Strength the weights were made with.
 
     Returns:
         (B, H, W).
     """
-    maps = weight.view(-1, 1, *grid)
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False).squeeze(1).clamp(*bounds(eta))
+    return grid.spread(weight.unflatten(1, grid.size), size).clamp(*bounds(eta))

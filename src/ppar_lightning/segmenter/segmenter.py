@@ -26,19 +26,21 @@ from ppar_lightning.segmenter.sliding import slide
 class SegmenterOutput(NamedTuple):
     """What a training step may look at.
 
-    The maps cover the image padded to multiples of the stride; only the logits are cropped back.
+    The maps cover the image padded at the bottom and right to multiples of the stride; the logits are cropped back.
     """
 
     logits: Tensor
     """(B, K, H, W), at the image's size."""
     decoder: Tensor
     """(B, C_d, h, w), what the classifier sees: stride 4, or finer where a patch size is no power of two."""
-    backbone: Tensor
+    backbone: Tensor | None = None
     """(B, C_b, h', w'), the backbone's last map, at its stride."""
-    auxiliary: Tensor | None
+    auxiliary: Tensor | None = None
     """(B, K, H, W), logits of the auxiliary head; None in eval mode or without one."""
     early: tuple[Tensor, ...] = ()
     """(B, C, h, w) each, the backbone's maps of the first stages; none of a plain ViT."""
+    covered: tuple[int, int] | None = None
+    """(H', W') of the padded image that the maps cover; None where nothing was padded."""
 
 
 @final
@@ -180,7 +182,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
         auxiliary = at_input(self.auxiliary(maps[-2])) if self.auxiliary is not None and self.training else None
         early = maps[: len(self.early_channels)]
-        return SegmenterOutput(at_input(self.classifier(decoder)), decoder, maps[-1], auxiliary, early)
+        covered = (padded.shape[2], padded.shape[3])
+        return SegmenterOutput(at_input(self.classifier(decoder)), decoder, maps[-1], auxiliary, early, covered)
 
     @torch.no_grad()
     def early(self, image: Tensor) -> tuple[Tensor, ...]:
