@@ -13,7 +13,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_warn
 RENAMED: Mapping[str, str] = {"pictures": "prediction_grid"}
 """Old path -> new path."""
 
-WITHDRAWN: Mapping[str, Any] = {"detect_nan": "raise", "finite.policy": "raise"}
+WITHDRAWN: Mapping[str, Any] = {"detect_nan": "raise", "finite.policy": "raise", "model.ppar.min_stride": 8}
 """Path (the new one, if it was renamed too) -> the value that every run has now. It is dropped; others are refused."""
 
 
