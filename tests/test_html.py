@@ -21,9 +21,10 @@ from ppar_lightning.callbacks.tables import log_tables
 from ppar_lightning.cli.main import main
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou
-from ppar_lightning.report.curves import draw_curves, read_metrics
-from ppar_lightning.report.matrix import matrix, row_shares
+from ppar_lightning.report.chart import draw_curves
+from ppar_lightning.report.html import Matrix, row_shares
 from ppar_lightning.report.panels import rank
+from ppar_lightning.runs.curves import read_metrics
 
 DOMAINS = ("game", "fog", "night", "rain", "snow", "city")
 VOID = {"meta", "link", "img", "br"}
@@ -192,9 +193,12 @@ def test_confidence_is_a_probability_of_the_largest_class(run):
 
 def test_the_extremes_are_those_of_the_whole_list():
     values = [5, 1, 4, 8, 0, 7, 2, 9]
-    kept = extremes((SimpleNamespace(miou=value) for value in values), 2)
+    kept, seen = extremes((SimpleNamespace(miou=value) for value in values), 2)
     assert [score.miou for score in kept] == [0, 1, 8, 9]
-    assert [score.miou for score in extremes((SimpleNamespace(miou=value) for value in (3, 1, 2)), 2)] == [1, 2, 3]
+    assert seen == 8
+    kept, seen = extremes((SimpleNamespace(miou=value) for value in (3, 1, 2)), 2)
+    assert [score.miou for score in kept] == [1, 2, 3]
+    assert extremes([], 2) == ([], 0)
 
 
 def test_each_of_the_extremes_has_its_rank():
@@ -209,10 +213,11 @@ def test_each_of_the_extremes_has_its_rank():
 def test_rows_of_confusion_are_shares_and_cells_know_their_colour():
     shares = row_shares(np.array([[3, 1], [0, 0]]))
     assert shares[0].tolist() == [75, 25]
-    table = matrix("two", ("a", "b"), ("a", "b"), shares)
-    assert table.rows[0] == ("a", [("75", 0.75), ("25", 0.25)])
-    assert table.rows[1] == ("b", [("-", 0.0), ("-", 0.0)])
-    assert matrix("one", ("a",), ("b",), [[-0.5]], ".2f", 1.0).rows[0][1] == [("-0.50", -0.5)]
+    table = list(Matrix("two", ("a", "b"), ("a", "b"), shares).lines())
+    assert table[0] == ("a", [("75", 0.75), ("25", 0.25)])
+    assert table[1] == ("b", [("-", 0.0), ("-", 0.0)])
+    ((_, cells),) = Matrix("one", ("a",), ("b",), np.array([[-0.5]]), ".2f", 1.0).lines()
+    assert cells == [("-0.50", -0.5)]
 
 
 def test_curves_of_a_continued_run_are_one(tmp_path):
@@ -221,8 +226,9 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text(f"epoch,step,train/loss\n{lines}\n")
     assert read_metrics(tmp_path) == {"train/loss": {49: 2.0, 99: 1.4, 149: 1.0}}
-    drawn = {curves.title: bool(curves.svg) for curves in draw_curves(tmp_path) or ()}
-    assert list(drawn.values()) == [True, False, False]
+    drawn = draw_curves(tmp_path)
+    assert drawn is not None
+    assert [bool(svg) for svg in drawn.values()] == [True, False, False]
     assert draw_curves(tmp_path / "curves") is None
 
 
@@ -233,14 +239,10 @@ def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
     page = tmp_path / "page.html"
     main(["report", "--html", str(run), "--images", "2", "--output", str(page), "--wandb", "ppar"])
     assert logged["report/page"].html == page.read_text()
-    pictures = logged["report/predictions"]
-    assert pictures.columns == ["domain", "picture", "image", "ground truth", "prediction", "confidence"]
-    assert len(pictures.data) == 2 * len(DOMAINS)
-    assert all(isinstance(cell, wandb.Image) for row in pictures.data for cell in row[2:])
-    assert logged["report/weights"].columns[2:] == ["crop", "label", "weight"]
-    assert logged["report/classes"].columns == ["", *CLASSES]
-    matrices = [name for name in logged if name.startswith(("report/confusion/", "report/prototypes/"))]
-    assert len(matrices) == len(DOMAINS) + 3
+    grids = [pictures for name, pictures in logged.items() if name.startswith("report/predictions/")]
+    assert [len(pictures) for pictures in grids] == [2 * 4] * len(DOMAINS)  # image, label, prediction, confidence
+    assert all(isinstance(picture, wandb.Image) for pictures in grids for picture in pictures)
+    assert len(logged["report/weights"]) == 3 * 2  # crop, label and weight of a batch
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
 
 

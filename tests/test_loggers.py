@@ -8,7 +8,8 @@ import pytest
 from test_disk import small_files
 
 from ppar_lightning.callbacks import loggers
-from ppar_lightning.callbacks.loggers import default_logger, read_rows
+from ppar_lightning.callbacks.loggers import default_logger
+from ppar_lightning.runs.curves import read_rows
 
 
 def rows(logger) -> list[dict[str, str]]:

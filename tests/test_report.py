@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 
 import cv2
+import pandas as pd
 import pytest
 
 from ppar_lightning.cli.main import main
-from ppar_lightning.report.comparison import UNSEEN, Comparison, Spread
-from ppar_lightning.report.published import by_protocol, read_published
+from ppar_lightning.metrics import UNSEEN
+from ppar_lightning.report.published import published_tables, read_published
 from ppar_lightning.report.rows import ROWS, in_order
-from ppar_lightning.runs.tested_run import Score, TestedRun, read_csv, read_folder, write_csv
+from ppar_lightning.report.seed_table import SeedTable, read_results
 
 DOCS = Path(__file__).parents[1] / "docs"
 # row -> seed -> mIoU of game (source), fog, night
@@ -148,7 +149,7 @@ def test_runs_without_a_manifest_have_no_cost(demo):
         ({"protocol": "rein"}, "scored on fog with protocol '.*' and '.*'"),
         ({"images": 7}, "scored on fog with images .* and .*"),
         ({"miou_16": 0.1}, "scored on fog with means '.*' and '.*'"),
-        (None, "scored on the domains .* and .*"),
+        (None, "scored on the domains with domains '.*' and '.*'"),
     ],
 )
 def test_runs_that_were_scored_differently_are_refused(demo, capsys, change, message):
@@ -213,10 +214,34 @@ def test_errors_name_the_remedy(demo, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_spread_by_hand():
-    spread = Spread({0: 1.0, 1: 3.0, 2: -1.0})
-    assert (spread.mean, spread.deviation, spread.wins) == (1.0, 2.0, 2)
-    assert spread.minus(Spread({1: 1.0, 5: 9.0})).values == {1: 2.0}
+def lines(setting: str, row: str, values: dict[int, dict[str, float]], protocol: str = "full", **means) -> pd.DataFrame:
+    """Lines of ``results.csv``: seed -> domain -> mIoU; all domains but ``gta`` are unseen."""
+    about = {"setting": setting, "row": row, "protocol": protocol, "images": 5, "selected_on": ""}
+    cost = {"seconds": 60.0, "peak_memory": 1.0, **dict.fromkeys(("hardware", "revision", "versions"), "not stated")}
+    return pd.DataFrame(
+        {
+            **about,
+            **cost,
+            "seed": seed,
+            "domain": domain,
+            "unseen": int(domain != "gta"),
+            "miou": miou,
+            **means,
+        }
+        for seed, domains in values.items()
+        for domain, miou in domains.items()
+    )
+
+
+def test_statistics_over_seeds_by_hand():
+    rows = {"source_only": {1: 0.1, 5: 0.9}, "ppar": {0: 0.1, 1: 0.3, 2: -0.1}}
+    parts = [lines("demo", row, {seed: {"fog": v} for seed, v in values.items()}) for row, values in rows.items()]
+    seeds = SeedTable(pd.concat(parts))
+    own = seeds.summary().loc["ppar", "fog"]
+    assert own[["n", "mean", "deviation"]].tolist() == pytest.approx([3, 10, 20])
+    assert own[["paired_n", "difference", "wins"]].tolist() == pytest.approx([1, 20, 1])
+    assert pd.isna(own["difference_deviation"])
+    assert seeds.gains().index.tolist() == [("ppar", 1)]
 
 
 def test_rows_have_one_order():
@@ -228,48 +253,44 @@ def test_rows_have_one_order():
 
 
 def test_other_means_have_tables_of_their_own_and_survive_the_csv(tmp_path):
-    scores = {"cityscapes": Score(True, "full", 5, {"miou": 0.3, "miou_16": 0.4})}
-    runs = [TestedRun("synthia", "ppar", seed, scores) for seed in (0, 1)]
-    write_csv(tmp_path / "results.csv", runs)
-    again = read_csv(tmp_path / "results.csv")
-    assert [run.scores for run in again] == [scores, scores]
+    results = lines("synthia", "ppar", {seed: {"cityscapes": 0.3} for seed in (0, 1)}, miou_16=0.4)
+    results.to_csv(tmp_path / "results.csv", index=False)
     main(["report", str(tmp_path / "results.csv")])
+    again = read_results(tmp_path / "results.csv")
+    assert again[["miou", "miou_16"]].to_numpy().tolist() == [[0.3, 0.4]] * 2
     text = (tmp_path / "results.md").read_text()
     assert table_rows(text, "### mIoU over 16 classes")["ppar"] == ["2", "40.0 ± 0.0", "40.0 ± 0.0"]
 
 
-def gta(protocol: str) -> Comparison:
-    scores = {
-        name: Score(name != "gta", protocol, 5, {"miou": 0.3})
-        for name in ("gta", "cityscapes", "bdd100k", "mapillary", "synthia")
-    }
-    return Comparison([TestedRun("gta", "ppar", seed, scores) for seed in (0, 1)])
+def gta(protocol: str) -> pd.DataFrame:
+    domains = dict.fromkeys(("gta", "cityscapes", "bdd100k", "mapillary", "synthia"), 0.3)
+    return lines("gta", "ppar", {0: domains, 1: domains}, protocol)
 
 
 def test_published_numbers_stand_in_tables_by_protocol():
-    tables = by_protocol(gta("rein"))
-    assert [row.method for row in tables["rein"]] == ["Rein", "ppar (ours)"]
-    assert tables["rein"][1].average == pytest.approx(30.0)
-    assert [row.method for row in tables["robustnet_exact"][:2]] == ["DeepLabV3+ source only", "ISW (RobustNet)"]
-    assert all(row.protocol == protocol for protocol, rows in tables.items() for row in rows)
-    assert [row.method for row in by_protocol(gta("full"))["full"]] == ["ppar (ours)"]
-    assert read_published("demo") == []
+    tables = published_tables(SeedTable(gta("rein")))
+    assert tables["rein"]["method"].tolist() == ["Rein", "ppar (ours)"]
+    assert tables["rein"]["average"].iloc[1] == pytest.approx(30.0)
+    assert tables["robustnet_exact"]["method"].tolist()[:2] == ["DeepLabV3+ source only", "ISW (RobustNet)"]
+    assert all((rows["protocol"] == protocol).all() for protocol, rows in tables.items())
+    assert published_tables(SeedTable(gta("full")))["full"]["method"].tolist() == ["ppar (ours)"]
+    assert published_tables(SeedTable(lines("demo", "ppar", {0: {"fog": 0.1}}))) == {}
 
 
 def test_published_averages_agree_with_their_numbers_and_name_their_source():
     rows = read_published("gta")
-    for row in rows:
-        known = [value for value in row.scores.values() if value is not None]
-        if row.average is not None and len(known) == 3:
-            assert row.average == pytest.approx(sum(known) / 3, abs=0.06), row.method
-    assert all(row.source for row in rows)
-    (ppar,) = (row for row in rows if row.method == "PPAR")
-    assert {*ppar.scores.values(), ppar.average} == {None}
-    assert ppar.source == "not at hand"
+    domains = ["cityscapes", "bdd100k", "mapillary"]
+    known = rows[rows[[*domains, "average"]].notna().all(axis=1)]
+    assert len(known) > 5
+    assert (known[domains].mean(axis=1) - known["average"]).abs().max() < 0.06
+    assert rows["source"].str.len().min() > 0
+    (ppar,) = rows[rows["method"] == "PPAR"].to_dict("records")
+    assert all(pd.isna(ppar[name]) for name in (*domains, "average"))
+    assert ppar["source"] == "not at hand"
 
 
 def test_published_numbers_are_printed(tmp_path):
-    write_csv(tmp_path / "results.csv", [run for runs in gta("robustnet_exact").rows.values() for run in runs])
+    gta("robustnet_exact").to_csv(tmp_path / "results.csv", index=False)
     main(["report", str(tmp_path / "results.csv")])
     text = (tmp_path / "results.md").read_text()
     assert "| ISW (RobustNet) | ResNet-101 | 37.09 | 35.37 | 38.5 | 37 | README |" in text
@@ -277,8 +298,8 @@ def test_published_numbers_are_printed(tmp_path):
     assert "| PPAR | not at hand | - | - | - | - | not at hand |" in text
 
 
-def test_reading_a_folder_keeps_the_order_of_the_test(demo):
-    runs, unfinished = read_folder(demo)
-    assert len(runs) == 9
-    assert unfinished == []
-    assert list(runs[0].scores) == ["game", "fog", "night"]
+def test_reading_a_folder_keeps_the_order_of_the_test(demo, capsys):
+    results = read_results(demo)
+    assert len(results.drop_duplicates(["row", "seed"])) == 9
+    assert capsys.readouterr().out == ""  # none is left out
+    assert results["domain"].tolist()[:3] == ["game", "fog", "night"]

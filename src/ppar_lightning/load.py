@@ -8,7 +8,8 @@ import torch
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ppar_lightning.disk.tensors import cause, read_tensors
-from ppar_lightning.runs.training_summary import LAST, describe_run
+from ppar_lightning.runs.run_folder import LAST, is_run
+from ppar_lightning.runs.training_summary import describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 
@@ -27,7 +28,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         ValueError: If the file holds no segmenter of this package, or weights that do not fit its description.
     """
     path, summary = Path(source), None
-    if path.is_dir() and (path / "config.yaml").is_file():
+    if is_run(path):
         summary, path = describe_run(path), path / LAST
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: the run has written no checkpoint yet, let `ppar fit` go on")

@@ -1,7 +1,8 @@
-"""Scores image by image, to find the best and the worst."""
+"""Scores of single images, to find the best and the worst."""
 
 from bisect import insort
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from torch import Tensor
@@ -13,11 +14,11 @@ from ppar_lightning.metrics import class_iou, mean_iou
 
 
 class ImageScore(NamedTuple):
-    """An evaluation image and what the run made of it."""
+    """An evaluation image with its prediction and score."""
 
     name: str
     miou: float
-    """Over the classes that the image or the prediction shows, in [0, 1]; no comparison with a domain's mIoU."""
+    """Mean over the classes in the image or the prediction, in [0, 1]; not comparable with the mIoU of a domain."""
     image: Tensor
     """(3, H, W) uint8 RGB."""
     label: Tensor
@@ -27,33 +28,45 @@ class ImageScore(NamedTuple):
 
 
 def score_images(run: LoadedRun, domain: str, images: int | None = None) -> list[ImageScore]:
-    """Score the evaluation images of a domain one by one, the worst first.
+    """Score the evaluation images of a domain one by one, and sort them by mIoU, the worst first.
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
-        domain: Its name.
-        images: Read this many, the first of the split; None reads all and holds them in memory.
+        domain: Name of the domain.
+        images: Number of images, the first of the split; None takes all and holds them in memory.
     """
     return sorted(each_score(run, domain, images), key=lambda score: score.miou)
 
 
-def extremes(scores: Iterable[ImageScore], count: int) -> list[ImageScore]:
-    """Keep the ``count`` worst and the ``count`` best, the worst first, and no more than that in memory."""
+def extremes(scores: Iterable[ImageScore], count: int) -> tuple[list[ImageScore], int]:
+    """Keep the ``count`` worst and the ``count`` best images, the worst first, without holding the others in memory.
+
+    Returns:
+        The images kept, and the number of images seen.
+    """
     kept: list[ImageScore] = []
+    seen = 0
     for score in scores:
+        seen += 1
         insort(kept, score, key=lambda each: each.miou)
         if len(kept) > 2 * count:
             del kept[count]
-    return kept
+    return kept, seen
 
 
 def each_score(run: LoadedRun, domain: str, images: int | None = None) -> Iterator[ImageScore]:
-    """Score as :func:`score_images` does, one after the other, in the order of the split."""
+    """Score as :func:`score_images` does, one image after the other in the order of the split.
+
+    Images without a labelled pixel are left out.
+    """
+    return islice(_scores(run, domain, images), images)
+
+
+def _scores(run: LoadedRun, domain: str, images: int | None) -> Iterator[ImageScore]:
     for batch in run.batches(domain, images):
         tensors = zip(batch["name"], batch["image"], batch["label"], run.predict(batch), strict=True)
         for name, image, label, prediction in tensors:
-            if (label == IGNORE).all():
-                continue  # nothing to score
-            confusion = multiclass_confusion_matrix(prediction, label, len(CLASSES), ignore_index=IGNORE)
-            miou = float(mean_iou(class_iou(confusion), range(len(CLASSES))))
-            yield ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu())
+            if not (label == IGNORE).all():
+                confusion = multiclass_confusion_matrix(prediction, label, len(CLASSES), ignore_index=IGNORE)
+                miou = float(mean_iou(class_iou(confusion), range(len(CLASSES))))
+                yield ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu())

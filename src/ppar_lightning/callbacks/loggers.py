@@ -16,6 +16,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ppar_lightning.disk.files import append_whole, write_whole
+from ppar_lightning.runs.curves import read_rows
 
 
 class WholeWriter(ExperimentWriter):
@@ -46,14 +47,6 @@ class WholeWriter(ExperimentWriter):
             write_whole(path, table.getvalue().encode())
             self._header = list(self.metrics_keys)
         self.metrics = []
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a table of metrics, but for a last row that lacks its end; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(line for line in file if line.endswith("\n")))
 
 
 class CurvesLogger(CSVLogger):

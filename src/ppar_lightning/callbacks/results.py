@@ -25,7 +25,8 @@ from ppar_lightning.callbacks.tables import log_tables
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.runs.manifest import read_manifest
-from ppar_lightning.runs.record import CONFUSION
+from ppar_lightning.runs.run_folder import CONFUSION
+from ppar_lightning.runs.tested_run import find_test
 
 UNSEEN = "unseen (mean)"
 
@@ -54,7 +55,7 @@ class TestReport(L.Callback):
         selected_on = sorted({*monitored_targets(trainer), *getattr(pl_module, "selected_on", [])})
         session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
         about = {"checkpoint": inside(folder, trainer.ckpt_path or ""), "target_selection": selected_on, **session}
-        manifest, earlier = read_manifest(folder), read_json(folder / "test.json")
+        manifest, earlier = read_manifest(folder), find_test(folder)
         write_json(folder / "test.json", scores, unseen, {**about, "data": data})
         write_csv(folder / "test.csv", scores)
         write_confusion(folder / CONFUSION, self.scores.matrices)
@@ -62,7 +63,7 @@ class TestReport(L.Callback):
         console = print_tables(scores, unseen)
         records = [callback for callback in trainer.callbacks if isinstance(callback, RunRecord)]  # type: ignore[attr-defined]
         overrides = [line for record in records for line in record.overrides]
-        for line in (*overrides, *differences(manifest, earlier, session, data)):
+        for line in (*overrides, *differences(manifest, earlier.data if earlier else {}, session, data)):
             console.print(f"Differs: {line}.", highlight=False)
         if selected_on:
             console.print(
@@ -105,14 +106,6 @@ def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]
     means = {f"unseen_{mean}": or_none(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)}
     record = {"domains": domains, **means, **about}
     write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read what an earlier test wrote; None where there is nothing that can be read."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:

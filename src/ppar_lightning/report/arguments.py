@@ -12,18 +12,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppar_lightning.analysis.diagnosis import FILE, diagnose, write
-from ppar_lightning.analysis.figures import draw_diagnostics
-from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.console import PlainParser
-from ppar_lightning.report.chart import draw
-from ppar_lightning.report.comparison import Comparison
-from ppar_lightning.report.contrast import contrast
-from ppar_lightning.report.html import write_page
-from ppar_lightning.report.markdown import render
-from ppar_lightning.report.summary import write_summary
-from ppar_lightning.runs.record import is_run
-from ppar_lightning.runs.tested_run import TestedRun, read_csv, read_folder, write_csv
+from ppar_lightning.runs.run_folder import CONFIG, find_runs, is_run
 
 
 def main(args: Sequence[str]) -> None:
@@ -40,13 +30,13 @@ def main(args: Sequence[str]) -> None:
     if given.diagnostics:
         return report_diagnostics(given.sources)
     if any(map(is_run, given.sources)):
-        return report_contrast(given.sources, given.output)
+        return report_side_by_side(given.sources, given.output)
     report(given.sources, given.output)
 
 
 def parse(args: Sequence[str]) -> Namespace:
     """Parse the subcommand's arguments."""
-    parser = PlainParser("ppar report", description="Tables of runs over seeds, runs side by side, one run's page.")
+    parser = PlainParser("ppar report", description="Tables over seeds, runs side by side, or the page of one run.")
     parser.add_argument(
         "sources",
         nargs="+",
@@ -58,60 +48,69 @@ def parse(args: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--output",
         type=Path,
-        help="folder of what is written (default: the first FOLDER itself; of runs side by side, nothing is written); "
-        "with --html the file (default: report.html in the run's folder)",
+        help="folder that is written to (default: the first FOLDER; for runs side by side nothing is written); "
+        "with --html the file (default: report.html in the run folder)",
     )
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--html", action="store_true", help="write a page of one run, which needs nothing beside it")
+    kind.add_argument("--html", action="store_true", help="write the page of one run, a single HTML file")
     parser.add_argument(
-        "--images", type=int, default=60, help="images a domain that --html takes the best and worst of (default: 60)"
+        "--images",
+        type=int,
+        default=60,
+        help="images a domain among which --html finds the best and worst (default: 60)",
     )
-    parser.add_argument("--wandb", metavar="PROJECT", help="log what --html draws to this project of W&B as well")
+    parser.add_argument("--wandb", metavar="PROJECT", help="with --html, also log the page to this W&B project")
     kind.add_argument(
         "--diagnostics",
         action="store_true",
-        help="measure features, anchors and weights of each run with prototypes instead, half a minute each or so",
+        help="measure features, anchors and weights of each run with prototypes, about half a minute a run",
     )
     return parser.parse_args(args)
 
 
 def report_page(sources: Sequence[Path], output: Path | None, images: int, project: str | None = None) -> None:
-    """Write the page of a run.
+    """Write the page of a run, see :func:`ppar_lightning.report.html.write_page`.
 
     Raises:
-        ValueError: There are several sources, or a number of images that is negative.
+        ValueError: There are several sources, or the number of images is negative.
     """
+    from ppar_lightning.report.html import write_page
+
     if len(sources) > 1 or images < 0:
         raise ValueError("--html makes the page of one run: name one folder, and --images of at least 0")
     print(f"Written to {write_page(sources[0], output, images, project)}")
 
 
-def report_contrast(sources: Sequence[Path], output: Path | None) -> None:
-    """Print runs side by side.
+def report_side_by_side(sources: Sequence[Path], output: Path | None) -> None:
+    """Print runs side by side, see :func:`ppar_lightning.report.side_by_side.print_side_by_side`.
 
     Raises:
-        ValueError: There is one run alone, or a source is none.
+        ValueError: There is only one run, or a source is not a run.
     """
+    from ppar_lightning.report.side_by_side import print_side_by_side
+
     other = next((source for source in sources if not is_run(source)), None)
     if other is not None:
-        raise ValueError(f"{other} is no run, it has no config.yaml: name runs alone, or folders of settings alone")
+        raise ValueError(f"{other} is no run, it has no {CONFIG}: name runs alone, or folders of settings alone")
     if len(sources) == 1:
         raise ValueError(f"{sources[0]} is one run: give --html for its page, or further runs to compare it with")
-    contrast(sources, output)
+    print_side_by_side(sources, output)
 
 
 def report_diagnostics(sources: Sequence[Path]) -> None:
     """Write ``diagnostics.csv`` and ``pictures/diagnostics.png`` into each finished run that was trained with PPAR.
 
     Args:
-        sources: run folders, or folders of settings with runs in ROW/SEED.
+        sources: Run folders, or folders of settings with runs in ROW/SEED.
 
     Raises:
         FileNotFoundError: There is no run.
     """
-    found = [
-        path.parent for source in sources for path in (*source.glob("config.yaml"), *source.glob("*/*/config.yaml"))
-    ]
+    from ppar_lightning.analysis.diagnosis import FILE, diagnose, write
+    from ppar_lightning.analysis.figures import draw_diagnostics
+    from ppar_lightning.analysis.loaded_run import load_run
+
+    found = [run for source in sources for run in ([source] if is_run(source) else find_runs(source))]
     if not found:
         raise FileNotFoundError(f"no run in {', '.join(map(str, sources))}: name the folder of a run, or of a setting")
     for folder in sorted(found):
@@ -124,37 +123,7 @@ def report_diagnostics(sources: Sequence[Path]) -> None:
 
 
 def report(sources: Sequence[Path], output: Path | None = None) -> None:
-    """Write ``results.md``, ``results.csv`` (all runs), ``summary.csv`` (means and differences) and ``results.png``.
+    """Write the tables over seeds, see :func:`ppar_lightning.report.seed_report.write_report`."""
+    from ppar_lightning.report.seed_report import write_report
 
-    Args:
-        sources: folders of settings, or CSV files that hold the runs of some.
-        output: folder that is written to; by default the first source, or the folder of the first file.
-
-    Raises:
-        FileNotFoundError: A source does not exist, or holds no tested run.
-        ValueError: Runs of one setting were scored differently.
-    """
-    runs: list[TestedRun] = []
-    for source in sources:
-        runs += _read(source)
-    comparisons = [
-        Comparison([r for r in runs if r.setting == name]) for name in dict.fromkeys(r.setting for r in runs)
-    ]
-    ordered = [run for comparison in comparisons for row in comparison.rows.values() for run in row]
-    folder = output or (sources[0] if sources[0].is_dir() else sources[0].parent)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "results.csv", ordered)
-    write_summary(folder / "summary.csv", comparisons)
-    draw(comparisons, folder / "results.png")
-    text = render(comparisons, "results.png", "results.csv")
-    (folder / "results.md").write_text(text)
-    print(f"{text}\nWritten to {folder}: results.md, results.csv, summary.csv, results.png")
-
-
-def _read(source: Path) -> list[TestedRun]:
-    if source.suffix == ".csv":
-        return read_csv(source)
-    runs, unfinished = read_folder(source)
-    for folder in unfinished:
-        print(f"{folder} is left out: its training or its test is not finished")
-    return runs
+    write_report(sources, output)

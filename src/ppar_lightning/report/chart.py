@@ -1,28 +1,93 @@
-"""The report as a bar chart."""
+"""Charts: bars over seeds as PNG, and the curves of a training as SVG in the colours of the page around it."""
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 
-from ppar_lightning.report.comparison import Comparison
 from ppar_lightning.report.rows import BASELINE
+from ppar_lightning.report.seed_table import SeedTable
+from ppar_lightning.runs.curves import read_metrics
+
+GROUPS = (
+    ("Losses on training crops", r"train/loss(/.+)?", "loss", 1.0),
+    ("mIoU in validation", r"val/[^/]+/miou", "%", 100.0),
+    ("Distance of features to their anchors", r".+/distance/(otp|vtp)", "E||z - A_y||", 1.0),
+)
+"""Title, names of the metrics, label of the axis, factor."""
+SIZE = (4, 3)
+"""Width and height of a curve in inches: a phone shows it at this size, so the fonts are readable there."""
+INK = "#012345"
+"""Stands for the colour of the page's text until the SVG is written."""
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
 
 
-def draw(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Save one panel a setting: a bar a row, the standard deviation over seeds as its error, a line at the baseline."""
-    heights = [1.2 + 0.3 * len(comparison.rows) for comparison in comparisons]
+def draw_bars(tables: Sequence[SeedTable], path: Path) -> None:
+    """Save one panel for each setting: a bar for each row, its deviation over seeds, and a line at the baseline."""
+    heights = [1.2 + 0.3 * len(seeds.rows) for seeds in tables]
     figure = Figure(figsize=(7, sum(heights)), layout="constrained")
-    panels = figure.subplots(len(comparisons), squeeze=False, height_ratios=heights)[:, 0]
-    for axes, comparison in zip(panels, comparisons, strict=True):
-        column = comparison.columns[-1]
-        spreads = {row: comparison.spread(row, column) for row in comparison.rows}
-        labels = [f"{row} (n={len(spread.values)})" for row, spread in spreads.items()]
-        errors = [spread.deviation for spread in spreads.values()]  # matplotlib draws none for NaN
-        axes.barh(labels, [spread.mean for spread in spreads.values()], xerr=errors, capsize=3, color="#5b7fa6")
-        if BASELINE in spreads:
-            axes.axvline(spreads[BASELINE].mean, color="0.3", linestyle="--", linewidth=1)
+    panels = figure.subplots(len(tables), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, seeds in zip(panels, tables, strict=True):
+        column = seeds.columns[-1]
+        own = seeds.summary().xs(column, level="domain")
+        labels = [f"{row} (n={n})" for row, n in own["n"].items()]
+        axes.barh(labels, own["mean"], xerr=own["deviation"], capsize=3, color="#5b7fa6")  # no error bar for NaN
+        if BASELINE in seeds.rows:
+            axes.axvline(own.loc[BASELINE, "mean"], color="0.3", linestyle="--", linewidth=1)
         axes.invert_yaxis()
-        axes.set_title(comparison.setting)
+        axes.set_title(seeds.setting)
         axes.set_xlabel(f"mIoU (%), {column}")
     figure.savefig(path, dpi=120)
+
+
+def draw_curves(folder: Path) -> dict[str, str] | None:
+    """Draw what the CSV logger recorded of ``ppar fit``, all sessions in one curve.
+
+    Returns:
+        Title -> inline SVG, empty where the run logged no such metric; None for a run without curves.
+    """
+    metrics = read_metrics(folder)
+    if not metrics:
+        return None
+    return {
+        title: _draw({name: metrics[name] for name in metrics if re.fullmatch(names, name)}, label, factor)
+        for title, names, label, factor in GROUPS
+    }
+
+
+def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float) -> str:
+    if not metrics:
+        return ""
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axis = figure.subplots()
+        for name, points in sorted(metrics.items()):
+            steps = sorted(points)
+            axis.plot(steps, [factor * points[step] for step in steps], label=name, linewidth=1.2, marker=".", ms=3)
+        axis.set_xlabel("step")
+        axis.set_ylabel(label)
+        axis.grid(color=INK, alpha=0.15)
+        axis.legend(fontsize=8)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(text.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """Keep the element alone, without document type, metadata and size, or ids that two pictures would share."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
+    for size in ("width", "height"):
+        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg)
+    return svg.replace(INK, "currentColor")

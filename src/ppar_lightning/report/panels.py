@@ -1,7 +1,5 @@
-"""The pictures of a run's page, each a data URI: predictions of the best and worst images, and weight maps."""
+"""Pictures of the page of a run: predictions for the best and worst images, and maps of pixel weights."""
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import matplotlib
@@ -16,21 +14,15 @@ from ppar_lightning.images.classes import IGNORE, colourise
 from ppar_lightning.images.drawing import data_uri
 
 WEIGHTS = (0.4, 1.6)
-"""Weights that are drawn in full blue and in full red; 1 is white."""
-
-
-class Tile(NamedTuple):
-    """A picture and what it is."""
-
-    title: str
-    uri: str
+"""Weights drawn in full blue and in full red; 1 is white."""
 
 
 class Panel(NamedTuple):
-    """Tiles of one image."""
+    """The pictures of one image."""
 
     caption: str
-    tiles: list[Tile]
+    tiles: dict[str, str]
+    """Title -> data URI."""
 
 
 def predictions(run: LoadedRun, domain: str, images: int, count: int = 2) -> list[Panel]:
@@ -38,39 +30,31 @@ def predictions(run: LoadedRun, domain: str, images: int, count: int = 2) -> lis
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
-        domain: Its name.
-        images: How many are looked at, the first of the split.
-        count: Images drawn of each kind.
+        domain: Name of the domain.
+        images: Number of images to choose from, the first of the split.
+        count: Number of worst images, and of best images, that are drawn.
     """
-    looked_at = 0
-
-    def counted() -> Iterator[ImageScore]:
-        nonlocal looked_at
-        for score in islice(each_score(run, domain, images), images):  # it reads whole batches
-            looked_at += 1
-            yield score
-
-    scores = extremes(counted(), count)
-    return [_prediction(run, domain, score, rank(place, len(scores), looked_at)) for place, score in enumerate(scores)]
+    scores, seen = extremes(each_score(run, domain, images), count)
+    return [_prediction(run, domain, score, rank(place, len(scores), seen)) for place, score in enumerate(scores)]
 
 
-def rank(place: int, kept: int, looked_at: int) -> str:
-    """Say how an image ranks among those looked at; the first half of those kept are the worst, the rest the best."""
+def rank(place: int, kept: int, seen: int) -> str:
+    """Describe the rank of an image among those seen; the first half of the kept images are the worst."""
     worst = place < kept // 2
     number = place + 1 if worst else kept - place
     ordinal = {1: "", 2: "2nd ", 3: "3rd "}.get(number, f"{number}th ")
-    return f"{ordinal}{'worst' if worst else 'best'} of {looked_at}"
+    return f"{ordinal}{'worst' if worst else 'best'} of {seen}"
 
 
 def _prediction(run: LoadedRun, domain: str, score: ImageScore, ranked: str) -> Panel:
     confidence = run.confidence(score.image, domain).numpy()
     shown = np.where(score.label == IGNORE, IGNORE, score.prediction)
-    tiles = [
-        Tile("image", data_uri(score.image.permute(1, 2, 0).numpy())),
-        Tile("ground truth", data_uri(colourise(score.label.numpy()), sharp=True)),
-        Tile("prediction", data_uri(colourise(shown), sharp=True)),
-        Tile("confidence", data_uri((255 * confidence).round().astype(np.uint8))),
-    ]
+    tiles = {
+        "image": data_uri(score.image.permute(1, 2, 0).numpy()),
+        "ground truth": data_uri(colourise(score.label.numpy()), sharp=True),
+        "prediction": data_uri(colourise(shown), sharp=True),
+        "confidence": data_uri((255 * confidence).round().astype(np.uint8)),
+    }
     return Panel(
         f"{ranked}: {score.name}, mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}", tiles
     )
@@ -79,11 +63,11 @@ def _prediction(run: LoadedRun, domain: str, score: ImageScore, ranked: str) -> 
 def weight_maps(run: LoadedRun, count: int = 4) -> list[Panel]:
     """Draw the weights of a few evaluation images of the sources at the end of training.
 
-    They are weighed as a training batch is, crops of as many images, taken in turn from the sources.
+    They are weighted in a batch as in training: as many crops, taken in turn from the sources.
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`, trained with PPAR.
-        count: Images drawn.
+        count: Number of images that are drawn.
     """
     augment = Augment(run.data.crop, ONLY_CROP)
     datasets = {name: run.dataset(name) for name in run.data.source_names}
@@ -98,10 +82,10 @@ def weight_maps(run: LoadedRun, count: int = 4) -> list[Panel]:
         drawn = np.where(counted[..., None], colours, np.uint8(0))
         clear = weight[counted]
         spread = f"{clear.min():.2f} to {clear.max():.2f}" if clear.size else "none, no label is clear enough"
-        tiles = [
-            Tile("crop", data_uri(sample["image"])),
-            Tile("label", data_uri(colourise(sample["label"]), sharp=True)),
-            Tile("weight", data_uri(drawn, sharp=True)),
-        ]
+        tiles = {
+            "crop": data_uri(sample["image"]),
+            "label": data_uri(colourise(sample["label"]), sharp=True),
+            "weight": data_uri(drawn, sharp=True),
+        }
         panels.append(Panel(f"{name}, {sample['name']}: weights {spread}", tiles))
     return panels

@@ -1,1 +1,1 @@
-"""What a run leaves in its folder, and the only code that reads it."""
+"""The one reader of a run folder: config, manifest, test results, curves and checkpoints."""

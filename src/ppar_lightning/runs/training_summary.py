@@ -1,61 +1,50 @@
 """How a run was trained and scored, as Markdown for the card of its segmenter."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-LAST = "checkpoints/last.ckpt"
-"""The checkpoint of a run folder that counts."""
-
-Recorded = dict[str, Any]
+from ppar_lightning.metrics import UNSEEN
+from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.runs.markdown import number, table
+from ppar_lightning.runs.run_folder import LAST
+from ppar_lightning.runs.tested_run import TestedRun, find_test
 
 
 def describe_run(folder: Path) -> str | None:
-    """Write a run's record as Markdown, from ``manifest.json`` and ``test.json``; None without a whole manifest."""
+    """Describe the data, training and scores of a run; None without a whole manifest."""
     try:
-        manifest, test = _read(folder / "manifest.json"), _read(folder / "test.json")
+        manifest = read_manifest(folder)
         if manifest is None:
             return None
-        return "\n\n".join(["## Training", *_training(manifest), "## Scores", *_scores(manifest, test)])
-    except (ValueError, LookupError, TypeError):  # damaged: no reason not to load the network
+        parts = ["## Training", *_training(manifest), "## Scores", *_scores(manifest, find_test(folder))]
+    except (ValueError, LookupError, TypeError):  # a damaged record is no reason not to load the network
         return None
+    return "\n\n".join(part.rstrip("\n") for part in parts)
 
 
-def _read(path: Path) -> Recorded | None:
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def _training(manifest: Recorded) -> list[str]:
-    splits = [[split, each["images"], f"`{each['hash']}`"] for split, each in manifest["data"].items()]
+def _training(manifest: dict[str, Any]) -> list[str]:
+    splits = [[split, str(each["images"]), f"`{each['hash']}`"] for split, each in manifest["data"].items()]
     last = manifest["sessions"][-1]
-    versions = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     minutes = sum(session["seconds"] for session in manifest["sessions"]) / 60
     state = "" if manifest["finished"] else " Training is not finished."
     return [
-        _table(["split", "images", "hash of names and sizes"], splits),
+        table(["split", "images", "hash of names and sizes"], splits, text=3),
         f"Seed {manifest['seed']}, {minutes:.0f} min on {last['hardware']}, git revision {last['git']}.{state}",
         f"{versions}.",
     ]
 
 
-def _scores(manifest: Recorded, test: Recorded | None) -> list[str]:
-    if test is None or test["started"] < manifest["sessions"][-1]["started"] or test.get("checkpoint", LAST) != LAST:
+def _scores(manifest: dict[str, Any], test: TestedRun | None) -> list[str]:
+    outdated = test is None or test.started < manifest["sessions"][-1]["started"]
+    if test is None or outdated or test.checkpoint not in (LAST, ""):
         return ["This checkpoint was not scored by `ppar test`."]
     rows = [
-        [name, "unseen" if each["unseen"] else "source", each["protocol"], each["images"], _percent(each["miou"])]
-        for name, each in test["domains"].items()
+        [name, score.role, score.protocol, str(score.images), number(100 * score.means["miou"])]
+        for name, score in test.scores.items()
     ]
-    if any(each["unseen"] for each in test["domains"].values()):
-        rows.append(["unseen (mean)", "", "", "", _percent(test["unseen_miou"])])
-    selected = ", ".join(test["target_selection"])
+    if any(score.unseen for score in test.scores.values()):
+        rows.append([UNSEEN, "", "", "", number(100 * test.unseen_mean("miou"))])
+    selected = ", ".join(test.selected_on)
     how = f"Selected on unseen domains, by {selected}: no measure of them." if selected else "The last checkpoint."
-    return [_table(["domain", "role", "protocol", "images", "mIoU (%)"], rows), how]
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> str:
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows))
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f}"
+    return [table(["domain", "role", "protocol", "images", "mIoU (%)"], rows, text=5), how]

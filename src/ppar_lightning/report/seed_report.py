@@ -1,0 +1,144 @@
+"""The tables over seeds: ``results.md``, ``results.csv``, ``summary.csv`` and ``results.png``."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ppar_lightning.report.chart import draw_bars
+from ppar_lightning.report.published import published_tables
+from ppar_lightning.report.rows import BASELINE
+from ppar_lightning.report.seed_table import COLUMNS, SeedTable, read_results
+from ppar_lightning.runs.markdown import mean_title, number, table
+from ppar_lightning.runs.tested_run import distinct
+
+CLAIMS = (
+    ("progressive alignment beats direct alignment", "progressive", "otp"),
+    ("CLIP's prototypes beat naive ones", "otp", "naive"),
+    ("reweighting limits negative transfer", "ppar", "progressive"),
+    ("(control) CLIP's text beats random directions", "otp", "random"),
+)
+"""Claim, the row that should be better, the row that it is compared with."""
+HEAD = """# Results
+
+Written by `ppar report`, never by hand; `ppar report {csv}` writes it again from the CSV beside it. mIoU in per cent,
+last checkpoint, mean ± standard deviation (n - 1) over seeds. Differences are paired: of runs with the same seed.
+
+![mean over the unseen domains by row](results.png)
+
+"""
+
+
+def write_report(sources: Sequence[Path], output: Path | None = None) -> None:
+    """Write ``results.md``, ``results.csv`` (all runs), ``summary.csv`` (means and differences) and ``results.png``.
+
+    Args:
+        sources: Folders of settings, or CSV files that hold the runs of some.
+        output: Folder that is written to; by default the first source, or the folder of the first file.
+
+    Raises:
+        FileNotFoundError: A source does not exist, or holds no tested run.
+        ValueError: Runs of one setting were scored differently.
+    """
+    results = pd.concat([read_results(source) for source in sources], ignore_index=True)
+    tables = [SeedTable(own) for _, own in results.groupby("setting", sort=False)]
+    folder = output or (sources[0] if sources[0].is_dir() else sources[0].parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    means = [name for name in results if name not in COLUMNS]
+    ordered = pd.concat([each.results for each in tables]).reindex(columns=[*COLUMNS, *means])
+    ordered.to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    parts = [each.summary(mean).assign(setting=each.setting, metric=mean) for each in tables for mean in each.means]
+    summary = pd.concat(parts).reset_index()
+    first = ["setting", "row", "domain", "metric"]
+    summary = summary[[*first, *summary.columns.difference(first, sort=False)]]
+    summary.to_csv(folder / "summary.csv", index=False, float_format="%.4f", lineterminator="\n")
+    draw_bars(tables, folder / "results.png")
+    text = HEAD.format(csv="results.csv") + "\n".join(map(_section, tables))
+    (folder / "results.md").write_text(text)
+    print(f"{text}\nWritten to {folder}: results.md, results.csv, summary.csv, results.png")
+
+
+def _section(seeds: SeedTable) -> str:
+    parts = [f"## {seeds.setting}", _protocols(seeds)]
+    for mean in seeds.means:
+        summary = seeds.summary(mean)
+        parts += [f"### {mean_title(mean)}", _scores(seeds, summary)]
+        if BASELINE in seeds.rows:
+            parts += [f"### Difference to `{BASELINE}`, {mean_title(mean)}", _differences(seeds, summary)]
+    claims = _claims(seeds)
+    parts += ["### The claims of the abstract", claims] if claims else []
+    parts += ["### Cost", _cost(seeds), *_published(seeds)]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _spread(mean: float, deviation: float, form: str = ".1f") -> str:
+    """Mean and, over several seeds, standard deviation."""
+    return number(mean, form) + ("" if pd.isna(deviation) else f" ± {deviation:{form.lstrip('+')}}")
+
+
+def _protocols(seeds: SeedTable) -> str:
+    cells = [
+        [name, "unseen" if line["unseen"] else "source", line["protocol"], str(line["images"])]
+        for name, line in seeds.domains.iterrows()
+    ]
+    runs = seeds.results[seeds.results["selected_on"] != ""].drop_duplicates(["row", "seed"])
+    selected = ", ".join(f"{run.row}/{run.seed} ({run.selected_on})" for run in runs.itertuples())
+    warning = f"\n**Checkpoints selected on unseen domains, no measure of them:** {selected}.\n"
+    return table(["domain", "role", "protocol", "images"], cells, 3) + (warning if selected else "")
+
+
+def _scores(seeds: SeedTable, summary: pd.DataFrame) -> str:
+    lines = []
+    for row in seeds.rows:
+        own = summary.loc[row]
+        lines.append([row, str(own["n"].iloc[-1]), *map(_spread, own["mean"], own["deviation"])])
+    return table(["row", "n", *seeds.columns], lines)
+
+
+def _differences(seeds: SeedTable, summary: pd.DataFrame) -> str:
+    lines = []
+    for row in seeds.rows:
+        if row != BASELINE:
+            own = summary.loc[row]
+            n, won = (int(own[name].fillna(0).iloc[-1]) for name in ("paired_n", "wins"))
+            pairs = zip(own["difference"], own["difference_deviation"], strict=True)
+            lines.append([row, str(n), *(_spread(*pair, "+.2f") for pair in pairs), f"{won} of {n}"])
+    return table(["row", "n", *seeds.columns, f"seeds won, {seeds.columns[-1]}"], lines)
+
+
+def _claims(seeds: SeedTable) -> str:
+    column, lines = seeds.columns[-1], []
+    for claim, row, other in CLAIMS:
+        gains = seeds.gains(other=other)[column]
+        gains = gains[gains.index.get_level_values("row") == row]
+        if len(gains):
+            by_seed = ", ".join(f"{value:+.2f}" for value in gains)
+            spread = _spread(gains.mean(), gains.std(), "+.2f")
+            lines.append([claim, f"{row} - {other}", by_seed, spread, f"{(gains > 0).sum()} of {len(gains)}"])
+    header = ["claim", f"difference, {column}", "by seed", "mean", "seeds won"]
+    return table(header, lines, 2) if lines else ""
+
+
+def _cost(seeds: SeedTable) -> str:
+    runs = seeds.results.drop_duplicates(["row", "seed"])
+    lines = []
+    for row, own in runs.groupby("row", sort=False):
+        revision = re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", distinct(own["revision"]))
+        minutes, memory = (own["seconds"] / 60).mean(), own["peak_memory"].mean()
+        lines.append([str(row), distinct(own["hardware"]), revision, number(minutes), number(memory, ".2f")])
+    header = ["row", "hardware", "git revision", "time (min)", "peak memory (GiB)"]
+    remark = "Means over seeds, of training with its validation; memory on CUDA allocated, else resident."
+    return f"{table(header, lines, 3)}\n{remark} Versions: {distinct(runs['versions'])}.\n"
+
+
+def _published(seeds: SeedTable) -> Iterable[str]:
+    tables = published_tables(seeds)
+    if tables:
+        yield "### Published"
+        yield "Trained on the same source. One table a protocol: across tables, numbers do not compare."
+    for protocol, rows in tables.items():
+        own = rows.drop(columns="protocol")
+        cells = own.map(lambda cell: cell if isinstance(cell, str) else number(cell, ".4g"))  # no digits added
+        yield f"Protocol {protocol}:"
+        yield table(list(own), cells.to_numpy().tolist(), 2)

@@ -1,0 +1,160 @@
+"""Runs of one setting over seeds: how they are read, their means, and differences paired by seed."""
+
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from statistics import stdev
+
+import pandas as pd
+
+from ppar_lightning.metrics import UNSEEN, unseen_mean
+from ppar_lightning.report.rows import BASELINE, in_order
+from ppar_lightning.runs.run_folder import find_runs
+from ppar_lightning.runs.tested_run import read_test
+
+TEXT = ("setting", "row", "domain", "protocol", "hardware", "revision", "versions", "selected_on")
+COLUMNS = [
+    *("setting", "row", "seed", "domain", "unseen", "protocol", "images"),
+    *("seconds", "peak_memory", "hardware", "revision", "versions", "selected_on"),
+]
+"""Columns of ``results.csv``, a line for each run and domain; the means (``miou``, ``miou_16``) follow, in [0, 1]."""
+
+
+def read_results(source: Path) -> pd.DataFrame:
+    """Read the tested runs of a setting from its folder, or those of all settings in a ``results.csv``.
+
+    Raises:
+        FileNotFoundError: The folder holds no tested run.
+        ValueError: The CSV lacks a column, a run is damaged, or its folder is not named by its seed.
+    """
+    if source.suffix != ".csv":
+        return _read_folder(source)
+    text = dict.fromkeys(TEXT, str)
+    results = pd.read_csv(source, dtype=text, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    missing = [name for name in COLUMNS if name not in results]
+    if missing:
+        raise ValueError(f"{source} has no column {', '.join(missing)}: give a results.csv of `ppar report`")
+    return results.fillna(dict.fromkeys(TEXT, ""))
+
+
+def _read_folder(folder: Path) -> pd.DataFrame:
+    lines = []
+    for path in find_runs(folder):
+        run = read_test(path) if (path / "test.json").is_file() else None
+        if run is None or not run.finished:
+            print(f"{path} is left out: its training or its test is not finished")
+            continue
+        row, seed = path.parts[-2:]
+        if not seed.isdigit():
+            raise ValueError(f"{path}: the folder of a run is named by its seed, a number, not {seed!r}")
+        about = {"setting": folder.resolve().name, "row": row, "seed": int(seed), **run.cost}
+        about["selected_on"] = ", ".join(run.selected_on)
+        for domain, score in run.scores.items():
+            scored = {"unseen": int(score.unseen), "protocol": score.protocol, "images": score.images}
+            lines.append({**about, "domain": domain, **scored, **score.means})
+    if not lines:
+        raise FileNotFoundError(f"{folder}: no tested run in ROW/SEED/test.json; run `make reproduce` first")
+    return pd.DataFrame(lines)
+
+
+def check_comparable(lines: pd.DataFrame, aspects: Sequence[str]) -> None:
+    """Check that all runs were scored alike on each domain.
+
+    Args:
+        lines: A line for each ``run`` and ``domain``, with the aspects as columns.
+        aspects: What has to be equal, such as ``protocol``.
+
+    Raises:
+        ValueError: Two runs differ.
+    """
+    for domain, own in lines.groupby("domain", sort=False):
+        for aspect in aspects:
+            first, *others = zip(own["run"].tolist(), own[aspect].tolist(), strict=True)
+            for run, value in others:
+                if value != first[1]:
+                    raise ValueError(
+                        f"{first[0]} and {run} were scored on {domain} with {aspect} {first[1]!r} and {value!r}: such "
+                        "numbers do not belong in one column; test the runs again in the same way, or keep them apart"
+                    )
+
+
+def deviation(values: Collection[float]) -> float:
+    """Standard deviation of a sample (n - 1), exactly rounded, unlike pandas' own; NaN for fewer than two."""
+    return stdev(values) if len(values) > 1 else math.nan
+
+
+class SeedTable:
+    """Rows of one setting, whose runs were all scored on the same domains in the same way.
+
+    Attributes:
+        setting: Name of the setting.
+        rows: Names of its rows, in their order.
+        results: Lines of ``results.csv``, sorted by row and seed.
+        domains: Domain -> unseen, protocol and images; the sources come first.
+        columns: The domains, and UNSEEN if one of them is unseen.
+        means: Names of the means over classes.
+    """
+
+    def __init__(self, results: pd.DataFrame) -> None:
+        """Order the runs of a setting.
+
+        Args:
+            results: Their lines, see :func:`read_results`.
+
+        Raises:
+            ValueError: Two runs were scored differently, so that no column can hold both; or a run is there twice.
+        """
+        means = [name for name in results if name not in COLUMNS and results[name].notna().any()]
+        runs = results["setting"] + "/" + results["row"] + "/" + results["seed"].astype(str)
+        twice = runs[results.duplicated(["row", "seed", "domain"])]
+        if len(twice):
+            raise ValueError(f"{twice.iloc[0]} is given twice: report a folder or its CSV, not both")
+        known = results[means].notna().to_dict("records")
+        kinds = [", ".join(name for name in means if each[name]) for each in known]
+        domains = results["domain"].groupby(runs).transform(lambda names: ", ".join(sorted(names)))
+        lines = results.assign(run=runs, means=kinds, domains=domains)
+        check_comparable(lines.assign(domain="the domains"), ["domains"])
+        check_comparable(lines, ["unseen", "protocol", "images", "means"])
+        self.setting = str(results["setting"].iloc[0])
+        self.rows, self.means = in_order(results["row"]), means
+        place = {row: number for number, row in enumerate(self.rows)}
+        first = results[runs == runs.iloc[0]].set_index("domain")[["unseen", "protocol", "images"]]
+        self.domains = first.sort_values("unseen", kind="stable")
+        self.columns = [*self.domains.index, *[UNSEEN] * bool(self.domains["unseen"].any())]
+        self.results = results.sort_values(
+            ["row", "seed"], key=lambda column: column.map(place) if column.name == "row" else column
+        )
+
+    def scores(self, mean: str = "miou") -> pd.DataFrame:
+        """Scores in per cent, (row, seed) x columns."""
+        wide = self.results.pivot(index=["row", "seed"], columns="domain", values=mean)
+        unseen = set(self.domains.index[self.domains["unseen"] == 1])
+        wide[UNSEEN] = [unseen_mean(values, unseen) for values in wide.to_dict("records")]
+        return 100 * wide[self.columns]
+
+    def gains(self, mean: str = "miou", other: str = BASELINE) -> pd.DataFrame:
+        """Scores minus those of another row with the same seed, (row, seed) x columns, of the seeds that both have."""
+        scores = self.scores(mean)
+        if other not in self.rows:
+            return scores.iloc[:0]
+        seeds = scores.index.get_level_values("seed")
+        paired = scores.loc[other].reindex(seeds).set_axis(scores.index)
+        return (scores - paired).drop(other, level="row").dropna(how="all")
+
+    def summary(self, mean: str = "miou") -> pd.DataFrame:
+        """Statistics over the seeds of each row (outer index) and column (inner index), in per cent.
+
+        Returns:
+            ``n``, ``mean``, ``deviation`` (of a sample, n - 1) of the scores; ``paired_n``, ``difference``,
+            ``difference_deviation`` and ``wins`` (seeds above 0) of the gains over the baseline. NaN: no value.
+        """
+        places = pd.MultiIndex.from_product([self.rows, self.columns], names=["row", "domain"])
+        scores, gains = (
+            frame.rename_axis(columns="domain").stack().groupby(["row", "domain"])
+            for frame in (self.scores(mean), self.gains(mean))
+        )
+        table = scores.agg(n="count", mean="mean", deviation=deviation).reindex(places)
+        paired = gains.agg(paired_n="count", difference="mean", difference_deviation=deviation).reindex(places)
+        wins = gains.agg(lambda values: (values > 0).sum()).reindex(places).astype("Int64")
+        table = table.join(paired.assign(wins=wins))
+        return table.fillna({"n": 0, "paired_n": 0}).astype({"n": int, "paired_n": int})

@@ -1,0 +1,115 @@
+"""Runs side by side: their scores, and the differences of each to the first, by domain and class."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.markdown import Markdown
+
+from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.metrics import unseen_mean
+from ppar_lightning.report.seed_table import check_comparable
+from ppar_lightning.runs.markdown import mean_title, number, table
+from ppar_lightning.runs.tested_run import TestedRun, read_test
+
+SHARED = "unseen in all (mean)"
+"""Label of the mean over the domains that are unseen in every run."""
+
+
+def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> None:
+    """Print runs side by side; with ``output`` write ``compare.md`` and ``compare.csv`` into that folder.
+
+    Args:
+        folders: Two run folders or more; the others are compared with the first.
+        output: Folder that is written to; None writes nothing.
+
+    Raises:
+        FileNotFoundError: A run is not tested.
+        ValueError: A run is given twice; or two were scored on a domain by other protocols or on other images.
+    """
+    runs = read_runs(folders)
+    lines = score_lines(runs)
+    text = "\n".join(["# Runs side by side\n", *_tables(runs, lines), *(f"{note}\n" for note in _notes(runs))])
+    console = Console()
+    console.print(Markdown(text))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "compare.md").write_text(text)
+        columns = ["run", "domain", "protocol", "images", "score", "value", "difference"]
+        lines[columns].to_csv(output / "compare.csv", index=False, float_format="%.4f", lineterminator="\n")
+        console.print(f"Written to {output}: compare.md, compare.csv", highlight=False, markup=False, soft_wrap=True)
+
+
+def read_runs(folders: Sequence[Path]) -> dict[str, TestedRun]:
+    """Read tested runs by title: their path below the folder that holds all of them."""
+    whole = [folder.resolve() for folder in folders]
+    for place, folder in enumerate(whole):
+        if folder in whole[:place]:
+            raise ValueError(f"{folders[place]} is given twice: name each run once")
+    root = os.path.commonpath([folder.parent for folder in whole])
+    return {path.relative_to(root).as_posix(): read_test(folder) for path, folder in zip(whole, folders, strict=True)}
+
+
+def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
+    """List all scores, a line for each run, domain and mean or class.
+
+    Returns:
+        ``run``, ``domain``, ``role``, ``protocol``, ``images``, ``score`` (name of a mean or class), ``value`` in per
+        cent and ``difference`` to the first run, NaN where one of them has no value.
+    """
+    lines = pd.DataFrame(
+        {"run": run, "domain": domain, **{key: getattr(own, key) for key in ("role", "protocol", "images")}}
+        | {"score": name, "value": 100 * value}
+        for run, tested in runs.items()
+        for domain, own in tested.scores.items()
+        for name, value in (own.means | own.iou).items()
+    )
+    check_comparable(lines, ["protocol", "images"])
+    key = ["domain", "score"]
+    first = lines[lines["run"] == next(iter(runs))].set_index(key)["value"]
+    return lines.assign(difference=lines["value"] - first.reindex(pd.MultiIndex.from_frame(lines[key])).to_numpy())
+
+
+def _tables(runs: dict[str, TestedRun], lines: pd.DataFrame) -> Iterator[str]:
+    """Write domain x run of each mean, and class x domain of each other run's differences to the first."""
+    means = list(dict.fromkeys(mean for run in runs.values() for mean in run.mean_names))
+    scores = lines.pivot(index=["run", "score"], columns="domain", values="value")[lines["domain"].unique()]
+    scores = scores.reindex(pd.MultiIndex.from_product([runs, [*means, *CLASSES]]))
+    about = {
+        str(domain): [" / ".join(own["role"].unique()), own["protocol"].iloc[0], str(own["images"].iloc[0])]
+        for domain, own in lines.groupby("domain", sort=False)
+    }
+    shared = [
+        domain for domain in about if all(domain in run.scores and run.scores[domain].unseen for run in runs.values())
+    ]
+    if shared:
+        scores[SHARED] = [unseen_mean(values, shared) for values in scores.to_dict("records")]
+        about[SHARED] = ["", ", ".join(dict.fromkeys(about[domain][1] for domain in shared)), ""]
+    for mean in means:
+        own = scores.xs(mean, level=1).T
+        rows = [[domain, *about[domain], *map(number, own.loc[domain, list(runs)])] for domain in about]
+        yield _titled(f"{mean_title(mean)} (%)", ["domain", "role", "protocol", "images", *runs], rows, 3)
+    first, *others = runs
+    for run in others:
+        gains = scores.loc[run] - scores.loc[first]
+        names = [*map(mean_title, means), *CLASSES]
+        rows = [["protocol", *(each[1] for each in about.values())]]
+        for name, line in zip(names, gains.to_numpy(), strict=True):
+            rows.append([name, *(number(gain, "+.1f") for gain in line)])
+        yield _titled(f"IoU, {run} minus {first} (points)", ["class", *about], rows, 1)
+
+
+def _titled(title: str, header: list[str], rows: list[list[str]], text: int) -> str:
+    return f"## {title}\n\n{table(header, rows, text)}"
+
+
+def _notes(runs: dict[str, TestedRun]) -> list[str]:
+    """What a reader has to know of the runs, one sentence each."""
+    notes = [f"{title}: {note}" for title, run in runs.items() for note in run.notes]
+    first = next(iter(runs.values())).data
+    for title, run in runs.items():
+        other = [split for split in first if split in run.data and run.data[split]["hash"] != first[split]["hash"]]
+        notes += [f"{title} was scored on other images of {split} than the first run." for split in other]
+    return notes

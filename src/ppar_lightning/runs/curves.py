@@ -1,0 +1,28 @@
+"""The curves of a training: ``curves/fit/version_*/metrics.csv`` of a run folder."""
+
+import csv
+from pathlib import Path
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a table of metrics; a last row that was cut off is left out, and a missing file has no rows."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if line.endswith("\n")))
+
+
+def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
+    """Read the metrics of a run over all of its sessions; where two sessions logged the same step, the later counts.
+
+    Returns:
+        Name of the metric -> step -> value.
+    """
+    metrics: dict[str, dict[int, float]] = {}
+    versions = (folder / "curves" / "fit").glob("version_*/metrics.csv")
+    for path in sorted(versions, key=lambda path: int(path.parent.name.rpartition("_")[2])):
+        for row in read_rows(path):
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value:
+                    metrics.setdefault(name, {})[int(row["step"])] = float(value)
+    return metrics

@@ -1,0 +1,20 @@
+"""Tables in Markdown, and how numbers are written in them."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
+    """Write a table; the first ``text`` columns are aligned to the left, the others to the right."""
+    rule = ["---"] * text + ["---:"] * (len(header) - text)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))
+
+
+def number(value: float, form: str = ".1f") -> str:
+    """Format a number; a dash stands for NaN."""
+    return "-" if math.isnan(value) else f"{value:{form}}"
+
+
+def mean_title(name: str) -> str:
+    """Write the name of a mean for a reader: ``miou_16`` is "mIoU over 16 classes"."""
+    return name.replace("miou", "mIoU").replace("_", " over ") + ("" if name == "miou" else " classes")
