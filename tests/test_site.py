@@ -40,7 +40,7 @@ def test_every_page_is_there_and_the_reference_is_filled_in(site):
     text = (site / "reference" / "index.html").read_text()
     for directive in re.findall(r"^::: (\S+)", (DOCS / "reference.md").read_text(), flags=re.MULTILINE):
         assert f'id="{directive}"' in text, directive
-    for words in ("Temperature of every softmax over cosines", "Segment one picture, of any size", "Side and stride"):
+    for words in ("Temperature of every softmax over cosines", "Segment one picture of any size", "Size and stride"):
         assert words in text
 
 

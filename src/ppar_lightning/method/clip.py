@@ -1,4 +1,4 @@
-"""CLIP's two towers: sentences become text embeddings once, images become visual context at every step."""
+"""CLIP's two towers: the text tower embeds sentences once, the image tower gives visual context at every step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class VisualContext(NamedTuple):
 
 @torch.no_grad()
 def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
-    """Embed sentences with CLIP's text tower, which is dropped afterwards.
+    """Embed sentences with CLIP's text tower. The tower is not kept.
 
     Args:
         clip: ``tinyclip``, a hub id or a folder.
@@ -53,8 +53,8 @@ def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
 class FrozenImageTower(nn.Module):
     """CLIP's image tower, frozen and without gradient.
 
-    The tower is kept out of the module tree, so that its weights enter neither a checkpoint nor an optimizer nor
-    distributed broadcasts, and it stays in eval mode.
+    The tower is not registered as a submodule, so its weights enter neither checkpoint nor optimiser nor distributed
+    broadcasts, and it stays in eval mode.
     """
 
     mean: Tensor
@@ -66,7 +66,7 @@ class FrozenImageTower(nn.Module):
         Args:
             clip: ``tinyclip``, a hub id or a folder.
             size: Side of the square whose area the input is resized to, in pixels; None keeps the images' size.
-            dtype: Of its weights and of what it computes.
+            dtype: Precision of its weights and computations.
         """
         super().__init__()
         tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
@@ -80,7 +80,7 @@ class FrozenImageTower(nn.Module):
 
     @property
     def tower(self) -> CLIPVisionModelWithProjection:
-        """The model itself."""
+        """The transformers model."""
         return self._hidden[0]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "FrozenImageTower":
@@ -88,14 +88,14 @@ class FrozenImageTower(nn.Module):
         return super()._apply(fn, recurse)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) images are resized to: their shape, the wanted area, multiples of the patch."""
+        """Return the (height, width) that images are resized to: their aspect ratio, the wanted area, whole patches."""
         scale = 1.0 if self.size is None else self.size / (height * width) ** 0.5
         rows, columns = (max(1, round(side * scale / self.patch)) for side in (height, width))
         return rows * self.patch, columns * self.patch
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> VisualContext:
-        """See a batch of images.
+        """Embed a batch of images.
 
         Args:
             image: (B, 3, H, W) float RGB in [0, 1].
@@ -112,13 +112,13 @@ class FrozenImageTower(nn.Module):
 
 
 def value_path(tower: Any, hidden: Tensor) -> Tensor:
-    """Run the last block with every position attending to itself alone, so that a patch keeps its own content.
+    """Run the last block with each position attending only to itself, so that a patch keeps its own content.
 
-    This is the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071): value and output projection in place of
-    the attention, then the block's MLP and the norm as usual; the projection into the joint space comes after it.
+    This is the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071): the value and output projections replace
+    the attention; the block's MLP and the final norm follow as usual. The caller projects it into the joint space.
 
     Args:
-        tower: ``vision_model`` of a CLIP.
+        tower: The ``vision_model`` of a CLIP.
         hidden: (B, N, C), input of the last block.
 
     Returns:
@@ -131,7 +131,7 @@ def value_path(tower: Any, hidden: Tensor) -> Tensor:
 
 
 def _load_tower(loader: Any, clip: str, part: str) -> Any:
-    """Load one tower of a CLIP in fp32, frozen; its width in the joint space is the whole model's."""
+    """Load one tower of a CLIP in fp32, frozen, with the projection width of the whole model."""
     config = load_pretrained(AutoConfig, clip)
     if config.model_type != "clip":
         raise ValueError(f"model {clip!r} is a {config.model_type!r}, not a CLIP: name a CLIP as ppar.clip")

@@ -107,7 +107,7 @@ class GridLabels(NamedTuple):
     """Labels of the n = h * w positions of a feature grid."""
 
     label: Tensor
-    """(B, n) int64: the class of the largest area in the cell; 0 where the position does not count."""
+    """(B, n) int64: the class with the largest area in the cell; 0 if the position does not count."""
     purity: Tensor
     """(B, n) float32 in [0, 1]: that class's share of the cell."""
     counted: Tensor
@@ -116,7 +116,7 @@ class GridLabels(NamedTuple):
     """(B, K) bool: classes with at least one labelled pixel in the image."""
 
     def one_hot(self, num_classes: int) -> Tensor:
-        """Return (B, n, K) float32, a zero row for a position that does not count."""
+        """Return (B, n, K) float32 with a zero row for each position that does not count."""
         return F.one_hot(self.label, num_classes).float() * self.counted.unsqueeze(-1)
 
 

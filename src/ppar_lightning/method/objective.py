@@ -1,7 +1,7 @@
-"""PPAR as one training objective: supervised loss, progressive alignment, reweighting and the banks they read.
+"""PPAR as one training objective: supervised loss, progressive alignment, reweighting, and the banks that they use.
 
-Order of a step: weights and anchors from the banks of the step before; losses; then, once per optimiser step,
-:meth:`PPAR.update` moves banks and statistics by sums over all ranks.
+Order of a step: weights and anchors come from the banks of the previous step; the losses follow; then, once per
+optimiser step, :meth:`PPAR.update` moves banks and statistics by sums over all ranks.
 """
 
 from typing import NamedTuple
@@ -39,16 +39,16 @@ class Losses(NamedTuple):
     total: Tensor
     """The loss to minimise; as for each of ``terms``, its mean over ranks is the value for the global batch."""
     terms: dict[str, Tensor]
-    """Addends of the total, by name."""
+    """The addends of ``total``, by name."""
     diagnostics: dict[str, Tensor]
-    """What is logged beside them, without gradient."""
+    """Further values to log, without gradient."""
 
 
 class Embedded(NamedTuple):
-    """Features in the joint space, with the labels of their grid."""
+    """Features in CLIP's joint space, with the labels of their grid."""
 
     features: Tensor
-    """(B, n, D), fp32, of any norm: only their directions count."""
+    """(B, n, D), fp32, of any norm: only the directions are used."""
     grid: Grid
     """Cells of the n positions."""
     labels: GridLabels
@@ -57,10 +57,10 @@ class Embedded(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Position weights, and the class sums over all ranks that normalise the losses."""
+    """Weights of grid positions, and the class sums over all ranks that normalise the losses."""
 
     w: Tensor
-    """(B, n); 1 where a position does not count."""
+    """(B, n); 1 at positions that do not count."""
     total: Tensor
     """(K,): sum of w_n m_n."""
     number: Tensor
@@ -68,7 +68,7 @@ class Weights(NamedTuple):
 
 
 class PPAR(nn.Module):
-    """Prototype memory, alignment and reweighting around a segmenter; nothing of it is needed at test time."""
+    """Prototypes, alignment and reweighting for training a segmenter. None of it is needed at test time."""
 
     pending: Tensor
 
@@ -81,8 +81,8 @@ class PPAR(nn.Module):
             num_classes: K.
 
         Raises:
-            ValueError: If the text prototypes are for other classes or another width than CLIP's image tower.
-            OSError: If the CLIP model is not to be had.
+            ValueError: The text prototypes are for other classes, or their width is not that of CLIP's image tower.
+            OSError: The CLIP model is neither on this machine nor can it be downloaded.
         """
         super().__init__()
         self.options = options
@@ -118,10 +118,10 @@ class PPAR(nn.Module):
         )
 
     def forward(self, output: SegmenterOutput, image: Tensor, label: Tensor, u: float) -> Losses:
-        """Compute the losses of a step and note what the banks will be moved by.
+        """Compute the losses of a step, and add the batch's sums to the next update of the banks.
 
         Args:
-            output: Of the segmenter in training mode.
+            output: Output of the segmenter in training mode.
             image: (B, 3, H, W) float RGB in [0, 1].
             label: (B, H, W) int64 train ids, IGNORE included.
             u: Share of training done, in [0, 1].
@@ -133,12 +133,12 @@ class PPAR(nn.Module):
             return self._losses(output, label, self._on_grid(embedding, grid, label), context, self.schedules(u))
 
     def embedded(self, output: SegmenterOutput, label: Tensor) -> Embedded:
-        """Bring features into the joint space, as a step does."""
+        """Embed features in the joint space, as a training step does."""
         features, grid = self._features(output)
         return self._on_grid(self.embed(features), grid, label)
 
     def _on_grid(self, embedding: Tensor, grid: Grid, label: Tensor) -> Embedded:
-        """Pair embedded features with the labels of their grid; all is fp32 from here on."""
+        """Pair embedded features with the labels of their grid, and convert them to fp32."""
         labels = grid_labels(label, grid, self.num_classes)
         features = embedding.flatten(2).transpose(1, 2).float().contiguous()
         return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
@@ -184,7 +184,7 @@ class PPAR(nn.Module):
 
     @torch.no_grad()
     def margins(self, embedded: Embedded, now: Schedules) -> Tensor:
-        """r_n towards A = norm((1 - rho) Pv + rho T0), pooled to the granularity; (B, n)."""
+        """Return the margins r_n to A = norm((1 - rho) Pv + rho T0), pooled to the granularity; (B, n)."""
         vtp, otp, naive = now.shares
         anchors = F.normalize(
             vtp * self.prototypes.bank + otp * self.prototypes.otp + naive * self.visual_bank.bank, dim=-1
@@ -194,7 +194,7 @@ class PPAR(nn.Module):
 
     @torch.no_grad()
     def weights(self, margin: Tensor, embedded: Embedded, now: Schedules) -> Weights:
-        """w_n = w~_n / (mean of w~ over the class y_n in the global batch)."""
+        """Return the weights w_n = w~_n / (mean of w~ over the class y_n in the global batch)."""
         labels, one_hot = embedded.labels, embedded.one_hot
         standardised = self.statistics.standardise(margin, labels.label)
         raw = reweighting.raw_weights(standardised, now.eta, self.options.direction)
@@ -222,7 +222,7 @@ class PPAR(nn.Module):
 
     @torch.no_grad()
     def _note(self, vtp: Tensor, margin: Tensor, weights: Weights, embedded: Embedded) -> None:
-        """Add this batch's sums to what :meth:`update` will move the banks by."""
+        """Add this batch's sums to those that :meth:`update` applies."""
         self.pending += torch.cat(
             [
                 prototypes.vtp_sums(vtp, embedded.labels.present),
@@ -234,9 +234,9 @@ class PPAR(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move banks and statistics by the sums of all ranks since the last call; call once per optimiser step.
+        """Update banks and statistics with the sums of all ranks since the last call. Call it once per optimiser step.
 
-        A class whose sums hold a NaN or inf is left where it is, as an absent one is.
+        A class whose sums hold a NaN or inf is not updated, like a class that is absent.
         """
         width = self.prototypes.otp.shape[1] + 1
         sums = all_reduce_sum(self.pending)
@@ -249,7 +249,7 @@ class PPAR(nn.Module):
 
     @torch.no_grad()
     def _diagnose(self, embedded: Embedded, weights: Weights, now: Schedules) -> dict[str, Tensor]:
-        """Schedules, spread of the weights, and distance E||z - A_y|| to both prototypes."""
+        """Return the scheduled values, the spread of the weights, and the distance E||z - A_y|| to both prototypes."""
         counted = embedded.labels.counted
         number = counted.sum().clamp_min(1)
         w = torch.where(counted, weights.w, torch.ones_like(weights.w))
@@ -272,10 +272,10 @@ class PPAR(nn.Module):
         }
 
     def ensemble(self, output: SegmenterOutput) -> Tensor:
-        """Text-logit ensemble S + alpha <z, T0> / tau, an option at test time.
+        """Return the text-logit ensemble S + alpha <z, T0> / tau, an option at test time.
 
         Args:
-            output: Of the segmenter.
+            output: Output of the segmenter.
 
         Returns:
             (B, K, H, W).
@@ -289,7 +289,7 @@ class PPAR(nn.Module):
 
 
 def _own_context(embedding: Tensor, grid: Grid) -> VisualContext:
-    """Take the segmenter's embedded features, averaged over 2 x 2 positions, as visual context without gradient."""
+    """Use the segmenter's embedded features, averaged over 2 x 2 positions, as visual context without gradient."""
     pooled = F.avg_pool2d(embedding.detach(), 2, ceil_mode=True)
     dense = pooled.flatten(2).transpose(1, 2)
     return VisualContext(dense.mean(dim=1), dense, grid.coarser(2))

@@ -1,4 +1,4 @@
-"""The named options of PPAR, each of which can be ablated from YAML or the command line."""
+"""The named options of PPAR. Each can be ablated from YAML or the command line."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,36 +12,38 @@ Granularity = Literal["off", "pixel", "region", "image"]
 
 @dataclass(frozen=True)
 class PPAROptions:
-    """What PPAR does beside the supervised loss; docs/method.md gives the formulas.
+    """What PPAR adds to the supervised loss; docs/method.md gives the formulas.
 
     Args:
-        enabled: False trains the plain segmenter on the source, the baseline of every comparison.
-        clip: CLIP model whose towers give the prototypes: ``tinyclip`` (ships with the package), a hub id or a folder.
-        text_embeddings: K x D ``.npy`` file taken as text prototypes instead of the text tower's.
-        prompts: Set of sentences a class is described with.
-        class_names: The K names the sentences are made of, in the order of the train ids.
+        enabled: False trains only the segmenter on the source: the baseline of every comparison.
+        clip: CLIP model whose towers give the prototypes: ``tinyclip`` (included in the package), a hub id or a folder.
+        text_embeddings: K x D ``.npy`` file used as text prototypes instead of the text tower's output.
+        prompts: Set of sentences that describe a class.
+        class_names: The K names used in the sentences, in the order of the train ids.
         centre: Subtract the mean over classes from the text prototypes and renormalise.
-        random_text: Replace the text prototypes by random directions of the same shape: the control for what language
-            adds to anchors that merely keep the classes apart.
-        context: Where VTP's visual context comes from: CLIP's image tower, or the segmenter's own embedded features
-            (for text prototypes whose CLIP has no image tower at hand).
-        visual_size: Side in pixels of the square whose area the image tower's input has; None keeps the crop's size.
-        clip_dtype: Precision of the frozen image tower; bfloat16 halves its memory, float32 is for CPUs that lack it.
-        level: Feature map that is aligned.
+        random_text: Replace the text prototypes by random directions of the same shape. This control shows what the
+            content of the text adds.
+        context: Source of VTP's visual context: CLIP's image tower, or the segmenter's own embedded features (if the
+            image tower of the text prototypes' CLIP is not available).
+        visual_size: The image tower's input is resized to the area of a square of this side, in pixels; None keeps the
+            size of the crop.
+        clip_dtype: Precision of the frozen image tower. bfloat16 halves its memory; CPUs without it need float32.
+        level: Feature map that is aligned: the decoder's output or the backbone's last map.
         order: Anchors of the alignment and their order in training.
         align_segmenter: False stops the alignment's gradient at the embedding head, so that reweighting acts alone.
-        reweighting: What one weight is shared by.
+        reweighting: Which positions share a margin: none (``pixel``), those of a class in an image (``region``), or
+            those of an ``image``; ``off`` disables reweighting.
         direction: Whether agreement with the prototypes raises a weight (``reliable``) or lowers it (``hard``).
         eta: Strength of the reweighting, 0 <= eta < 1; weights lie in [(1-eta)/(1+eta), (1+eta)/(1-eta)].
         tau: Temperature of every softmax over cosines.
-        momentum: Of the prototype banks and the margin statistics.
+        momentum: Momentum of the prototype banks and the margin statistics, in [0, 1).
         lambda_align: Weight of the alignment loss.
         lambda_vtp: Weight of the loss that trains VTP.
         lambda_anchor: Weight of the loss that draws VTP to OTP.
-        align_ramp: Share of training at which the alignment loss starts, and at which it has its full weight.
-        rho_ramp: Share of training at which the passage from the first anchor to the second starts, and ends.
-        eta_ramp: Share of training at which reweighting starts, and at which it has its full strength.
-        ensemble: alpha of the text-logit ensemble S + alpha <z, OTP> / tau at test time; 0 is the plain segmenter.
+        align_ramp: Shares of training at which the alignment loss starts and reaches its full weight.
+        rho_ramp: Shares of training at which the transition from the first anchor set to the second starts and ends.
+        eta_ramp: Shares of training at which reweighting starts and reaches its full strength.
+        ensemble: alpha of the text-logit ensemble S + alpha <z, OTP> / tau at test time; 0 runs only the segmenter.
     """
 
     enabled: bool = True
@@ -71,10 +73,10 @@ class PPAROptions:
     ensemble: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse values for which the method's bounds do not hold.
+        """Refuse values outside the ranges that the method's bounds need.
 
         Raises:
-            ValueError: If eta is outside [0, 1), tau is not positive or momentum is outside [0, 1).
+            ValueError: eta is outside [0, 1), tau is not positive, or momentum is outside [0, 1).
         """
         if not 0 <= self.eta < 1:
             raise ValueError(f"ppar.eta is {self.eta}: give a value in [0, 1)")

@@ -1,4 +1,4 @@
-"""Prototypical reweighting: a source pixel weighs what its agreement with the prototypes says."""
+"""Prototypical reweighting: each source pixel's loss is weighted by how well its feature agrees with the prototypes."""
 
 from typing import Literal
 
@@ -30,7 +30,7 @@ def margins(cosine: Tensor, label: Tensor) -> Tensor:
 
 
 def pool_margins(margin: Tensor, one_hot: Tensor, granularity: Granularity) -> Tensor:
-    """Share margins over a region (class k in image b) or an image (mean over its regions).
+    """Average margins over a region (class k in image b) or an image (mean over its regions).
 
     Args:
         margin: (B, n).
@@ -51,16 +51,16 @@ def pool_margins(margin: Tensor, one_hot: Tensor, granularity: Granularity) -> T
 
 
 class MarginStatistics(nn.Module):
-    """Running mean m_k and deviation sigma_k of each class's margins, from sums over all ranks."""
+    """Running mean m_k and standard deviation sigma_k of the margins of each class, from sums over all ranks."""
 
     sums: Tensor
 
     def __init__(self, num_classes: int, momentum: float) -> None:
-        """Start with no class visited.
+        """Start with all sums at 0.
 
         Args:
             num_classes: K.
-            momentum: Of the moving sums.
+            momentum: Momentum of the running sums, in [0, 1).
         """
         super().__init__()
         self.momentum = momentum
@@ -68,7 +68,7 @@ class MarginStatistics(nn.Module):
 
     @property
     def mean(self) -> Tensor:
-        """m_k, (K,); 0 for a class never visited."""
+        """m_k, (K,); 0 for a class not seen yet."""
         return self.sums[:, 0] / self.sums[:, 2].clamp_min(1e-12)
 
     @property
@@ -78,22 +78,22 @@ class MarginStatistics(nn.Module):
         return (second - self.mean.square()).clamp_min(0).sqrt().clamp_min(MIN_SIGMA)
 
     def standardise(self, margin: Tensor, label: Tensor) -> Tensor:
-        """u_n = clip((r_n - m_y) / sigma_y, -3, 3), (B, n); 0 for a class never visited."""
+        """u_n = clip((r_n - m_y) / sigma_y, -3, 3), (B, n); 0 for a class not seen yet."""
         visited = (self.sums[:, 2] > 0)[label]
         return ((margin - self.mean[label]) / self.sigma[label]).clamp(-CLIP, CLIP) * visited
 
     def update(self, sums: Tensor) -> None:
-        """Move the statistics of the classes that were seen.
+        """Update the statistics of the classes in the batch.
 
         Args:
-            sums: (K, 3): sum of r, sum of r^2 and count of each class, over all ranks.
+            sums: (K, 3), for each class the sum of r, the sum of r^2 and the count, over all ranks.
         """
         moved = self.momentum * self.sums + (1 - self.momentum) * sums
         self.sums.copy_(torch.where(sums[:, 2:] > 0, moved, self.sums))
 
 
 def margin_sums(margin: Tensor, one_hot: Tensor) -> Tensor:
-    """Return (K, 3): sum of r, sum of r^2 and count of each class in this rank's batch."""
+    """Return (K, 3): for each class the sum of r, the sum of r^2 and the count in this rank's batch."""
     powers = torch.stack([margin, margin.square(), torch.ones_like(margin)], dim=-1)
     return torch.einsum("bnp,bnk->kp", powers, one_hot)
 
@@ -105,18 +105,18 @@ def raw_weights(standardised: Tensor, eta: float, direction: Literal["reliable",
 
 
 def bounds(eta: float) -> tuple[float, float]:
-    """Bounds of the normalised weights: (1-eta)/(1+eta) and (1+eta)/(1-eta)."""
+    """Return the bounds of the normalised weights: (1-eta)/(1+eta) and (1+eta)/(1-eta)."""
     return (1 - eta) / (1 + eta), (1 + eta) / (1 - eta)
 
 
 def pixel_weights(weight: Tensor, grid: Grid, size: tuple[int, int], eta: float) -> Tensor:
-    """Spread grid weights over the pixels of a crop, bilinearly and within their bounds.
+    """Resize grid weights to the pixels of a crop, bilinearly, and clamp them to their bounds.
 
     Args:
-        weight: (B, h*w), 1 where a position does not count.
+        weight: (B, h*w); 1 at positions that do not count.
         grid: Cells that the weights belong to.
         size: (H, W) of the crop.
-        eta: Strength the weights were made with.
+        eta: Strength that the weights were computed with.
 
     Returns:
         (B, H, W).

@@ -1,4 +1,4 @@
-"""The network that ships: a backbone, a decoder, a classifier. It knows nothing of how it is trained.
+"""The network: a backbone, a decoder, a classifier. It knows nothing about how it is trained.
 
 segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus", num_classes=19)
 label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
@@ -24,21 +24,21 @@ from ppar_lightning.segmenter.sliding import slide
 
 
 class SegmenterOutput(NamedTuple):
-    """What a training step may look at.
+    """Logits and the feature maps that training may use.
 
     The maps cover the image padded at the bottom and right to multiples of the stride; the logits are cropped back.
     """
 
     logits: Tensor
-    """(B, K, H, W), at the image's size."""
+    """(B, K, H, W), at the size of the image."""
     decoder: Tensor
-    """(B, C_d, h, w), what the classifier sees: stride 4, or finer where a patch size is no power of two."""
+    """(B, C_d, h, w), the input of the classifier: stride 4, or finer if a patch size is no power of two."""
     backbone: Tensor | None = None
     """(B, C_b, h', w'), the backbone's last map, at its stride."""
     auxiliary: Tensor | None = None
-    """(B, K, H, W), logits of the auxiliary head; None in eval mode or without one."""
+    """(B, K, H, W), logits of the auxiliary head; None in eval mode and without an auxiliary head."""
     early: tuple[Tensor, ...] = ()
-    """(B, C, h, w) each, the backbone's maps of the first stages; none of a plain ViT."""
+    """(B, C, h, w) each, the maps of the backbone's first stages; empty for a plain ViT."""
     covered: tuple[int, int] | None = None
     """(H', W') of the padded image that the maps cover; None where nothing was padded."""
 
@@ -47,16 +47,16 @@ class SegmenterOutput(NamedTuple):
 class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABOUT):
     """Semantic segmentation network on a pretrained backbone.
 
-    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` are those of huggingface_hub: weights as safetensors,
-    and a ``config.json`` from which the network is built again, whether or not its backbone is to be had by name.
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` come from huggingface_hub: they write the weights as
+    safetensors and a ``config.json`` from which the network can be rebuilt even without access to its backbone by name.
 
     Attributes:
-        backbone: The pretrained part; with ``freeze_stages``, not all of its parameters have a gradient.
+        backbone: The pretrained part; with ``freeze_stages``, some of its parameters have no gradient.
         num_classes: K.
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
         backbone_channels: C_b of ``SegmenterOutput.backbone``.
-        early_channels: Of the maps in ``SegmenterOutput.early``.
-        training_summary: How it was trained and scored, as Markdown for its card; ``load_segmenter`` fills it in.
+        early_channels: Channels of the maps in ``SegmenterOutput.early``.
+        training_summary: Markdown for the model card about training and scores; ``load_segmenter`` fills it in.
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             head: ``deeplabv3plus`` or ``fpn`` for hierarchical backbones (ResNet, ConvNeXt, Swin, EfficientNet-Lite),
                 ``pyramid`` for plain ViTs.
             num_classes: K.
-            pretrained: Load the backbone's weights; otherwise read its config alone.
-            freeze_stages: Hold the stem and this many stages (blocks of a plain ViT), norms in eval mode; 0: none.
-            output_stride: Of the last map. A ResNet is dilated to it, None meaning 16; others keep their own.
+            pretrained: Load the backbone's weights; False reads only its config and initialises it at random.
+            freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), norms in eval mode; 0: none.
+            output_stride: Stride of the last map. A ResNet is dilated to it (None: 16); other networks keep their own.
             decoder_channels: C_d.
             auxiliary: Train an FCN head on the last stage but one, with DeepLabV3+ alone.
-            early_stages: Of a hierarchy, whose maps ``SegmenterOutput.early`` shows; 2 are for a loss that reads both.
-            backbone_config: Build the backbone from this, without reading it by name; see ``description``.
+            early_stages: Number of first stages whose maps are in ``SegmenterOutput.early``, for a loss that uses them.
+            backbone_config: Config to build the backbone from, instead of reading it by name; see ``description``.
 
         Raises:
-            OSError: If the backbone is neither on this machine nor to be fetched.
-            ValueError: If a head or an option does not suit the backbone.
+            OSError: The backbone is neither on this machine nor can it be downloaded.
+            ValueError: The head or an option does not suit the backbone.
         """
         super().__init__()
         auxiliary = auxiliary and head == "deeplabv3plus"
@@ -117,7 +117,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self._hub_mixin_config = self.description
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """Write the card of ``save_pretrained`` and ``push_to_hub``, with the record of the run if it is known."""
+        """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""
         return super().generate_model_card(
             *args, **{"training_summary": self.training_summary, "predicts": self._predicts(), **kwargs}
         )
@@ -128,39 +128,39 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     @property
     def description(self) -> dict[str, Any]:
-        """Arguments that build this network again, without its weights; its backbone's name is a mere label then."""
+        """Arguments that rebuild this network without its weights. The backbone's name then serves only as a label."""
         given = cast(dict[str, Any], self._hub_mixin_config)
         return given | {"pretrained": False, "backbone_config": self.backbone.config}
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the K classes: Cityscapes' 19, or numbers where K is another."""
+        """Names of the K classes: Cityscapes' names if K is 19, else numbers."""
         return CLASSES if self.num_classes == len(CLASSES) else tuple(map(str, range(self.num_classes)))
 
     @property
     def palette(self) -> npt.NDArray[np.uint8]:
-        """RGB colour of each class, (K, 3): Cityscapes' own 19, or hues spread out where K is another."""
+        """RGB colour of each class, (K, 3): Cityscapes' colours if K is 19, else evenly spread hues."""
         return PALETTE if self.num_classes == len(PALETTE) else spread_colours(self.num_classes)
 
     @property
     def normalisation(self) -> tuple[Colour, Colour]:
-        """Mean and standard deviation of RGB in [0, 1], three numbers each, that the network applies by itself."""
+        """Mean and standard deviation, for RGB in [0, 1], that the network itself applies; three numbers each."""
         mean, std = (buffer.flatten().tolist() for buffer in (self.backbone.mean, self.backbone.std))
         return tuple(mean), tuple(std)
 
     @torch.no_grad()
     def predict(self, picture: Picture, window: Window | None = None) -> Tensor:
-        """Segment one picture, of any size.
+        """Segment one picture of any size.
 
         Args:
-            picture: Of any kind that `ppar_lightning.segmenter.inputs.Picture` lists.
-            window: Side and stride of a sliding window, in pixels; None takes the picture whole.
+            picture: A file, PIL image, array or tensor, see `ppar_lightning.segmenter.inputs.Picture`.
+            window: Size and stride of a sliding window, in pixels; None segments the whole picture at once.
 
         Returns:
             (H, W) uint8 train ids, on the CPU.
 
         Raises:
-            ValueError: If it is no picture.
+            ValueError: ``picture`` is not a picture.
         """
         image = to_image(picture).to(self.backbone.mean.device).unsqueeze(0)
         logits = self(image) if window is None else slide(self, image, window.size, window.stride)
@@ -171,7 +171,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> SegmenterOutput:
-        """Segment RGB images (B, 3, H, W) in [0, 1], and keep the features on the way."""
+        """Segment RGB images (B, 3, H, W) in [0, 1] and also return the feature maps."""
         height, width = image.shape[2:]
         padded = self._pad(image)
         maps = self.backbone(padded)
@@ -187,7 +187,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     @torch.no_grad()
     def early(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Give ``SegmenterOutput.early`` alone, in eval mode, so that the pass leaves nothing behind."""
+        """Return only ``SegmenterOutput.early``. The pass runs in eval mode, so it changes no batch norm statistics."""
         training = self.backbone.training
         self.backbone.eval()
         maps = self.backbone(self._pad(image))
