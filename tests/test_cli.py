@@ -327,7 +327,9 @@ DOORS = {
     "import ppar_lightning": set(),
     "from ppar_lightning.cli.main import main; main(['--help'])": set(),
     "from ppar_lightning.cli.main import main; main(['fit', '--help'])": set(),
+    "from ppar_lightning.cli.main import main; main(['configs'])": set(),
     "from ppar_lightning import load_segmenter": {"torch", "transformers", "scipy", "cv2"},
+    "from ppar_lightning.cli.main import find; find('export')": {"torch", "transformers", "scipy", "cv2"},
 }
 HEAVY = ("torch", "transformers", "lightning", "albumentations", "matplotlib", "scipy", "wandb", "pandas", "cv2")
 

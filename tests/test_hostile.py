@@ -230,23 +230,6 @@ def test_a_config_with_a_tag_that_would_run_code(tmp_path, capsys, sprung):
     assert "could not determine a constructor for the tag" in complaint(capsys, "--config", str(path))
 
 
-BOMB = "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 9))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("model: " + "{a: " * 3000 + "1" + "}" * 3000, "nested more than 100 deep"),
-        ("model: " + "[" * 1_000_000, "nested more than 100 deep"),  # which would end Python itself
-        ("a0: &a0 [x]\n" + BOMB + "model: *a8\n", "more than 100,000 values, with those that aliases repeat"),
-    ],
-)
-def test_a_config_that_nothing_could_go_through(tmp_path, capsys, text, message):
-    path = tmp_path / "config.yaml"
-    path.write_text(text)
-    assert message in complaint(capsys, "--config", str(path))
-
-
 def test_ids_with_a_tag_that_would_run_code(tmp_path, sprung):
     (tmp_path / "ids.yaml").write_text("7: " + TAG.format(sprung))
     with pytest.raises(ValueError, match="ids.yaml is no YAML .could not determine a constructor"):

@@ -25,6 +25,7 @@ from ppar_lightning.data.split import Split
 from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule, as_float
+from ppar_lightning.renamed import current_config
 from ppar_lightning.segmenter.sliding import slide
 
 
@@ -139,7 +140,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}); restore it") from error
     if not isinstance(config, dict) or not {"model", "data", "seed_everything"} <= set(config):
         raise ValueError(f"{path} is no config of a run; restore the one that `ppar fit` wrote")
-    return config
+    return current_config(config)
 
 
 def checkpoints(folder: str | Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """What a user may leave out of the words of ``ppar``: the long form of ``predict``, and the run's folder."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 
@@ -18,34 +18,35 @@ FOLDER = "--trainer.default_root_dir"
 
 
 def spelt_out(words: Sequence[str]) -> list[str]:
-    """Write the words of a subcommand as LightningCLI takes them: the short form of ``predict``, and the run's folder.
+    """Complete the words of a subcommand: names of configs, the short form of ``predict``, and the run's folder.
 
     Raises:
         FileNotFoundError: The short form names no run.
         ValueError: The short form lacks the run or the pictures.
     """
-    words = named_configs(words)
-    if words[:1] != ["predict"]:
-        return at_home(words)
-    long = long_form(words)
-    if long != words and not Path(long[2]).is_file():
+    given = named_configs(words)
+    words = long_form(given) if given[:1] == ["predict"] else given
+    if words != given and not Path(words[2]).is_file():
         remedy = "--run names the folder of a run; other checkpoints are given with --ckpt_path beside it"
-        raise FileNotFoundError(f"{long[2]} not found: {remedy}")
-    return at_home(long)
+        raise FileNotFoundError(f"{words[2]} not found: {remedy}")
+    return at_home(words)
 
 
 def named_configs(words: Sequence[str]) -> list[str]:
-    """Replace the names of configs that come with the package by their paths."""
-    found = []
-    for before, word in zip(["", *words], words, strict=False):
+    """Write each config as two words, and replace the names of configs that come with the package by their paths."""
+    found: list[str] = []
+    for word in words:
         name, equals, value = word.partition("=")
-        given = before in CONFIG or (name in CONFIG and equals)
-        found.append(word if not given else find(word) if before in CONFIG else f"{name}={find(value)}")
-    return found
+        found += [name, value] if name in CONFIG and equals else [word]
+    return [find(word) if before in CONFIG else word for before, word in zip(["", *found], found, strict=False)]
 
 
 def long_form(words: Sequence[str]) -> list[str]:
-    """Turn ``predict PLACE... --run RUN`` into the long form; pictures may also follow the run."""
+    """Turn ``predict PICTURES --run RUN`` into the long form; pictures may also follow the run.
+
+    Raises:
+        ValueError: The run or the pictures are missing.
+    """
     places, rest, run, free = [], [], None, True
     upcoming = iter(words[1:])
     for word in upcoming:
@@ -72,28 +73,23 @@ def long_form(words: Sequence[str]) -> list[str]:
 
 
 def at_home(words: list[str]) -> list[str]:
-    """Take a run's folder from where its ``config.yaml`` lies, as it may have been moved, or be named from elsewhere.
+    """Set the run folder to the one that a run's ``config.yaml`` lies in, if the run was moved since it was saved.
 
-    Without this the config's own words would hold, relative to the working directory, where another run may be.
+    It is also needed where a relative folder was saved and the working directory is another one now: another run may
+    lie there.
     """
     if any(word.partition("=")[0] == FOLDER for word in words):
         return words
-    homes = [path.parent for path in config_files(words) if (path.parent / "checkpoints").is_dir()]
-    homes = [home for home in homes if Path(recorded_folder(home)).resolve() != home.resolve()]
-    return [*words, FOLDER, str(homes[-1])] if homes else words
+    for before, word in zip(words[-2::-1], words[:0:-1], strict=True):
+        path = Path(word) if before in CONFIG else Path()
+        is_run = path.name == "config.yaml" and path.is_file() and (path.parent / "checkpoints").is_dir()
+        if is_run and Path(recorded_folder(path)).resolve() != path.parent.resolve():
+            return [*words, FOLDER, str(path.parent)]
+    return words
 
 
-def config_files(words: Sequence[str]) -> Iterator[Path]:
-    """Give the files of ``--config`` that a run may have saved."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        path = Path(value if equals else following)
-        if name in CONFIG and path.name == "config.yaml" and path.is_file():
-            yield path
-
-
-def recorded_folder(home: Path) -> str:
+def recorded_folder(config: Path) -> str:
     """Read where a run was when its config was saved; if the config does not say, where it is now."""
-    text = (home / "config.yaml").read_text(errors="replace")  # whether it is YAML at all is the parser's to judge
+    text = config.read_text(errors="replace")  # the parser says whether it is YAML
     found = re.search(r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE)
-    return str(yaml.safe_load(found[1])) if found else str(home)
+    return str(yaml.safe_load(found[1])) if found else str(config.parent)
