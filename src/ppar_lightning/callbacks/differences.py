@@ -6,7 +6,7 @@ from typing import Any
 
 def differences(
     manifest: Mapping[str, Any] | None,
-    earlier: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None,
     session: Mapping[str, Any],
     data: Mapping[str, Any],
 ) -> Iterator[str]:
@@ -14,7 +14,7 @@ def differences(
 
     Args:
         manifest: Of the run folder, if there is one.
-        earlier: Fingerprints of the data of the test before, by split; training opens no unseen domain.
+        earlier: ``test.json`` that is about to be replaced, if there is one; training opens no unseen domain.
         session: This process, see :func:`~ppar_lightning.callbacks.provenance.new_session`.
         data: Fingerprints of this machine's data by split, see ``DomainDataModule.fingerprints``.
     """
@@ -25,12 +25,12 @@ def differences(
         yield from compare("config.yaml", trained.get("config"), session["config"])
         for package, now in session["versions"].items():
             yield from compare(package, trained.get("versions", {}).get(package), now)
-    trained_data = (manifest or {}).get("data", {})
+    trained_data, tested_data = ((record or {}).get("data", {}) for record in (manifest, earlier))
     for split, now in data.items():
         if split in trained_data:
             yield from compare_data(split, trained_data[split], now, "training")
-        elif split in earlier:
-            yield from compare_data(split, earlier[split], now, "the test before")
+        elif split in tested_data:
+            yield from compare_data(split, tested_data[split], now, "the test before")
 
 
 def compare(name: str, before: object, now: object, where: str = "training") -> Iterator[str]:

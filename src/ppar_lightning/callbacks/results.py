@@ -56,6 +56,7 @@ class TestReport(L.Callback):
         session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
         about = {"checkpoint": inside(folder, trainer.ckpt_path or ""), "target_selection": selected_on, **session}
         manifest, earlier = read_manifest(folder), find_test(folder)
+        before = None if earlier is None else {"data": earlier.data}
         write_json(folder / "test.json", scores, unseen, {**about, "data": data})
         write_csv(folder / "test.csv", scores)
         write_confusion(folder / CONFUSION, self.scores.matrices)
@@ -63,7 +64,7 @@ class TestReport(L.Callback):
         console = print_tables(scores, unseen)
         records = [callback for callback in trainer.callbacks if isinstance(callback, RunRecord)]  # type: ignore[attr-defined]
         overrides = [line for record in records for line in record.overrides]
-        for line in (*overrides, *differences(manifest, earlier.data if earlier else {}, session, data)):
+        for line in (*overrides, *differences(manifest, before, session, data)):
             console.print(f"Differs: {line}.", highlight=False)
         if selected_on:
             console.print(
