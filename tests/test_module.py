@@ -1,5 +1,8 @@
 """The Lightning module alone: what it builds, the losses it starts with, its parameter groups and learning rates."""
 
+from functools import partial
+from typing import NamedTuple
+
 import pytest
 import torch
 
@@ -60,3 +63,64 @@ def test_the_ensemble_needs_the_objective_in_evaluation_too():
     image = torch.rand(1, 3, 32, 32)
     module.eval()
     assert not torch.equal(module(image), module.segmenter(image))
+
+
+class Steps(NamedTuple):
+    """The part of a trainer that the optimiser is configured from."""
+
+    estimated_stepping_batches: int
+
+
+def configured(steps: int, **options):
+    """The optimiser and scheduler of a training of some steps."""
+    module = build(optimizer=partial(torch.optim.SGD, lr=0.01), **options)
+    module._trainer = Steps(steps)
+    return module, module.configure_optimizers()
+
+
+def test_backbone_and_head_are_groups_with_names_and_rates_of_their_own():
+    module, found = configured(10, backbone_lr=0.1)
+    head, backbone = found["optimizer"].param_groups
+    assert (head["name"], backbone["name"]) == ("head", "backbone")
+    assert (head["lr"], backbone["lr"]) == (pytest.approx(0.01), pytest.approx(0.001))
+    inside = {id(p) for p in module.segmenter.backbone.parameters()}
+    assert {id(p) for p in backbone["params"]} == inside
+    rest = {id(p) for p in (*module.segmenter.head.parameters(), *module.objective.parameters())}
+    assert rest <= {id(p) for p in head["params"]}
+    assert len(head["params"]) + len(backbone["params"]) == len(list(module.parameters()))
+
+
+def test_a_frozen_backbone_has_no_group():
+    module = build()
+    module.segmenter.backbone.requires_grad_(False)
+    module._trainer = Steps(10)
+    assert [group["name"] for group in module.configure_optimizers()["optimizer"].param_groups] == ["head"]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 4])
+def test_learning_rates_warm_up_linearly_and_decay_polynomially(warmup):
+    _, found = configured(10, warmup_steps=warmup, power=0.9, backbone_lr=0.5)
+    optimizer, scheduler = found["optimizer"], found["lr_scheduler"]["scheduler"]
+    assert found["lr_scheduler"]["interval"] == "step"
+    for step in range(12):
+        warm = min(1, (step + 1) / warmup) if warmup else 1
+        expected = 0.01 * warm * (1 - min(step, 10) / 10) ** 0.9
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([expected, 0.5 * expected], abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_finished_training_goes_on_with_the_rates_of_its_new_length():
+    """Torch's PolynomialLR multiplies the last rate, which is 0 here, and keeps the old length in its state."""
+    _, finished = configured(6)
+    for _ in range(6):
+        finished["optimizer"].step()
+        finished["lr_scheduler"]["scheduler"].step()
+    _, longer = configured(12)
+    longer["optimizer"].load_state_dict(finished["optimizer"].state_dict())
+    scheduler = longer["lr_scheduler"]["scheduler"]
+    scheduler.load_state_dict(finished["lr_scheduler"]["scheduler"].state_dict())
+    longer["optimizer"].step()
+    scheduler.step()
+    assert scheduler.get_last_lr()[0] == pytest.approx(0.01 * (1 - 7 / 12) ** 0.9)

@@ -365,3 +365,14 @@ def test_a_model_that_cannot_be_loaded(name):
     with pytest.raises(OSError, match=f"{name}.*hf download") as error:
         Segmenter(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("early_stages", [1, 2])
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [(family, "pyramid" if family in PLAIN else head) for family in FAMILIES for head in ("deeplabv3plus", "fpn")],
+)
+def test_every_parameter_that_learns_has_a_gradient_or_ddp_would_fail(build, family, head, early_stages):
+    segmenter = build(family, head=head, early_stages=early_stages)
+    train_step(segmenter)
+    assert [name for name, p in segmenter.named_parameters() if p.requires_grad and p.grad is None] == []

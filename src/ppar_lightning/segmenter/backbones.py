@@ -56,6 +56,7 @@ class Backbone(nn.Module):
         freeze_stages: int = 0,
         output_stride: int | None = None,
         config: dict[str, Any] | None = None,
+        shown: Sequence[int] = (),
     ) -> None:
         """Build the network.
 
@@ -69,6 +70,7 @@ class Backbone(nn.Module):
             output_stride: Stride of the last map. A ResNet is dilated to it (None: 16); other networks keep their own.
             config: Config to build the network from instead of reading it by name. Weights and normalisation must then
                 be loaded into the network.
+            shown: Those of ``stages`` whose maps no head reads; what only these maps depend on is frozen.
 
         Raises:
             OSError: The model is neither on this machine nor can it be downloaded.
@@ -90,7 +92,7 @@ class Backbone(nn.Module):
         mean, std = normalisation(name) if config is None else IMAGENET_MEAN_STD
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-        self.channels = self._trial()
+        self.channels = self._trial([stage not in shown for stage in stages])
         for module in self._held():
             module.requires_grad_(False)
         self.train()
@@ -123,15 +125,18 @@ class Backbone(nn.Module):
         return stem + stages[: self.freeze_stages] if self.freeze_stages else []
 
     @torch.enable_grad()
-    def _trial(self) -> list[int]:
-        """Run once to read the channels of the maps, and freeze parameters that no map depends on.
+    def _trial(self, read: list[bool]) -> list[int]:
+        """Run once to read the channels of the maps, and freeze parameters that no map with ``read`` depends on.
 
-        DDP fails if a parameter gets no gradient; examples are DINOv2's mask token and Swin's last norm.
+        DDP fails if a parameter gets no gradient; examples are DINOv2's mask token, Swin's last norm, and the norm of
+        a map of ConvNeXt or Swin that is only shown.
         """
         self.eval()
         maps = self(torch.zeros(1, 3, 2 * self.stride, 2 * self.stride))
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad([m.sum() for m in maps], parameters, allow_unused=True)
+        gradients = torch.autograd.grad(
+            [m.sum() for m, used in zip(maps, read, strict=False) if used], parameters, allow_unused=True
+        )
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.requires_grad_(gradient is not None)
         return [m.shape[1] for m in maps]

@@ -96,7 +96,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         last = (-2, -1) if auxiliary else (-1,)
         first = tuple(range(1, early_stages + 1))
         stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, first + last)
-        self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config)
+        shown = first[1:] if head == "deeplabv3plus" else ()
+        self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config, shown)
         channels, stride = self.backbone.channels, self.backbone.stride
         refuse_head(head, backbone, self.backbone.plain)
         self.head: nn.Module
