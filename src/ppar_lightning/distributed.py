@@ -15,13 +15,13 @@ def rank() -> int:
 
 
 def barrier() -> None:
-    """Wait until every rank has come here."""
+    """Wait until every rank has reached this call."""
     if world_size() > 1:
         dist.barrier()
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """Sum a tensor without gradient over all ranks; outside a process group return it as it is.
+    """Sum a tensor over all ranks, without gradient. Outside a process group, return it unchanged.
 
     Args:
         tensor: Any shape, the same on every rank; it is overwritten.

@@ -1,4 +1,4 @@
-"""The subcommand ``ppar export``: the plain segmenter for other runtimes.
+"""The subcommand ``ppar export``: the segmenter for other runtimes.
 
 ppar export --run runs/demo --format onnx
 """
@@ -20,13 +20,13 @@ from ppar_lightning.load import load_segmenter
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 OPSET = 20
-"""Of ONNX: the operators that the file is written in."""
+"""Version of the ONNX operator set."""
 
 EXAMPLE = (2, 3, 150, 218)
-"""A size that is traced, of nothing special, as tracing would hold that for fixed."""
+"""Size of the traced input. It has no special values, because tracing would treat those as fixed."""
 
 AXES = {0: "batch", 2: "height", 3: "width"}
-"""Free axes of an image."""
+"""Variable axes of the input, with their names."""
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def parser() -> PlainParser:
-    """Make the parser of the subcommand's arguments."""
+    """Build the parser of the subcommand's arguments."""
     made = PlainParser("ppar export", description="Write a trained segmenter as ONNX or torch.export file.")
     made.add_argument("--run", required=True, help="run folder, checkpoint, saved segmenter or hub id")
     made.add_argument("--format", choices=list(SUFFIXES), default="onnx")
@@ -81,14 +81,14 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
     """Write an ONNX file, whole or not at all, from ``image`` to ``logits``, with the class names in its metadata.
 
     Raises:
-        ImportError: If the extra ``export`` is not installed.
+        ImportError: The extra ``export`` is not installed.
         OSError: It cannot be written.
     """
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError("ONNX needs the extra `export`: pip install '.[export]'") from error
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names operators of packages that are not used
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about operators of unused packages
     with warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             trace(segmenter), (), opset_version=OPSET, input_names=["image"], output_names=["logits"], verbose=False
@@ -101,7 +101,7 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
 
 
 def _name_axes(graph: Any) -> None:
-    """Give the free axes of an ONNX graph names that a reader knows, in all sizes that are computed from them."""
+    """Rename the variable axes of an ONNX graph, in every size that is computed from them."""
     given = graph.input[0].type.tensor_type.shape.dim
     names = {given[place].dim_param: name for place, name in AXES.items()}
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -111,12 +111,12 @@ def _name_axes(graph: Any) -> None:
 
 
 class Plain(nn.Module):
-    """The segmenter as a function of the image alone."""
+    """The segmenter as a function of only the image."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Give the logits."""
+        """Return the logits."""
         return self.segmenter(image)

@@ -1,4 +1,4 @@
-"""A trained segmenter from wherever it is."""
+"""Load a trained segmenter from a run folder, a checkpoint, a saved folder or the hub."""
 
 from pathlib import Path
 from textwrap import shorten
@@ -14,18 +14,18 @@ from ppar_lightning.segmenter.segmenter import Segmenter
 
 
 def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
-    """Load a trained segmenter: a plain ``nn.Module`` in eval mode, with no Lightning, CLIP or config file about it.
+    """Load a trained segmenter as an ``nn.Module`` in eval mode, without Lightning, CLIP or a config file.
 
     segmenter = load_segmenter("runs/demo")
     label = segmenter.predict("picture.png")  # (H, W) uint8 train ids
 
     Args:
         source: A run folder, a checkpoint of a run (``.ckpt``), a folder that ``save_pretrained`` wrote, or a hub id.
-        device: Where it shall run.
+        device: Device to load it to.
 
     Raises:
-        FileNotFoundError: If there is no such file or model, or the run has no checkpoint.
-        ValueError: If the file holds no segmenter of this package, or weights that do not fit its description.
+        FileNotFoundError: There is no such file or model, or the run has no checkpoint.
+        ValueError: The file holds no segmenter of this package, or weights that do not fit its description.
     """
     path, summary = Path(source), None
     if is_run(path):
@@ -56,7 +56,7 @@ def _from_checkpoint(path: Path) -> Segmenter:
         state = checkpoint["state_dict"]
         segmenter = Segmenter(**{**checkpoint["segmenter"], "pretrained": False})
         segmenter.load_state_dict({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
-    except Exception as error:  # Python, transformers and torch each have their own for what does not fit
+    except Exception as error:  # Python, transformers and torch raise different errors
         raise ValueError(f"{path}: weights and description do not fit ({_fault(error)}): {again}") from error
     return segmenter
 
@@ -66,7 +66,7 @@ def _from_saved(source: str | Path) -> Segmenter:
     if path.is_file():
         raise ValueError(f"{_neither(source)}: it is a file of another kind")
     try:
-        # Strict, or else weights that are missing would be random.
+        # Strict, because missing weights would otherwise be random.
         return Segmenter.from_pretrained(str(source), strict=True, pretrained=False)
     except Exception as error:  # as above, and the hub's
         if isinstance(error, HFValidationError | OSError) and not path.is_dir():
@@ -80,7 +80,7 @@ def _neither(source: str | Path) -> str:
 
 
 def _hub_fault(error: Exception) -> str:
-    """Say why the hub gave no model; its own messages name neither the model nor what to do."""
+    """Say why the hub gave no model. Its own messages name neither the model nor a remedy."""
     if isinstance(error, HFValidationError):
         return "no name that the hub would have"
     if isinstance(error, LocalEntryNotFoundError):
@@ -91,6 +91,6 @@ def _hub_fault(error: Exception) -> str:
 
 
 def _fault(error: Exception) -> str:
-    """Say in a few words what does not fit, the first of many things that torch lists."""
+    """Say in a few words what does not fit: the first mismatch that torch lists."""
     listed = str(error).partition("state_dict for Segmenter:")[2].strip()
     return shorten(listed.splitlines()[0] if listed else cause(error), 160, placeholder=" ...")

@@ -30,7 +30,7 @@ def mean_iou(iou: Tensor, classes: Sequence[int]) -> Tensor:
 
     Args:
         iou: (K,) from :func:`class_iou`.
-        classes: Train ids that the data set labels; the others take no part.
+        classes: Train ids that the data set labels; other classes do not count.
 
     Returns:
         Scalar in [0, 1]; NaN if no class counts.
@@ -42,7 +42,7 @@ def unseen_mean(values: Mapping[str, float], unseen: Collection[str]) -> float:
     """Mean over the unseen domains among ``values``; NaN if there is none, or if one of them is NaN.
 
     Args:
-        values: Domain -> value; other domains may be among them.
+        values: Domain -> value; it may contain other domains.
         unseen: Names of the unseen domains.
     """
     chosen = [value for domain, value in values.items() if domain in unseen]

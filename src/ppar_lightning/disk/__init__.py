@@ -1,1 +1,1 @@
-"""Files that are written whole, the cache, and files of tensors."""
+"""Files that are written whole or not at all, the cache, and files of tensors."""

@@ -1,4 +1,4 @@
-"""Files of tensors, whoever made them: read without running what is in them."""
+"""Safe reading of files of tensors from any source: no code in them is run."""
 
 import re
 import warnings
@@ -10,21 +10,21 @@ from typing import Any
 import torch
 
 ENTRIES: dict[str, type] = {"state_dict": dict, "global_step": int, "pytorch-lightning_version": str}
-"""What every checkpoint of a run holds, and a file of mere weights does not."""
+"""Entries that every checkpoint of a run has and a file of weights alone has not."""
 
 TRAINING: dict[str, type] = {"loops": dict, "optimizer_states": list, "lr_schedulers": list}
-"""What a training needs beside them to go on."""
+"""Further entries that are needed to continue a training."""
 
 
 def read_checkpoint(path: Path, training: bool = False) -> dict[str, Any]:
-    """Read a run's checkpoint onto the CPU, its tensors when they are used.
+    """Read a run's checkpoint to the CPU. Tensors are memory-mapped, so they are read when they are used.
 
     Args:
         path: The file.
-        training: Whether a training is to go on from it.
+        training: Whether a training is to be continued from it.
 
     Raises:
-        ValueError: It is damaged, no checkpoint of a run, or would run code.
+        ValueError: It is damaged, is no checkpoint of a run, or would run code.
     """
     remedy = "give a checkpoint that `ppar fit` has written"
     content = read_tensors(path, remedy)
@@ -40,13 +40,13 @@ def _get(content: Any, entry: str) -> Any:
 
 
 def read_tensors(path: Path, remedy: str) -> Any:
-    """Read what ``torch.save`` wrote, if it is tensors and plain values alone.
+    """Read a file of ``torch.save`` that contains only tensors and plain values.
 
     Raises:
-        ValueError: It is damaged, something else, or would run code; with the remedy.
+        ValueError: It is damaged, something else, or would run code; the message ends with ``remedy``.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a pickle that it refuses
+        with warnings.catch_warnings(action="ignore"):  # warnings about a pickle that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise
@@ -55,7 +55,7 @@ def read_tensors(path: Path, remedy: str) -> Any:
 
 
 def cause(error: Exception) -> str:
-    """Say in a few words why a file of weights cannot be read, and that it was refused where it would run code."""
+    """Say in a few words why a file of weights cannot be read, or that it was refused because it would run code."""
     if not isinstance(error, UnpicklingError):
         return re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
     named = re.search(r"GLOBAL (\S+)", str(error))

@@ -1,4 +1,4 @@
-"""The 19 Cityscapes classes, their palette, and the label ids they are written with."""
+"""The 19 Cityscapes classes, their colours, and the ids of Cityscapes' label files."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 IGNORE = 255
-"""Train id of a pixel that is neither trained on nor scored."""
+"""Train id of pixels that are neither trained on nor scored."""
 
 CLASSES: tuple[str, ...] = (
     "road",
@@ -35,7 +35,7 @@ SYNTHIA_16: tuple[int, ...] = tuple(k for k, name in enumerate(CLASSES) if name 
 """Train ids that SYNTHIA labels; the usual second average for models trained on it."""
 
 SYNTHIA_13: tuple[int, ...] = tuple(k for k in SYNTHIA_16 if CLASSES[k] not in ("wall", "fence", "pole"))
-"""The same without the three that some papers leave out."""
+"""SYNTHIA's train ids without wall, fence and pole, which some papers leave out."""
 
 PALETTE: npt.NDArray[np.uint8] = np.array(
     [
@@ -104,8 +104,8 @@ def colourise(label: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 def spread_colours(count: int) -> npt.NDArray[np.uint8]:
     """Give other classes than Cityscapes' a colour each, (count, 3) RGB, the same in every process.
 
-    Hues are a golden section of the circle apart, so that neighbours differ however many there are; black is left to
-    IGNORE.
+    Successive hues are a golden section of the circle apart, so that neighbours differ for any number of classes. Black
+    is reserved for IGNORE.
     """
     hues = np.arange(count) * 0.618034 % 1
     values = 1 - 0.25 * (np.arange(count) % 3)

@@ -1,4 +1,4 @@
-"""Changes of colour as one affine map of RGB."""
+"""Colour changes as one affine map of RGB."""
 
 import math
 
@@ -19,10 +19,10 @@ YIQ: Matrix = np.array([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.31
 """RGB to luma and the two axes of chroma of NTSC."""
 
 GREY: Matrix = np.ones((3, 1)) * LUMA
-"""RGB to a grey of its luma."""
+"""RGB to grey of the same luma."""
 
 QUARTER: Matrix = np.asarray(np.linalg.inv(YIQ) @ np.array([(0, 0, 0), (0, 0, 1), (0, -1, 0)]) @ YIQ)
-"""RGB to its chroma turned by a quarter of the circle, without luma."""
+"""RGB to its chroma, turned by a quarter of the circle, without luma."""
 
 
 def apply_map(image: Array, colours: Matrix) -> Array:
@@ -33,15 +33,15 @@ def apply_map(image: Array, colours: Matrix) -> Array:
 def draw_map(image: Array, strength: float, rng: np.random.Generator) -> Matrix:
     """Draw a change of brightness, contrast, saturation and hue, in random order.
 
-    Brightness scales RGB, contrast scales it about the image's mean luma, saturation about each pixel's luma, and hue
-    turns the chroma. All four are affine, and so is what they make together: an image is gone through once, and clipped
-    once. The hue of torchvision's jitter turns in HSV instead, which is not affine.
+    Brightness scales RGB; contrast scales it around the image's mean luma, saturation around each pixel's luma; hue
+    turns the chroma. All four are affine, and so is their combination, so an image is processed and clipped only once.
+    (torchvision's jitter turns the hue in HSV instead, which is not affine.)
 
     Args:
-        image: (H, W, 3) uint8 RGB, which is looked at every STEP rows for its mean.
-        strength: largest relative change of brightness, contrast and saturation; the hue turns by at most a quarter of
-            it, 1 being the whole circle.
-        rng: what is drawn from.
+        image: (H, W, 3) uint8 RGB; its mean is taken over every STEP-th row.
+        strength: Largest relative change of brightness, contrast and saturation. The hue turns by at most a quarter of
+            it, where 1 is the whole circle.
+        rng: Random generator.
 
     Returns:
         (3, 4): a matrix, and an offset in levels of 0 to 255.

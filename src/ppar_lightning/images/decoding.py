@@ -1,4 +1,4 @@
-"""Image and label files into arrays."""
+"""Reading image and label files, and mapping label ids to train ids."""
 
 from collections.abc import Mapping
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""How training samples are varied at their own size: drawn by a worker, applied to whole batches on their device."""
+"""Flip, colours and blur of training samples: drawn by the workers, applied to whole batches on the device."""
 
 from typing import NamedTuple
 
@@ -23,10 +23,10 @@ class Variation(NamedTuple):
 
 
 SIGMAS = (0.3, 1.3)
-"""Deviations of the blur, in pixels."""
+"""Range of the blur's standard deviation, in pixels."""
 
 RADIUS = 4
-"""A blur is cut off this many pixels from its middle."""
+"""Radius of the blur's kernel, in pixels."""
 
 
 def draw_variation(
@@ -36,11 +36,11 @@ def draw_variation(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        rng: what is drawn from.
-        jitter: probability of a change of colour.
-        strength: of that change, see :func:`~ppar_lightning.images.colour.draw_map`.
-        blur: probability of a blur.
-        flip: probability of a horizontal flip.
+        rng: Random generator.
+        jitter: Probability of a change of colour.
+        strength: Strength of that change, see :func:`~ppar_lightning.images.colour.draw_map`.
+        blur: Probability of a blur.
+        flip: Probability of a horizontal flip.
     """
     jitters, blurs, flips = rng.uniform(size=3) < (jitter, blur, flip)
     colours = draw_map(image, strength, rng) if jitters else np.eye(3, 4)
@@ -55,10 +55,10 @@ def vary(image: Tensor, label: Tensor, variation: Variation) -> tuple[Tensor, Te
     Args:
         image: (B, 3, H, W) uint8 RGB.
         label: (B, H, W).
-        variation: what is applied to each.
+        variation: The variation of each image.
 
     Returns:
-        Image and label, of the same kind.
+        Image and label with the same shapes and types.
     """
     with torch.autocast(image.device.type, enabled=False):
         colours = variation.colours
@@ -69,11 +69,11 @@ def vary(image: Tensor, label: Tensor, variation: Variation) -> tuple[Tensor, Te
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image with a Gaussian of its own, cut off at RADIUS pixels.
+    """Blur each image with its own Gaussian, cut off at RADIUS pixels.
 
     Args:
         image: (B, C, H, W) float.
-        sigma: (B,) deviations in pixels; 0 leaves an image as it is.
+        sigma: (B,) standard deviations in pixels; 0 leaves an image unchanged.
     """
     shape, channels = image.shape, image.shape[:2].numel()
     steps = torch.arange(-RADIUS, RADIUS + 1, device=image.device)

@@ -1,18 +1,18 @@
-"""The window that is moved over large images."""
+"""The sliding window for large images."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Window:
-    """A square window that is moved over the image, its logits averaged where it overlaps.
+    """A square window that slides over the image; logits are averaged where windows overlap.
 
     Attributes:
-        size: side in pixels.
-        stride: step in pixels.
+        size: Side of the window in pixels.
+        stride: Step in pixels.
 
     Raises:
-        ValueError: the stride would leave pixels out.
+        ValueError: The stride would leave pixels out.
     """
 
     size: int

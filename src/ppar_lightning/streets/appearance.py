@@ -1,4 +1,4 @@
-"""Colours for what the camera sees: a style's materials, light, weather and sensor."""
+"""Colours of the visible surfaces: a style's materials, light, weather and sensor."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ from ppar_lightning.streets.geometry import FAR, Material, Surfaces
 from ppar_lightning.streets.styles import Style
 
 Image = npt.NDArray[np.floating]
-"""(H, W, 3) RGB, 1 is white, or one such channel; 32 bit throughout."""
+"""(H, W, 3) float32 RGB where 1 is white, or one such channel (H, W)."""
 
 TEXELS, TEXELS_PER_METRE = 64, 10
 
 
 def _table(values: Mapping[Material, float], default: float) -> npt.NDArray[np.float32]:
-    """One number a material."""
+    """Build a table with one number per material."""
     return np.array([values.get(material, default) for material in Material], dtype=np.float32)
 
 
@@ -52,12 +52,12 @@ WARM = np.array([1.0, 0.85, 0.55], dtype=np.float32)
 
 
 def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Picture of the surfaces in a style.
+    """Render the surfaces in a style.
 
     Args:
-        surfaces: what the camera sees.
-        style: how it looks.
-        rng: variants, textures, streaks, flakes and noise come from it.
+        surfaces: The visible surfaces.
+        style: The style.
+        rng: Generator of variants, textures, streaks, flakes and noise.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -79,7 +79,7 @@ def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDA
 
 
 def _textured(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> Image:
-    """Colour of every pixel in even white light: variant, tint, sun, grain, joints and snow."""
+    """Return the colour of every pixel in even white light, from variant, tint, sun, grain, joints and snow."""
     material, shape = surfaces.material, surfaces.shape
     things = int(surfaces.thing.max()) + 1
     tint = 1 + style.object_tint * rng.standard_normal((things, 3), dtype=np.float32)
@@ -99,7 +99,7 @@ def _textured(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> Ima
 
 
 def _texels(surfaces: Surfaces) -> tuple[npt.NDArray[np.intp], Image]:
-    """Flat index of every pixel's texel, fixed to the world, and an amplitude that fades with distance, (H, W)."""
+    """Return two (H, W) maps: flat texel indices, fixed to the world, and an amplitude that fades with distance."""
     ray_x, ray_y = surfaces.rays
     depth = np.where(surfaces.depth > 0.9 * FAR, np.float32(12), surfaces.depth)
     flat = surfaces.horizontal.take(surfaces.shape)
@@ -111,7 +111,7 @@ def _texels(surfaces: Surfaces) -> tuple[npt.NDArray[np.intp], Image]:
 
 
 def _grain(rng: np.random.Generator) -> Image:
-    """Noise at three scales that tiles without a seam, (64, 64)."""
+    """Return (64, 64) noise at three scales that tiles without a seam."""
     grain = 0.6 * rng.standard_normal((TEXELS, TEXELS), dtype=np.float32)
     for side in (16, 4):
         coarse = np.pad(rng.standard_normal((side, side), dtype=np.float32), 1, mode="wrap")
@@ -121,7 +121,7 @@ def _grain(rng: np.random.Generator) -> Image:
 
 
 def _joints() -> Image:
-    """Running bond: 1 on the joints between bricks of 80 x 40 cm and 0 elsewhere, (64, 64)."""
+    """Return a (64, 64) running bond: 1 on the joints between bricks of 80 x 40 cm, 0 elsewhere."""
     joints = np.zeros((TEXELS, TEXELS), dtype=np.float32)
     joints[::4] = 1
     for course in range(TEXELS // 4):
@@ -133,7 +133,7 @@ JOINTS = _joints()
 
 
 def _wet(image: Image, surfaces: Surfaces, wet: float) -> Image:
-    """Darken flat ground and mirror in it what stands above the horizon."""
+    """Darken flat ground, and mirror in it what is above the horizon."""
     rows = image.shape[0]
     horizon = int(np.searchsorted(-surfaces.rays[1][:, 0], 0.0))
     mirrored = cv2.blur(image[np.clip(2 * horizon - np.arange(rows), 0, rows - 1)], (3, 7))
@@ -143,7 +143,7 @@ def _wet(image: Image, surfaces: Surfaces, wet: float) -> Image:
 
 
 def _lit(image: Image, surfaces: Surfaces, style: Style) -> Image:
-    """Daylight, and in its absence headlamps, lit windows and the glow around lamps."""
+    """Apply daylight or, in the dark, headlamps, lit windows and the glow around lamps."""
     dark = 1 - style.light
     if dark <= 0:
         return image
@@ -156,7 +156,7 @@ def _lit(image: Image, surfaces: Surfaces, style: Style) -> Image:
 
 
 def _streaks(size: tuple[int, ...], density: float, rng: np.random.Generator) -> Image:
-    """Slanted lines of falling rain, (H, W) in [0, 1]."""
+    """Return slanted lines of falling rain, (H, W) in [0, 1]."""
     rows, columns = size
     count = int(density * rows * columns / 10_000)
     start = rng.uniform((0, -0.2 * rows), (columns, rows), (count, 2))
@@ -169,7 +169,7 @@ def _streaks(size: tuple[int, ...], density: float, rng: np.random.Generator) ->
 
 
 def _flakes(size: tuple[int, ...], density: float, rng: np.random.Generator) -> Image:
-    """Blurred dots of falling snow, (H, W) in [0, 1]."""
+    """Return blurred dots of falling snow, (H, W) in [0, 1]."""
     rows, columns = size
     count = int(density * rows * columns / 10_000)
     canvas = np.zeros(size, dtype=np.float32)
@@ -178,7 +178,7 @@ def _flakes(size: tuple[int, ...], density: float, rng: np.random.Generator) -> 
 
 
 def _sensed(image: Image, style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Tint, saturation, contrast, blur and noise."""
+    """Apply the sensor: tint, saturation, contrast, blur and noise."""
     image = image * np.array(style.tint, dtype=np.float32)
     if style.saturation != 1:
         grey = image.mean(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Where things stand: the plan of a street, drawn from a random generator."""
+"""The random plan of a street: where its things stand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from ppar_lightning.streets.geometry import FAR, GROUND, Camera, Material, Polyg
 from ppar_lightning.streets.objects import LABEL, WHOLE, Point
 
 NEAR, END = 2.0, 90.0
-"""Things stand between these distances, metres."""
+"""Range of distances at which things stand, in metres."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cross-section and course of a street; x in metres from the camera, positive to the right.
+    """The cross-section and course of a street. x is in metres from the camera, positive to the right.
 
     Args:
         left: (kerb, strip, edge) of the left side: where the road, the sidewalk and the terrain strip end.
-        right: the same on the right.
-        bend: the street's axis lies at x = bend z^2.
+        right: The same for the right side.
+        bend: Curvature; the street's axis is at x = bend z^2.
         crossing: (near, far) edge of the road that crosses, or None.
         tracks: x of the tram's axis, or None.
     """
@@ -32,19 +32,19 @@ class Plan:
     tracks: float | None
 
     def at(self, x: float, z: float) -> Point:
-        """A point of the straight street, moved along the bend."""
+        """Move a point of the straight street along the bend."""
         return x + self.bend * z * z, z
 
     def heading(self, z: float) -> float:
-        """Direction of the street at z, radians."""
+        """Return the direction of the street at z, in radians."""
         return float(np.arctan(2 * self.bend * z))
 
     def free(self, z: float, length: float = 0.0) -> bool:
-        """Whether the stretch z to z + length keeps clear of the crossing."""
+        """Return whether the stretch from z to z + length is clear of the crossing."""
         return self.crossing is None or z > self.crossing[1] or z + length < self.crossing[0]
 
     def strip(self, x0: float, x1: float, z0: float = 1.0, z1: float = END * 1.5) -> Polygons:
-        """The ground between two lines along the street, (1, 24, 2)."""
+        """Return the ground between two lines along the street, (1, 24, 2)."""
         z = np.exp(np.linspace(np.log(z0), np.log(z1), 12))
         shift = self.bend * z * z
         one, other = np.stack([x0 + shift, z], axis=-1), np.stack([x1 + shift, z], axis=-1)
@@ -52,11 +52,11 @@ class Plan:
 
 
 def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
-    """A random street scene.
+    """Draw a random street scene.
 
     Args:
-        rng: every choice comes from it.
-        size: rows and columns of the image.
+        rng: Generator of all choices.
+        size: Rows and columns of the image.
     """
     camera = Camera(size, rng.uniform(0.55, 0.8), rng.uniform(1.25, 2.2), rng.uniform(0.34, 0.5))
     plan = draw_plan(rng)
@@ -71,7 +71,7 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
 
 
 def draw_plan(rng: np.random.Generator) -> Plan:
-    """Widths of road, sidewalks and strips, the bend, the crossing and the tracks."""
+    """Draw the widths of road, sidewalks and strips, the bend, the crossing and the tracks."""
     width = rng.uniform(3.0, 3.6) * rng.integers(2, 4)
     kerbs = (-width * rng.uniform(0.5, 0.7), 0.0)
     kerbs = (kerbs[0], kerbs[0] + width)
@@ -86,7 +86,7 @@ def draw_plan(rng: np.random.Generator) -> Plan:
 
 
 def add_ground(street: Street, rng: np.random.Generator, plan: Plan) -> None:
-    """Sky, terrain, sidewalks, road, markings and rails."""
+    """Add sky, terrain, sidewalks, road, markings and rails."""
     sky = street.thing(LABEL["sky"], 1e4)
     street.paint(sky, Material.SKY, facing(0, FAR, 8 * FAR, -FAR, 4 * FAR), WHOLE)
     terrain = street.thing(LABEL["terrain"], 9e3)
@@ -116,7 +116,7 @@ def add_ground(street: Street, rng: np.random.Generator, plan: Plan) -> None:
 
 
 def add_backdrop(street: Street, rng: np.random.Generator, plan: Plan, side: float) -> None:
-    """Buildings, walls, fences, hedges and gaps along one side, and what closes the view far away."""
+    """Add buildings, walls, fences, hedges and gaps along one side, and a background that closes the view."""
     edge = (plan.right if side > 0 else plan.left)[2] + side * 0.3
     urban = rng.dirichlet((1.5, 1.0, 1.0, 0.7, 0.4))
     z = rng.uniform(NEAR, 5)
@@ -149,7 +149,7 @@ def add_backdrop(street: Street, rng: np.random.Generator, plan: Plan, side: flo
 
 
 def _line(rng: np.random.Generator, plan: Plan, start: Point, spacing: Point, stop: float = 45) -> list[float]:
-    """Distances at which things stand along a line, clear of the crossing."""
+    """Draw the distances at which things stand along a line, clear of the crossing."""
     at, z = [], rng.uniform(*start)
     while z < stop:
         if plan.free(z):
@@ -159,7 +159,7 @@ def _line(rng: np.random.Generator, plan: Plan, start: Point, spacing: Point, st
 
 
 def add_furniture(street: Street, rng: np.random.Generator, plan: Plan, side: float) -> None:
-    """Lamps, signs, traffic lights and trees on one sidewalk."""
+    """Add lamps, signs, traffic lights and trees to one sidewalk."""
     kerb, walk, edge = plan.right if side > 0 else plan.left
     inner = kerb + 0.5 * side
     if rng.random() < 0.75:
@@ -179,7 +179,7 @@ def add_furniture(street: Street, rng: np.random.Generator, plan: Plan, side: fl
 
 
 def add_walkers(street: Street, rng: np.random.Generator, plan: Plan, side: float) -> None:
-    """Persons, and bicycles and motorcycles that stand on one sidewalk."""
+    """Add persons and parked bicycles and motorcycles to one sidewalk."""
     kerb, walk, _ = plan.right if side > 0 else plan.left
     for _ in range(rng.poisson(1.9)):
         z, x = rng.uniform(4, 18), kerb + rng.random() * (walk - kerb)
@@ -196,7 +196,7 @@ def add_walkers(street: Street, rng: np.random.Generator, plan: Plan, side: floa
 
 
 def add_traffic(street: Street, rng: np.random.Generator, plan: Plan) -> None:
-    """Vehicles and riders in both directions, parked cars, crossing traffic and a tram."""
+    """Add vehicles and riders in both directions, parked cars, crossing traffic and a tram."""
     left, right = plan.left[0], plan.right[0]
     middle = (left + right) / 2
     lanes = ((left + middle) / 2, np.pi), ((middle + right) / 2, 0.0)
@@ -230,7 +230,7 @@ LENGTHS = (4.7, 9.0, 12.0)
 
 
 def _vehicle(street: Street, rng: np.random.Generator, plan: Plan, x: float, z: float, turn: float) -> float:
-    """A random vehicle whose near end is at z; its length."""
+    """Add a random vehicle whose near end is at z, and return its length."""
     kind = rng.choice(3, p=(0.5, 0.25, 0.25))
     middle = z + LENGTHS[kind] / 2
     VEHICLES[kind](street, rng, plan.at(x, middle), plan.heading(middle) + turn)

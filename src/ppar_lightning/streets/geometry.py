@@ -1,4 +1,4 @@
-"""A street as flat patches in space, and the pinhole camera that turns them into label, depth and surface maps."""
+"""A street as flat patches in space, and the pinhole camera that projects them to label, depth and surface maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Polygons = npt.NDArray[np.floating]
 
 
 class Material(IntEnum):
-    """What a shape is made of; styles give each material its colours."""
+    """The materials of shapes; a style gives each material its colours."""
 
     SKY = 0
     GRASS = auto()
@@ -78,23 +78,23 @@ GROUND = Patch((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def upright(a: tuple[float, float], b: tuple[float, float], bottom: float, top: float) -> Patch:
-    """A vertical rectangle over the ground points a and b, each (x, z), between two heights."""
+    """Return a vertical rectangle over the ground points a and b, each (x, z), between two heights."""
     return Patch((a[0], bottom, a[1]), (b[0] - a[0], 0.0, b[1] - a[1]), (0.0, top - bottom, 0.0))
 
 
 def facing(x: float, z: float, width: float, bottom: float, top: float) -> Patch:
-    """A vertical rectangle centred on x that faces the camera."""
+    """Return a vertical rectangle centred on x that faces the camera."""
     return upright((x - width / 2, z), (x + width / 2, z), bottom, top)
 
 
 @lru_cache(256)
 def rect(s0: float, t0: float, s1: float, t1: float) -> Polygons:
-    """An axis-parallel rectangle, (1, 4, 2)."""
+    """Return an axis-parallel rectangle, (1, 4, 2)."""
     return np.array([[(s0, t0), (s1, t0), (s1, t1), (s0, t1)]])
 
 
 def grid(columns: int, rows: int, fill: tuple[float, float], box: tuple[float, float, float, float]) -> Polygons:
-    """Equal rectangles in rows and columns inside box = (s0, t0, s1, t1), each filling `fill` of its cell."""
+    """Return equal rectangles in rows and columns inside box = (s0, t0, s1, t1), each filling `fill` of its cell."""
     s0, t0, s1, t1 = box
     centres = _cells(columns, rows)
     return (centres + (rect(0, 0, 1, 1) - 0.5) * fill) * ((s1 - s0) / columns, (t1 - t0) / rows) + (s0, t0)
@@ -102,7 +102,7 @@ def grid(columns: int, rows: int, fill: tuple[float, float], box: tuple[float, f
 
 @lru_cache(256)
 def _cells(columns: int, rows: int) -> Polygons:
-    """Centres of unit cells, (columns * rows, 1, 2)."""
+    """Return the centres of unit cells, (columns * rows, 1, 2)."""
     return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 1, 2) + 0.5
 
 
@@ -112,7 +112,7 @@ CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)[None]
 
 @lru_cache(256)
 def disc(s: float, t: float, radius_s: float, radius_t: float) -> Polygons:
-    """An ellipse as a dodecagon, (1, 12, 2)."""
+    """Return an ellipse as a dodecagon, (1, 12, 2)."""
     return CIRCLE * (radius_s, radius_t) + (s, t)
 
 
@@ -121,10 +121,10 @@ class Camera:
     """Pinhole camera looking along z.
 
     Args:
-        size: rows and columns of the image.
-        focal: focal length over the image's width.
-        height: metres above the ground.
-        horizon: row of the horizon over the image's height.
+        size: Rows and columns of the image.
+        focal: Focal length as a share of the image's width.
+        height: Height above the ground in metres.
+        horizon: Row of the horizon as a share of the image's height.
     """
 
     size: tuple[int, int]
@@ -133,14 +133,14 @@ class Camera:
     horizon: float
 
     def rays(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """x/z of every column, (1, W), and y/z of every row, (H, 1), with y measured up from the camera."""
+        """Return x/z of every column, (1, W), and y/z of every row, (H, 1), with y measured up from the camera."""
         rows, columns = self.size
         x = (np.arange(columns, dtype=np.float32)[None] + 0.5 - columns / 2) / (self.focal * columns)
         y = (self.horizon * rows - np.arange(rows, dtype=np.float32)[:, None] - 0.5) / (self.focal * columns)
         return x, y
 
     def project(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """World points (N, 3) to pixel coordinates (N, 2), pixel centres at integers."""
+        """Project world points (N, 3) to pixel coordinates (N, 2); pixel centres are at integers."""
         rows, columns = self.size
         scale = self.focal * columns / np.maximum(points[:, 2], 0.3)
         u = columns / 2 + points[:, 0] * scale - 0.5
@@ -150,7 +150,7 @@ class Camera:
 
 @dataclass
 class Shape:
-    """Polygons of one material on one patch of one thing."""
+    """Polygons of one material, on one patch of one thing."""
 
     thing: int
     material: Material
@@ -161,7 +161,7 @@ class Shape:
 
 @dataclass
 class Street:
-    """What stands in a scene, in any order; things are painted from the farthest to the nearest.
+    """The things of a scene, in any order. They are painted from the farthest to the nearest.
 
     A *thing* is a connected object of one class. Its shapes are painted in the order in which they were added.
     """
@@ -184,7 +184,7 @@ class Street:
 
 @dataclass(frozen=True)
 class Surfaces:
-    """What the camera sees, before anything has a colour; (H, W) maps and tables of the S shapes they index.
+    """The visible surfaces before they have colours: (H, W) maps, and tables of the S shapes that the maps index.
 
     Args:
         shape: (H, W) intp, index of the visible shape.
@@ -248,7 +248,7 @@ def rasterise(street: Street) -> Surfaces:
 
 
 def _outlines(camera: Camera, shapes: Sequence[Shape], patches: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """All corners of all shapes, one after the other, in sixteenths of a pixel, (N, 2)."""
+    """Return all corners of all shapes in order, in sixteenths of a pixel, (N, 2)."""
     local = np.concatenate([shape.polygons.reshape(-1, 2) for shape in shapes])
     corners = [shape.polygons.shape[0] * shape.polygons.shape[1] for shape in shapes]
     patch = np.repeat(patches, corners, axis=0)

@@ -1,4 +1,4 @@
-"""The things that stand in a street, each built from flat patches."""
+"""The things in a street, each built from flat patches."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -27,7 +27,7 @@ Point = tuple[float, float]
 
 
 class Face(NamedTuple):
-    """A side of a box that the camera sees."""
+    """A side of a box that is visible from the camera."""
 
     name: str
     patch: Patch
@@ -35,14 +35,14 @@ class Face(NamedTuple):
 
 
 def box_faces(street: Street, centre: Point, size: tuple[float, float], span: Point, heading: float) -> Iterator[Face]:
-    """The visible faces of an upright box.
+    """Yield the visible faces of an upright box.
 
     Args:
-        street: its camera decides which faces are seen.
+        street: The street, whose camera decides which faces are visible.
         centre: (x, z) of the footprint, metres.
-        size: length along the heading and width across it, metres.
-        span: heights of bottom and top, metres.
-        heading: radians, 0 drives away from the camera, pi/2 to the right.
+        size: Length along the heading and width across it, metres.
+        span: Heights of bottom and top, metres.
+        heading: Radians, 0 drives away from the camera, pi/2 to the right.
 
     Yields:
         Sides with s from rear to front, ends with s across, tops with s across and t forward.
@@ -69,7 +69,7 @@ def box_faces(street: Street, centre: Point, size: tuple[float, float], span: Po
 
 
 def building(street: Street, rng: np.random.Generator, a: Point, b: Point, outward: float) -> None:
-    """A block of flats whose façade runs from a (near) to b (far), with an end wall towards the camera."""
+    """Add a block of flats whose façade runs from a (near) to b (far), with an end wall towards the camera."""
     thing = street.thing(LABEL["building"], b[1])
     height = rng.uniform(5, 17)
     storeys = max(2, int(height / rng.uniform(2.8, 3.6)))
@@ -89,7 +89,7 @@ def building(street: Street, rng: np.random.Generator, a: Point, b: Point, outwa
 
 
 def wall(street: Street, rng: np.random.Generator, a: Point, b: Point) -> None:
-    """A bare wall with a coping, 2.4 to 4 m high."""
+    """Add a bare wall with a coping, 2.4 to 4 m high."""
     thing = street.thing(LABEL["wall"], b[1])
     patch = upright(a, b, 0, rng.uniform(2.4, 4.0))
     street.paint(thing, Material.WALL, patch, WHOLE, SIDE_SHADE)
@@ -97,7 +97,7 @@ def wall(street: Street, rng: np.random.Generator, a: Point, b: Point) -> None:
 
 
 def fence(street: Street, rng: np.random.Generator, a: Point, b: Point) -> None:
-    """A slatted fence, 1.6 to 2.6 m high; the gaps between its slats count as fence."""
+    """Add a slatted fence, 1.6 to 2.6 m high; the gaps between its slats count as fence."""
     thing = street.thing(LABEL["fence"], b[1])
     patch = upright(a, b, 0, rng.uniform(1.6, 2.6))
     slats = max(4, int(abs(b[1] - a[1]) / 0.45))
@@ -107,7 +107,7 @@ def fence(street: Street, rng: np.random.Generator, a: Point, b: Point) -> None:
 
 
 def hedge(street: Street, rng: np.random.Generator, a: Point, b: Point, height: float) -> None:
-    """A row of bushes or, high enough, the edge of a wood, with an uneven top."""
+    """Add a row of bushes with an uneven top; a high one stands for the edge of a wood."""
     thing = street.thing(LABEL["vegetation"], b[1])
     patch = upright(a, b, 0, height)
     bumps = 12
@@ -118,7 +118,7 @@ def hedge(street: Street, rng: np.random.Generator, a: Point, b: Point, height: 
 
 
 def tree(street: Street, rng: np.random.Generator, x: float, z: float) -> None:
-    """A trunk below a crown with an uneven outline."""
+    """Add a trunk below a crown with an uneven outline."""
     thing = street.thing(LABEL["vegetation"], z)
     height = rng.uniform(4.5, 9)
     patch = facing(x, z, height * rng.uniform(0.55, 0.85), 0, height)
@@ -130,7 +130,7 @@ def tree(street: Street, rng: np.random.Generator, x: float, z: float) -> None:
 
 
 def street_lamp(street: Street, rng: np.random.Generator, x: float, z: float) -> None:
-    """A mast with an arm over the road."""
+    """Add a mast with an arm over the road."""
     thing, height = street.thing(LABEL["pole"], z), rng.uniform(5, 8)
     mast = facing(x, z, 0.34, 0, height)
     street.paint(thing, Material.METAL, mast, WHOLE, END_SHADE)
@@ -140,7 +140,7 @@ def street_lamp(street: Street, rng: np.random.Generator, x: float, z: float) ->
 
 
 def traffic_light(street: Street, rng: np.random.Generator, x: float, z: float) -> None:
-    """A three-lamp head on a pole, one lamp lit."""
+    """Add a head with three lamps on a pole, one lamp lit."""
     bottom = rng.uniform(2.4, 3.2)
     pole = street.thing(LABEL["pole"], z)
     street.paint(pole, Material.METAL, facing(x, z, 0.3, 0, bottom + 0.3), WHOLE, END_SHADE)
@@ -162,7 +162,7 @@ SIGN_OUTLINES: tuple[Polygons, ...] = (
 
 
 def traffic_sign(street: Street, rng: np.random.Generator, x: float, z: float) -> None:
-    """A round, triangular or square plate with a lighter face, on a pole."""
+    """Add a round, triangular or square plate with a lighter face, on a pole."""
     bottom, size = rng.uniform(1.9, 2.6), rng.uniform(0.85, 1.3)
     pole = street.thing(LABEL["pole"], z)
     street.paint(pole, Material.METAL, facing(x, z, 0.26, 0, bottom + 0.2), WHOLE, END_SHADE)
@@ -174,7 +174,7 @@ def traffic_sign(street: Street, rng: np.random.Generator, x: float, z: float) -
 
 
 def person(street: Street, rng: np.random.Generator, x: float, z: float) -> None:
-    """A walker seen from the front."""
+    """Add a walker seen from the front."""
     thing, height, stride = street.thing(LABEL["person"], z), rng.uniform(1.6, 1.9), rng.uniform(0.02, 0.22)
     body = facing(x, z, 0.8, 0, height)
     legs = np.array(
@@ -196,7 +196,7 @@ def person(street: Street, rng: np.random.Generator, x: float, z: float) -> None
 
 
 def two_wheeler(street: Street, rng: np.random.Generator, x: float, z: float, motor: bool, ridden: bool) -> None:
-    """A bicycle or motorcycle at any angle, with its rider where it is ridden."""
+    """Add a bicycle or motorcycle at any angle, with a rider if it is ridden."""
     turn = rng.uniform(0.6, 1.1) * rng.choice([-1.0, 1.0])
     thing = street.thing(LABEL["motorcycle" if motor else "bicycle"], z)
     side = upright((x - turn, z), (x + turn, z), 0, 1.2)
@@ -219,7 +219,7 @@ def two_wheeler(street: Street, rng: np.random.Generator, x: float, z: float, mo
 
 
 def _rider(street: Street, x: float, z: float, turn: float) -> None:
-    """A helmeted body in the saddle, leaning towards the handlebar."""
+    """Add a rider with a helmet in the saddle, leaning towards the handlebar."""
     thing = street.thing(LABEL["rider"], z)
     body = upright((x - turn * 0.6, z), (x + turn * 0.6, z), 0.3, 1.85)
     leg = np.array([[(0.3, 0.36), (0.52, 0.5), (0.72, 0.36), (0.62, 0.05), (0.5, 0.05), (0.54, 0.3)]])

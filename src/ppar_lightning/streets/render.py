@@ -1,4 +1,4 @@
-"""Rendered street scenes: the geometry comes from (seed, index), the look is the domain."""
+"""Rendered street scenes: (seed, index) fixes the geometry, the domain fixes the look."""
 
 import zlib
 from typing import NamedTuple
@@ -15,10 +15,10 @@ SEEDS = {"train": 1, "val": 2}
 """Seed of each split."""
 
 LENGTHS = {"train": 4000, "val": 60}
-"""Streets of each split, unless a data set is given a length of its own."""
+"""Default number of streets of each split."""
 
 DOMAINS = (*STYLES, "web")
-"""Names that `style` may have."""
+"""Valid names of a style."""
 
 
 class Scene(NamedTuple):
@@ -36,10 +36,10 @@ class Scene(NamedTuple):
 
 
 def scene_style(seed: int, index: int, style: str) -> Style:
-    """The style of an image: a named one, or for `web` the one drawn for (seed, index).
+    """Return the style of an image: a named one or, for `web`, the one drawn for (seed, index).
 
     Raises:
-        ValueError: no such style.
+        ValueError: There is no such style.
     """
     if style == "web":
         return draw_web_style(_generator(seed, index, "web style"))
@@ -52,16 +52,16 @@ def render(seed: int, index: int, style: str | Style, size: tuple[int, int] = (1
     """Render street number `index` of a seed.
 
     Args:
-        seed: with index, fixes where everything stands, in every style alike.
-        index: number of the street.
-        style: a name of DOMAINS, or a style of one's own.
-        size: rows and columns.
+        seed: Seed of the geometry. Together with ``index`` it fixes where everything stands, in every style.
+        index: Number of the street.
+        style: A name of DOMAINS, or a `Style`.
+        size: Rows and columns.
 
     Returns:
-        The scene; equal arguments give equal scenes in every process.
+        The scene. Equal arguments give equal scenes in every process.
 
     Raises:
-        ValueError: no such style.
+        ValueError: There is no such style.
     """
     look = style if isinstance(style, Style) else scene_style(seed, index, style)
     surfaces = rasterise(draw_street(_generator(seed, index, "geometry"), size))
@@ -70,5 +70,5 @@ def render(seed: int, index: int, style: str | Style, size: tuple[int, int] = (1
 
 
 def _generator(seed: int, index: int, purpose: str) -> np.random.Generator:
-    """An independent generator for a purpose, the same in every process."""
+    """Return an independent random generator for a purpose, the same in every process."""
     return np.random.default_rng(np.random.SeedSequence((seed, index, zlib.crc32(purpose.encode()))))

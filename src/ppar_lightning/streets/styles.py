@@ -1,4 +1,4 @@
-"""Domains of the procedural streets: a domain is a style, and a style is nothing but appearance."""
+"""Domains of the procedural streets: each domain is a style, and a style changes only the appearance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -91,7 +91,7 @@ CITY_COLOURS: Mapping[Material, str] = {
 
 
 def palette(colours: Mapping[Material, str]) -> Colours:
-    """Hexadecimal colours, four a material, as an array (materials, 4, 3) in [0, 1]."""
+    """Convert hexadecimal colours, four per material, to an array (materials, 4, 3) in [0, 1]."""
     rows = [[tuple(bytes.fromhex(variant)) for variant in colours[material].split()] for material in Material]
     return np.array(rows, dtype=np.float32) / 255
 
@@ -100,34 +100,34 @@ GAME, CITY = palette(GAME_COLOURS), palette(CITY_COLOURS)
 
 
 def muted(colours: Colours, amount: float, lift: float = 0.0) -> Colours:
-    """Colours drawn towards their grey by `amount` in [0, 1] and lightened by `lift`."""
+    """Move colours towards their grey by `amount` in [0, 1], and lighten them by `lift`."""
     grey = colours.mean(axis=-1, keepdims=True)
     return np.clip(colours + amount * (grey - colours) + lift, 0, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a street looks.
+    """The appearance of a street.
 
     Args:
-        name: the domain.
-        palette: (materials, 4, 3) RGB in [0, 1]; a thing takes one of its material's four variants.
-        object_tint: deviation of each thing's colour from its variant.
-        texture: amplitude of grain and blotches on surfaces.
-        masonry: depth of the joints in façades, walls and pavements, in [0, 1].
-        sun: how much darker faces turned from the sun are, in [0, 1].
-        light: daylight, 1 at noon; below 0.5 lamps show.
-        fog: extinction, 1/m.
+        name: The domain.
+        palette: (materials, 4, 3) RGB in [0, 1]; each thing uses one of its material's four variants.
+        object_tint: Standard deviation of a thing's colour around its variant.
+        texture: Amplitude of grain and blotches on surfaces.
+        masonry: Depth of the joints in façades, walls and pavements, in [0, 1].
+        sun: Darkening of faces turned away from the sun, in [0, 1].
+        light: Daylight, 1 at noon; below 0.5 lamps are lit.
+        fog: Extinction coefficient of fog, in 1/m.
         fog_colour: RGB of the air in daylight.
-        rain: streaks per 10 000 pixels.
-        wet: how mirror-like the road is, in [0, 1].
-        snow: cover of what lies flat, in [0, 1].
-        flakes: flakes per 10 000 pixels.
+        rain: Streaks per 10 000 pixels.
+        wet: Reflectivity of the road, in [0, 1].
+        snow: Snow cover of horizontal surfaces, in [0, 1].
+        flakes: Flakes per 10 000 pixels.
         tint: RGB gain.
-        contrast: gain about middle grey.
-        saturation: gain about the pixel's grey.
-        blur: deviation in pixels.
-        noise: deviation of the sensor's noise, 1 is white.
+        contrast: Gain around middle grey.
+        saturation: Gain around the pixel's grey.
+        blur: Standard deviation of the blur, in pixels.
+        noise: Standard deviation of the sensor's noise, where 1 is white.
     """
 
     name: str
@@ -184,7 +184,7 @@ STYLES: Mapping[str, Style] = {
             noise=0.015,
         ),
         Style("city", CITY, 0.1, 0.25, masonry=0.6, sun=0.6, tint=(1.08, 1.0, 0.86), blur=0.4, noise=0.025),
-        # On the next two no choice is made: they are scored last.
+        # The next two are never used to choose anything; they are scored last.
         Style("dusk", muted(GAME, 0.1), texture=0.1, sun=0.7, light=0.48, tint=(1.2, 0.95, 0.8), blur=0.4, noise=0.025),
         Style(
             "dirt",
@@ -200,7 +200,7 @@ STYLES: Mapping[str, Style] = {
         ),
     )
 }
-"""The named domains; `web` is a family, drawn anew for every image by `draw_web_style`."""
+"""The named domains. (`web` is a family of styles; `draw_web_style` draws one for every image.)"""
 
 HELD_OUT: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "fog": {"fog": (0.022, np.inf)},
@@ -209,14 +209,14 @@ HELD_OUT: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "wet": {"wet": (0.5, np.inf)},
     "snow": {"snow": (0.4, np.inf)},
 }
-"""Boxes around the unseen styles that no web style may enter: field -> (low, high)."""
+"""Unseen style -> field -> (low, high): a box of parameters that no `web` style may enter."""
 
 CITY_RADIUS = 0.12
-"""No web style's palette comes closer to CITY's than this, root mean square over materials."""
+"""Smallest distance of a `web` palette to CITY's, as root mean square over materials."""
 
 
 def held_out(style: Style) -> bool:
-    """Whether a style's parameters lie in the box around an unseen style."""
+    """Return whether a style's parameters lie in the box around an unseen style."""
     inside = any(
         all(low <= getattr(style, name) <= high for name, (low, high) in box.items()) for box in HELD_OUT.values()
     )
@@ -225,7 +225,7 @@ def held_out(style: Style) -> bool:
 
 
 def draw_web_style(rng: np.random.Generator) -> Style:
-    """A random style outside the boxes of the unseen ones."""
+    """Draw a random style outside the boxes of the unseen styles."""
     while held_out(style := _draw_style(rng)):
         pass
     return style
@@ -244,7 +244,7 @@ LAMPS = [Material.LAMP_RED, Material.LAMP_AMBER, Material.LAMP_GREEN, Material.H
 
 
 def _draw_palette(rng: np.random.Generator) -> Colours:
-    """GAME's colours, shifted for every material, a third of what is painted or built replaced."""
+    """Draw a palette: GAME's colours shifted per material, with a third of the painted and built materials replaced."""
     count = len(Material)
     colours = GAME * rng.lognormal(0, 0.3, (count, 1, 1)) * rng.lognormal(0, 0.1, (count, 1, 3))
     colours += rng.normal(0, 0.05, (count, 1, 1))
@@ -258,7 +258,7 @@ def _draw_palette(rng: np.random.Generator) -> Colours:
 
 
 def _draw_style(rng: np.random.Generator) -> Style:
-    """A palette, a weather and a sensor."""
+    """Draw a palette, a weather and a sensor."""
 
     def often(chance: float, low: float, high: float) -> float:
         return rng.uniform(low, high) if rng.random() < chance else 0.0

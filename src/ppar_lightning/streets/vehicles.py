@@ -20,7 +20,7 @@ def _box(
     end_windows: np.ndarray | None = None,
     lamps: np.ndarray | None = None,
 ) -> None:
-    """A painted box; lamps are white in front and red behind."""
+    """Add a painted box; lamps are white in front and red behind."""
     for name, patch, shade in box_faces(street, centre, size, span, heading):
         street.paint(thing, paint, patch, WHOLE, shade)
         windows = side_windows if name == "side" else end_windows
@@ -33,7 +33,7 @@ def _box(
 def _wheels(
     street: Street, thing: int, centre: Point, size: tuple[float, float], heading: float, radius: float, axles: Point
 ) -> None:
-    """Discs on the visible side and treads below the ends, to be painted before the body."""
+    """Add discs on the visible side and treads below the ends. They must be painted before the body."""
     along = radius / size[0]
     for name, patch, shade in box_faces(street, centre, size, (0, 2 * radius), heading):
         if name == "side":
@@ -44,12 +44,12 @@ def _wheels(
 
 
 def _shift(centre: Point, heading: float, distance: float) -> Point:
-    """The point `distance` metres ahead of centre."""
+    """Return the point `distance` metres ahead of the centre."""
     return centre[0] + float(np.sin(heading)) * distance, centre[1] + float(np.cos(heading)) * distance
 
 
 def car(street: Street, rng: np.random.Generator, centre: Point, heading: float) -> None:
-    """A saloon, estate or small van: a body with a glazed cabin on top."""
+    """Add a saloon, estate or small van: a body with a glazed cabin on top."""
     thing = street.thing(LABEL["car"], centre[1])
     size, waist, top = (rng.uniform(3.8, 4.7), rng.uniform(1.7, 1.95)), rng.uniform(0.85, 1.0), rng.uniform(1.4, 1.75)
     _box(street, thing, Material.CAR_PAINT, centre, size, (0.25, waist), heading, lamps=LAMPS)
@@ -61,7 +61,7 @@ def car(street: Street, rng: np.random.Generator, centre: Point, heading: float)
 
 
 def truck(street: Street, rng: np.random.Generator, centre: Point, heading: float) -> None:
-    """A windowless cargo box behind a glazed cab."""
+    """Add a truck: a windowless cargo box behind a glazed cab."""
     thing = street.thing(LABEL["truck"], centre[1])
     length, width, top = rng.uniform(6, 9), rng.uniform(2.3, 2.6), rng.uniform(3.0, 3.9)
     _wheels(street, thing, centre, (length, width), heading, 0.5, (0.22, 0.86))
@@ -95,7 +95,7 @@ def truck(street: Street, rng: np.random.Generator, centre: Point, heading: floa
 
 
 def bus(street: Street, rng: np.random.Generator, centre: Point, heading: float) -> None:
-    """A tall box with a band of windows and a coloured stripe."""
+    """Add a bus: a tall box with a band of windows and a coloured stripe."""
     thing = street.thing(LABEL["bus"], centre[1])
     length, width, top = rng.uniform(9, 12), rng.uniform(2.4, 2.6), rng.uniform(2.9, 3.3)
     _wheels(street, thing, centre, (length, width), heading, 0.5, (0.2, 0.8))
@@ -117,7 +117,7 @@ def bus(street: Street, rng: np.random.Generator, centre: Point, heading: float)
 
 
 def train(street: Street, rng: np.random.Generator, centre: Point, heading: float) -> None:
-    """A tram: long coaches with a window band, a stripe below it and a destination board."""
+    """Add a tram: long coaches with a band of windows, a stripe below it and a destination board."""
     thing = street.thing(LABEL["train"], centre[1])
     coach, width, top = rng.uniform(9, 12), 2.6, rng.uniform(3.5, 4.0)
     for number in (1, 0) if heading < 1 else (0, 1):

@@ -15,14 +15,14 @@ class Folder(FolderDataset):
     """Images and label maps of any folder, scored over the classes that `ids` names.
 
     Args:
-        root: the folder.
-        split: takes the place of `{split}` in the patterns.
-        domain: the name its samples carry.
-        images: pattern of the images under the root, such as `images/{split}/*.jpg`; `*` is a sample's name.
-        labels: pattern of the label maps, PNG files of ids from 0 to 255, with the same `*`.
-        ids: label id -> train id, name of a class or `ignore`, for every id that occurs; or a YAML file of that, its
+        root: The folder.
+        split: Takes the place of `{split}` in the patterns.
+        domain: Name of the domain, which its samples carry.
+        images: Pattern of the images under the root, such as `images/{split}/*.jpg`; `*` is a sample's name.
+        labels: Pattern of the label maps, PNG files of ids from 0 to 255, with the same `*`.
+        ids: Label id -> train id, name of a class or `ignore`, for every id that occurs; or a YAML file of that, its
             path under the root or from where the command runs.
-        on_bad_sample: see `FolderDataset`.
+        on_bad_sample: See `FolderDataset`.
     """
 
     def __init__(

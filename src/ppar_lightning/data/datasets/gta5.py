@@ -1,4 +1,4 @@
-"""GTA5: frames of a game, 1914x1052, with Cityscapes' classes."""
+"""GTA5: frames of a video game, 1914x1052, with Cityscapes' classes."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,8 +15,8 @@ FAULTY = frozenset((12160, 12166, 12167, *range(12191, 12194), 12195, *range(122
 class GTA5(FolderDataset):
     """24,966 frames, in 12,403 / 6,382 / 6,181 for `train`, `val` and `test` by its own split.mat; `all` needs no file.
 
-    `train_robustnet` is `train` without 15 faulty frames. About 60 label maps differ from their frame by some rows and
-    are resized to it. Where `*_labelTrainIds.png` lie beside the raw labels, the raw ones are read.
+    `train_robustnet` is `train` without 15 faulty frames. About 60 label maps have a few rows more or fewer than their
+    frame and are resized to it. If `*_labelTrainIds.png` files lie beside the original labels, the originals are read.
     """
 
     layouts = (

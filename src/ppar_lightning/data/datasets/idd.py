@@ -6,10 +6,10 @@ from ppar_lightning.data.layout import Layout
 
 
 class IDD(FolderDataset):
-    """Splits `train` and `val`, of one part of the download or of both.
+    """Splits `train` and `val` of one part of the download or of both.
 
-    The download has polygons. The label files hold csTrainIds, which are Cityscapes' train ids or 255, and are written
-    by AutoNUE's createLabels.py with `--id-type csTrainId`; what it calls non-drivable fallback is terrain.
+    The download contains polygons. AutoNUE's createLabels.py with `--id-type csTrainId` converts them to label files of
+    Cityscapes' train ids and 255; IDD's non-drivable fallback becomes terrain.
     """
 
     layouts = (

@@ -1,4 +1,4 @@
-"""Mapillary Vistas v1.2: streets of the whole world, of many sizes, portrait too."""
+"""Mapillary Vistas v1.2: streets all over the world, in many sizes, including portrait."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ ROBUSTNET: Mapping[int, int] = (
     | dict.fromkeys((20, 21, 22), 12)
     | {55: 13, 61: 14, 54: 15, 58: 16, 57: 17, 52: 18}
 )
-"""Label id -> train id as RobustNet, HRDA, VLTSeg and SCSD count."""
+"""Label id -> train id, as used by RobustNet, HRDA, VLTSeg and SCSD."""
 
 REIN: Mapping[int, int] = (
     dict(ROBUSTNET)
@@ -33,7 +33,7 @@ REIN: Mapping[int, int] = (
     | dict.fromkeys((46, 49), 7)
     | {41: IGNORE}
 )
-"""Label id -> train id as Rein and SoMA count."""
+"""Label id -> train id, as used by Rein and SoMA."""
 
 MAPPINGS: Mapping[str, Mapping[int, int]] = {"robustnet": ROBUSTNET, "rein": REIN}
 
@@ -42,11 +42,11 @@ class Mapillary(FolderDataset):
     """18,000 images of split `training` and 2,000 of `validation`, with the 66 ids of v1.2.
 
     Args:
-        root: folder of the download.
+        root: Folder of the download.
         split: `training` or `validation`.
-        domain: the name its samples carry.
-        mapping: which of the two tables in use takes its 66 ids to the 19 classes.
-        on_bad_sample: see `FolderDataset`.
+        domain: Name of the domain, which its samples carry.
+        mapping: The table that maps its 66 ids to the 19 classes.
+        on_bad_sample: See `FolderDataset`.
     """
 
     train_split = "training"
@@ -72,10 +72,10 @@ class Mapillary(FolderDataset):
         super().__init__(root, split, domain, on_bad_sample)
 
     def find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
-        """Choose the layout, once it is sure that the labels are those of v1.2.
+        """Check that the labels are those of v1.2, then choose the layout.
 
         Raises:
-            ValueError: the folder holds v2.0 alone, or a config.json that is damaged or lists another number of labels.
+            ValueError: The folder holds only v2.0, or a config.json that is damaged or lists another number of labels.
         """
         if not (self.root / self.split / "v1.2" / "labels").is_dir():
             for name in ("config_v2.0.json", f"{self.split}/v2.0"):

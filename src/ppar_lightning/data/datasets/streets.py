@@ -1,4 +1,4 @@
-"""ProceduralStreets: rendered on demand, 128x256 by default, one domain a style."""
+"""ProceduralStreets: rendered on demand, 128x256 by default; each style is a domain."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +9,15 @@ from ppar_lightning.streets.render import LENGTHS, SEEDS, render, scene_style
 
 
 class ProceduralStreets(SegmentationDataset):
-    """Streets of one style; `train` and `val` hold different streets, and the styles show the same ones.
+    """Streets of one style. `train` and `val` hold different streets; all styles show the same streets.
 
     Args:
-        root: None, there is no folder.
+        root: Must be None, as there is no folder.
         split: `train` or `val`.
-        domain: the name its samples carry.
-        style: name of a style, see `ppar_lightning.streets.render`.
-        length: number of streets; by default the split's own.
-        size: rows and columns.
+        domain: Name of the domain, which its samples carry.
+        style: Name of a style, see `ppar_lightning.streets.render`.
+        length: Number of streets; by default that of the split.
+        size: Rows and columns.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ProceduralStreets(SegmentationDataset):
             raise ValueError(f"procedural streets are rendered and read no folder; leave root out (it is {root})")
         if split not in SEEDS:
             raise ValueError(f"procedural streets have no split {split!r}; choose one of {', '.join(SEEDS)}")
-        scene_style(0, 0, style)  # an unknown style fails here, not in a worker
+        scene_style(0, 0, style)  # so that an unknown style fails here, not in a worker
         self.style = style
         self.length = LENGTHS[split] if length is None else length
         if not isinstance(self.length, int) or self.length < 1:

@@ -20,10 +20,10 @@ IDS = dict.fromkeys(range(23), IGNORE) | dict(zip(_IN_ORDER_OF_TRAIN_IDS, range(
 class SYNTHIA(FolderDataset):
     """9,400 images as `all`, or 6,580 / 2,820 as `train` and `val`.
 
-    The data set has no split of its own. RobustNet drew one at random and published it as the lists
-    `synthia_split_train.txt` and `synthia_split_val.txt`: where they lie in the folder they are followed. Without them
-    `val` is every image whose number ends in 7, 8 or 9, which gives the same sizes but other images, and a remark says
-    so. Files are 16-bit RGB with the class in red; terrain, truck and train do not occur.
+    The data set has no official split. RobustNet drew one at random and published it as the lists
+    `synthia_split_train.txt` and `synthia_split_val.txt`, which are used if they are in the folder. Without them, `val`
+    is every image whose number ends in 7, 8 or 9. A remark then says that the splits have the same sizes but other
+    images. Label files are 16-bit RGB with the class in red; terrain, truck and train do not occur.
     """
 
     layouts = (Layout("RGB/*.png", "GT/LABELS/*.png", IDS, beside="_labelTrainIds"),)
@@ -32,7 +32,7 @@ class SYNTHIA(FolderDataset):
     counts: ClassVar = {"train": 6580, "val": 2820, "all": 9400}
 
     def select(self, names: Sequence[str]) -> list[str]:
-        """Choose by RobustNet's lists, or else by the last digit."""
+        """Choose images by RobustNet's lists, or else by the last digit."""
         if self.split == "all":
             return super().select(names)
         path = self.root / f"synthia_split_{self.split}.txt"

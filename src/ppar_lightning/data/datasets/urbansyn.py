@@ -7,7 +7,7 @@ from ppar_lightning.images.classes import IGNORE
 
 
 class UrbanSyn(FolderDataset):
-    """More than 7,500 images without a split, which is called `all`; class 19 is unlabelled."""
+    """More than 7,500 images without splits, opened as `all`; id 19 is unlabelled."""
 
     layouts = (
         Layout("rgb/rgb_*.png", "ss/ss_*.png", TRAIN_IDS | {19: IGNORE}),
