@@ -239,7 +239,7 @@ def test_unseen_domains_are_read_in_test_alone(stage, watch, domains):
     loaders = datamodule.test_dataloader() if stage == "test" else datamodule.val_dataloader()
     found = [{name for batch in loader for name in batch["domain"]} for loader in loaders]
     assert found == [{name} for name in domains]
-    assert list(datamodule.scored_classes) == domains
+    assert list(datamodule.eval_splits) == domains
     assert next(iter(loaders[0]))["image"].shape == (1, 3, 32, 64)
     assert (datamodule.source_names, datamodule.unseen_names) == (("game",), ("fog",))
 

@@ -1,7 +1,9 @@
 """Fingerprints: the same for the same files wherever they lie, another for other names, sizes or numbers."""
 
+import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import trees
@@ -50,3 +52,9 @@ def test_a_rendered_domain_is_known_by_what_its_images_depend_on():
     game, again, fog = (Domain().open(name, "train") for name in ("game", "game", "fog"))
     assert fingerprint(game) == fingerprint(again)
     assert fingerprint(game)["hash"] != fingerprint(fog)["hash"]
+
+
+def test_a_rendered_domain_has_the_fingerprint_that_version_0_1_0_took():
+    manifest = json.loads((Path(__file__).parent / "data" / "run_0_1_0" / "run" / "manifest.json").read_text())
+    splits = {f"game/{role}": fingerprint(Domain(limit=8).open("game", role)) for role in ("train", "eval")}
+    assert splits == manifest["data"]

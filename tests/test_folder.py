@@ -55,7 +55,7 @@ def test_images_and_labels_may_share_a_folder(tmp_path):
         ({"ids": "bad.yaml"}, "bad.yaml is no YAML"),
         ({"images": "photos"}, "images is 'photos'; write a pattern with"),
         ({"labels": "maps/*.jpg"}, "labels is 'maps/.*.jpg'; write a pattern with .* ends in .png"),
-        ({"labels": None}, "data set 'folder' needs the options labels"),
+        ({"labels": None}, "data set 'folder' does not take options .*missing .* argument: 'labels'"),
         ({"ids": {0: 0, 7: 8}}, "1_id.png: label value 200 is not among this data set's ids 0, 7"),
         ({"masks": "x"}, "data set 'folder' has no option masks"),
     ],

@@ -54,7 +54,7 @@ class LoadedRun:
     @property
     def domains(self) -> tuple[str, ...]:
         """Names of the evaluated domains, the sources first."""
-        return self.data.evaluated_names
+        return tuple(self.data.eval_splits)
 
     def batches(self, domain: str, images: int | None = None) -> Iterator[Batch]:
         """Evaluation batches of a domain, on the module's device, up to at least ``images`` images.

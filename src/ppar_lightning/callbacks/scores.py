@@ -44,7 +44,7 @@ class DomainScores(L.Callback):
         self._images: dict[str, Tensor] = {}
 
     def _start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        names = trainer.datamodule.evaluated_names  # type: ignore[attr-defined]
+        names = trainer.datamodule.eval_splits  # type: ignore[attr-defined]
         self._confusion = {
             # validation would sort every image: readers refuse labels that are no train id, and see `setup`
             name: MulticlassConfusionMatrix(len(CLASSES), ignore_index=IGNORE, validate_args=False).to(module.device)
@@ -66,7 +66,7 @@ class DomainScores(L.Callback):
             iou = class_iou(confusion)
             by_class = dict(zip(CLASSES, iou.tolist(), strict=True))
             images = int(trainer.strategy.reduce(self._images[domain], reduce_op="sum"))
-            scored = set(data.scored_classes[domain])
+            scored = set(data.eval_splits[domain].scored_classes)
             means = {name: float(mean_iou(iou, sorted(scored & set(ids)))) for name, ids in data.means.items()}
             self.scores[domain] = DomainScore(means, by_class, images, data.protocol_titles[domain])
             logged |= {f"{stage}/{domain}/{name}": value for name, value in means.items()}

@@ -1,7 +1,7 @@
 """The data module: labelled sources to train on, and unseen domains to score."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -84,21 +84,19 @@ class DomainDataModule(LightningDataModule):
         self.sampling = sampling
         self.on_bad_sample = on_bad_sample
         self.predict_dir = [predict_dir] if isinstance(predict_dir, str) else predict_dir or []
-        self._pictures: PictureDataset | None = None
+        self.pictures: PictureDataset
+        """The pictures that `predict` segments, after `setup("predict")`."""
         self.train_splits: dict[str, Split] = {}
         """Source -> its training split, after `setup("fit")`."""
         self.eval_splits: dict[str, Split] = {}
         """Domain -> its evaluation split, for the domains of the current stage."""
-        self._order: EpochOrder | None = None
+        self._order: EpochOrder
         self._unreadable: list[Skipped] = []
-        for option, least, value in (
-            ("crop", 1, min(crop)),
-            ("batch_size", 1, batch_size),
-            ("eval_batch_size", 1, eval_batch_size),
-            ("workers", 0, workers),
-        ):
-            if value < least:
-                raise ValueError(f"data.{option} is {getattr(self, option)}; give at least {least}")
+        for option, value in {"crop": min(crop), "batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
+            if value < 1:
+                raise ValueError(f"data.{option} is {getattr(self, option)}; give at least 1")
+        if workers < 0:
+            raise ValueError(f"data.workers is {workers}; give at least 0")
         check_roles(sources, self.unseen)
         for chosen in self.protocols.values():
             find_protocol(chosen)
@@ -116,20 +114,9 @@ class DomainDataModule(LightningDataModule):
         return tuple(self.unseen)
 
     @property
-    def evaluated_names(self) -> tuple[str, ...]:
-        """Names of the domains that the current stage scores."""
-        return tuple(self.eval_splits)
-
-    @property
     def protocols(self) -> Mapping[str, str]:
         """Domain -> name of its protocol, for all domains."""
         return {name: domain.protocol or self.protocol for name, domain in (self.sources | self.unseen).items()}
-
-    @property
-    def pictures(self) -> PictureDataset:
-        """The pictures that `predict` segments."""
-        assert self._pictures is not None, "setup('predict') first"
-        return self._pictures
 
     @property
     def protocol_titles(self) -> Mapping[str, str]:
@@ -144,11 +131,6 @@ class DomainDataModule(LightningDataModule):
             means |= {"miou_16": SYNTHIA_16, "miou_13": SYNTHIA_13}
         return means
 
-    @property
-    def scored_classes(self) -> Mapping[str, tuple[int, ...]]:
-        """Domain -> train ids over which its mIoU is averaged, for the domains of the current stage."""
-        return {name: split.scored_classes for name, split in self.eval_splits.items()}
-
     def setup(self, stage: str) -> None:
         """Open the splits of a stage.
 
@@ -158,7 +140,7 @@ class DomainDataModule(LightningDataModule):
         if stage == "predict":
             if not self.predict_dir:
                 raise ValueError("nothing to predict: give pictures with --data.predict_dir")
-            self._pictures = PictureDataset(self.predict_dir)
+            self.pictures = PictureDataset(self.predict_dir)
             return
         self.eval_splits = {name: self._open("sources", name, "eval") for name in self.sources}
         if stage == "fit":
@@ -175,21 +157,10 @@ class DomainDataModule(LightningDataModule):
         """Return a loader of shuffled, augmented batches of the sources, without an incomplete last batch."""
         augment = Augment(self.crop, self.augmentation, self.sampling.focus_pixels)
         dataset = AugmentedDataset(list(self.train_splits.values()), augment, self.seed)
-        assert self._order is not None, "setup('fit') first"
         sampler = TrainSampler(self._order)
         refuse_small_share(len(sampler), self.batch_size)
-        return ResumableLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=True,
-            worker_init_fn=start_worker,
-            generator=torch.Generator(),  # otherwise each epoch would use up a number of the global generator
-            persistent_workers=self.workers > 0,
-        )
+        options = self._loading | {"drop_last": True, "persistent_workers": self.workers > 0}
+        return ResumableLoader(dataset, batch_size=self.batch_size, sampler=sampler, **options)
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Return one loader per source, and with `watch_unseen` one per unseen domain."""
@@ -208,8 +179,7 @@ class DomainDataModule(LightningDataModule):
     def skipped(self) -> list[Skipped]:
         """List the samples that are left out from the start: files without a counterpart, labels without statistics."""
         wholes = [split.whole for split in (*self.train_splits.values(), *self.eval_splits.values())]
-        lines = [(whole, line) for whole in wholes for line in getattr(whole, "unpaired", [])]
-        return [Skipped(whole.domain, "", line) for whole, line in lines] + self._unreadable
+        return [Skipped(each.domain, "", line) for each in wholes for line in each.unpaired] + self._unreadable
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return ``{domain}/{train,eval}`` -> fingerprint, for the splits of the current stage."""
@@ -235,16 +205,19 @@ class DomainDataModule(LightningDataModule):
         return counts
 
     def _eval_loader(self, split: Split, batch_size: int) -> DataLoader[Sample]:
-        return DataLoader(
-            split,
-            batch_size=1 if isinstance(split.whole, FolderDataset) else batch_size,
-            sampler=EvaluationSampler(split),
-            num_workers=self.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=start_worker,
-            generator=torch.Generator(),
-        )
+        size = 1 if isinstance(split.whole, FolderDataset) else batch_size
+        return DataLoader(split, batch_size=size, sampler=EvaluationSampler(split), **self._loading)
+
+    @property
+    def _loading(self) -> dict[str, Any]:
+        """Arguments that all loaders have in common."""
+        return {
+            "num_workers": self.workers,
+            "collate_fn": collate,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": start_worker,
+            "generator": torch.Generator(),  # otherwise each epoch would use up a number of the global generator
+        }
 
     def _open(self, group: Literal["sources", "unseen"], name: str, role: Literal["train", "eval"]) -> Split:
         domain: Domain = getattr(self, group)[name]

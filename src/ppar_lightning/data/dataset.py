@@ -71,6 +71,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
     """Split -> known number of labelled images."""
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
+    unpaired: Sequence[str] = ()
+    """One line for each file without a counterpart."""
 
     def __init__(self, split: str, domain: str) -> None:
         self.split = split
@@ -133,7 +135,8 @@ class FolderDataset(SegmentationDataset):
         self.root = Path(root)
         self.layout, images, labels = self.find()
         self.unpaired = unpaired(images, labels)
-        self._report_unpaired(on_bad_sample, len(images) + len(labels))
+        if self.unpaired:
+            self._report_unpaired(on_bad_sample, len(images) + len(labels))
         self.names = self.select([name for name in images if name in labels])
         self.pairs = [(images[name], labels[name]) for name in self.names]
         self.table = lookup_table(self.layout.ids)
@@ -200,19 +203,15 @@ class FolderDataset(SegmentationDataset):
         """
         image_path, label_path = self.pairs[index]
         image, label = read_image(image_path), self.read_label(index)
-        (height, width), (label_height, label_width) = image.shape[:2], label.shape
-        if (height, width) != (label_height, label_width):
+        (height, width), (rows, columns) = image.shape[:2], label.shape
+        if (height, width) != (rows, columns):
             if not self.resize_labels:
-                raise ValueError(
-                    f"{image_path} is {width}x{height} but {label_path} is {label_width}x{label_height}; "
-                    "they must have one size: extract both again"
-                )
+                sizes = f"{image_path} is {width}x{height} but {label_path} is {columns}x{rows}"
+                raise ValueError(f"{sizes}; they must have one size: extract both again")
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
 
     def _report_unpaired(self, on_bad_sample: OnBadSample, files: int) -> None:
-        if not self.unpaired:
-            return
         fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} images and labels are alone)"
         if on_bad_sample == "raise" or len(self.unpaired) == files:
             raise FileNotFoundError(

@@ -102,11 +102,6 @@ class Domain:
             )
         root = None if self.root is None else Path(self.root).expanduser()
         given = {"root": root, "split": chosen, "domain": name} | defaults | self.options
-        missing = [
-            option for option in known if known[option].default is inspect.Parameter.empty and option not in given
-        ]
-        if missing:
-            raise ValueError(f"data set {key!r} needs the options {', '.join(missing)} (domain.options)")
         try:
             return maker(**{option: value for option, value in given.items() if option in known})
         except TypeError as error:

@@ -112,10 +112,8 @@ class AugmentedDataset(Dataset[Sample]):
         source = bisect_right(ends, draw.sample)
         while sample.get("padding"):
             if len(errors) > REPLACEMENTS:
-                domain, _, message = errors[-1]
-                raise ValueError(
-                    f"domain {domain!r}: {len(errors)} images in a row cannot be read, the last: {message}"
-                )
+                fault = f"{len(errors)} images in a row cannot be read, the last: {errors[-1].message}"
+                raise ValueError(f"domain {sample['domain']!r}: {fault}")
             rng = np.random.default_rng((self.seed, draw.epoch, draw.position, len(errors)))
             sample = self.samples[int(rng.integers(ends[source - 1], ends[source]))]
             errors += sample["error"]

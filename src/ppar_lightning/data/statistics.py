@@ -1,15 +1,14 @@
 """Class statistics: the number of pixels of each class in each image, computed once and cached."""
 
 import hashlib
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
 
 from ppar_lightning.data.dataset import FolderDataset, SegmentationDataset
 from ppar_lightning.data.fingerprint import file_size, identity
@@ -33,7 +32,7 @@ def class_statistics(split: Split, workers: int = 0) -> Counts:
 
     Args:
         split: The images.
-        workers: Processes that decode labels.
+        workers: Threads that decode labels.
 
     Returns:
         (N, 19) numbers of pixels by train id, at the size of the label files; a row of UNREADABLE if a label cannot be
@@ -61,7 +60,11 @@ def _cached(split: Split, workers: int, recount: bool) -> Counts:
     rows = np.flatnonzero(counts[:, 0] == UNREADABLE)
     if known and not (recount and len(rows)):
         return counts
-    counts[rows] = _count(split.whole, [split.indices[row] for row in rows.tolist()], workers)
+    indices = [split.indices[row] for row in rows.tolist()]
+    with ThreadPoolExecutor(max(1, workers)) as pool:  # decoding runs outside Python's lock
+        found = pool.map(partial(count_label, split.whole), indices)
+        for row, count in zip(rows, track(found, f"class statistics of {split.domain}", len(indices)), strict=True):
+            counts[row] = count
     save_array(path, counts)
     rank_zero_info(f"domain {split.domain!r}: class statistics are kept in {path}")
     return counts
@@ -87,34 +90,10 @@ def _load(path: Path, length: int) -> Counts | None:
     return counts if counts.shape == (length, len(CLASSES)) and counts.dtype == np.int64 else None
 
 
-def _count(whole: SegmentationDataset, indices: Sequence[int], workers: int) -> Counts:
-    loader = DataLoader(
-        LabelCounts(whole, indices), batch_size=None, num_workers=workers, generator=torch.Generator(), collate_fn=list
-    )
-    rows = track(loader, f"class statistics of {whole.domain}", len(indices))
-    return np.array(list(rows), dtype=np.int64).reshape(len(indices), len(CLASSES))
-
-
-class LabelCounts(Dataset[list[int]]):
-    """Pixels by train id of each label.
-
-    Args:
-        whole: The data set.
-        indices: The labels of it that are counted.
-    """
-
-    def __init__(self, whole: SegmentationDataset, indices: Sequence[int]) -> None:
-        self.whole = whole
-        self.indices = indices
-
-    def __len__(self) -> int:
-        """Number of labels."""
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> list[int]:
-        """Count a label: 19 numbers of pixels, each UNREADABLE if the label cannot be read."""
-        try:
-            label = self.whole.read_label(self.indices[index])
-        except (ValueError, OSError):
-            return [UNREADABLE] * len(CLASSES)
-        return np.bincount(label.ravel(), minlength=len(CLASSES))[: len(CLASSES)].tolist()
+def count_label(whole: SegmentationDataset, index: int) -> list[int]:
+    """Count the pixels of a label by train id: 19 numbers, each UNREADABLE if the label cannot be read."""
+    try:
+        label = whole.read_label(index)
+    except (ValueError, OSError):
+        return [UNREADABLE] * len(CLASSES)
+    return np.bincount(label.ravel(), minlength=len(CLASSES))[: len(CLASSES)].tolist()

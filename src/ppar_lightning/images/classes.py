@@ -63,27 +63,8 @@ PALETTE: npt.NDArray[np.uint8] = np.array(
 )
 """Cityscapes' RGB colour of each train id, (19, 3); IGNORE is drawn black."""
 
-CITYSCAPES_LABEL_IDS: Mapping[int, int] = {
-    7: 0,
-    8: 1,
-    11: 2,
-    12: 3,
-    13: 4,
-    17: 5,
-    19: 6,
-    20: 7,
-    21: 8,
-    22: 9,
-    23: 10,
-    24: 11,
-    25: 12,
-    26: 13,
-    27: 14,
-    28: 15,
-    31: 16,
-    32: 17,
-    33: 18,
-}
+_IN_ORDER_OF_TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_LABEL_IDS: Mapping[int, int] = dict(zip(_IN_ORDER_OF_TRAIN_IDS, range(len(CLASSES)), strict=True))
 """Cityscapes label id -> train id; the other ids from 0 to 33, and license plate (-1, stored as 255), are IGNORE."""
 
 
