@@ -195,10 +195,8 @@ def locked(output: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BlockingIOError(
-                f"another `ppar reproduce`, or a training that it started, is at work in {output}: "
-                "wait until it ends, or give another --output"
-            ) from error
+            other = "another `ppar reproduce`, or a training that it started,"
+            raise BlockingIOError(f"{other} is at work in {output}: wait, or give another --output") from error
         yield file.fileno()
 
 
@@ -281,10 +279,8 @@ def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], i
         commands.insert(0, ["fit", *run.words, *resume])
     run.folder.mkdir(parents=True, exist_ok=True)
     for words in commands:
-        status = call(words)
-        if status:
-            where = f" (see {log})" if log else ""
-            what = f"{run.title}: ppar {words[0]} ended with status {status}{where}"
+        if status := call(words):
+            what = f"{run.title}: ppar {words[0]} ended with status {status}" + (f" (see {log})" if log else "")
             raise ChildProcessError(f"{what}; once that is put right, the same command continues")
 
 

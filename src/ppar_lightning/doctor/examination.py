@@ -79,7 +79,7 @@ def examinations(
     """Check the machine, then each split, then whether there are enough images; findings come as they are made."""
     devices, processes = check_devices(config.trainer)
     yield [check_versions(), devices, *check_downloads(config.model), *check_run_folder(config)]
-    yield [check_wandb(config.trainer), *check_selection(config, data)]
+    yield [*check_wandb(config.trainer), *check_selection(config, data)]
     for check in checks:
         dataset = check.open()
         if dataset is not None:
@@ -101,8 +101,7 @@ def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
     listed = callbacks if isinstance(callbacks, list) else [callbacks]
     targets = targets_among([config.checkpoint, *(each.get("init_args") for each in listed)], data.unseen_names)
     if targets and config.allow_target_selection:
-        message = f"{', '.join(targets)} is monitored: checkpoints are selected on unseen domains"
-        return [Finding("note", "selection", message)]
+        return [Finding("note", "selection", f"{', '.join(targets)} is monitored: unseen domains select checkpoints")]
     return faults("selection", lambda: refuse_targets(targets))
 
 
@@ -124,9 +123,7 @@ def show(console: Console, findings: Iterable[Finding], output: Path) -> None:
         lines = list(group)
         rest = Finding(level, subject, f"and {len(lines) - SHOWN:,} more, all in {output / 'findings.txt'}")
         for finding in [*lines[:SHOWN], *([rest] if len(lines) > SHOWN else [])]:
-            text = Text(str(finding))
-            text.stylize(STYLES[level], 0, len(level))
-            console.print(text, soft_wrap=True)
+            console.print(Text.assemble((level, STYLES[level]), str(finding).removeprefix(level)), soft_wrap=True)
 
 
 def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:

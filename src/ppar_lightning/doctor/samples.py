@@ -26,7 +26,7 @@ class SplitCheck:
     """A split that a run reads, and what was found out about it.
 
     Attributes:
-        group: Where the config names the domain, ``sources`` or ``unseen``.
+        option: Path of the domain's options, such as ``--data.sources.gta``.
         name: Name of the domain.
         role: ``train`` or ``eval``.
         domain: The domain as the config gives it.
@@ -40,7 +40,7 @@ class SplitCheck:
         tiles: Caption and overlay of each sample.
     """
 
-    group: Literal["sources", "unseen"]
+    option: str
     name: str
     role: Literal["train", "eval"]
     domain: Domain
@@ -57,11 +57,6 @@ class SplitCheck:
     def subject(self) -> str:
         """What its findings are about."""
         return f"{self.name}/{self.role}"
-
-    @property
-    def option(self) -> str:
-        """Path of its options."""
-        return f"--data.{self.group}.{self.name}"
 
     def add(self, level: Level, message: str, topic: str = "") -> None:
         """Note a finding."""
@@ -115,24 +110,24 @@ class SplitCheck:
             self.add("error", "none of the samples can be read; look at the folder", " samples")
             return
         sizes = [f"{width}x{height}" for height, width in sorted(self.sizes)]
-        shown = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes from {sizes[0]} to {sizes[-1]}"
+        shown = f"{len(sizes)} sizes from {sizes[0]} to {sizes[-1]}" if sizes[1:] else sizes[0]
         self.add("ok", f"{len(taken)} pairs decoded in {1000 * np.mean(taken):.1f} ms each, {shown}", " samples")
         if not self.pixels[: len(CLASSES)].any():
             remedy = f"look at the label files, or choose another split with {self.option}.{self.role}_split"
             self.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")
         if self.resized:
-            message = f"labels of another size than their image, resized to it: {self.resized} of {len(taken)}"
-            self.add("note", message, " samples")
+            numbers = f"{self.resized} of {len(taken)}"
+            self.add("note", f"labels of another size than their image, resized to it: {numbers}", " samples")
 
 
 def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
     """List the splits of a run: of a source the one to train on and the one to score on, then the unseen domains."""
     bad: Level = "note" if data.on_bad_sample == "skip" else "error"
-    for name, domain in data.sources.items():
-        yield SplitCheck("sources", name, "train", domain, data.protocols[name], bad)
-        yield SplitCheck("sources", name, "eval", domain, data.protocols[name], bad)
-    for name, domain in data.unseen.items():
-        yield SplitCheck("unseen", name, "eval", domain, data.protocols[name], bad)
+    for name, domain in (data.sources | data.unseen).items():
+        option = f"--data.{'sources' if name in data.sources else 'unseen'}.{name}"
+        if name in data.sources:
+            yield SplitCheck(option, name, "train", domain, data.protocols[name], bad)
+        yield SplitCheck(option, name, "eval", domain, data.protocols[name], bad)
 
 
 def is_resized(dataset: Split, index: int) -> bool:

