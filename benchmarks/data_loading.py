@@ -1,10 +1,10 @@
-"""Images per second of the training pipeline beside a plain ``cv2.imread``: ``python benchmarks/data_loading.py``.
+"""Images per second of the training pipeline and of a plain ``cv2.imread``: ``python benchmarks/data_loading.py``.
 
-One core reads each pair of image and label plainly, then through a worker's pipeline: decoding, augmentation, and the
-rest, which is the making of a batch. Flip, colours and blur are the device's work and not part of it; what they take
-stands beside it. The two take turns image by image, so that whatever else the
-machine does slows both. Each format is written from rendered streets with a camera's noise, as its data set's download
-has it; the real files are read where they are there.
+One core reads each pair of image and label with ``cv2.imread``, then through a worker's pipeline: decoding,
+augmentation and collation. Flip, colours and blur run on the device; their time is printed separately. The two
+variants take turns image by image, so that other load on the machine slows both. Files of each format are written
+from rendered streets with camera noise, in the format of the data set's download; real files are read if they are
+there.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LABEL_IDS = np.zeros(256, dtype=np.uint8)
 LABEL_IDS[list(CITYSCAPES_LABEL_IDS.values())] = list(CITYSCAPES_LABEL_IDS)
 
 BOUND = 1.35
-"""The pipeline's time, at most, as a multiple of the plain reading's."""
+"""Largest accepted ratio of the pipeline's time to that of plain reading."""
 
 
 def streets(count: int, width: int, height: int) -> list[tuple[Array, Array]]:
@@ -50,7 +50,7 @@ def streets(count: int, width: int, height: int) -> list[tuple[Array, Array]]:
 
 
 def write(image: Path, label: Path, pair: tuple[Array, Array], palette: bool = False) -> None:
-    """Write a pair; a palette makes the label a PNG of mode P."""
+    """Write an image and its label; with a palette the label is a PNG of mode P."""
     for path in (image, label):
         path.parent.mkdir(parents=True, exist_ok=True)
     quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if image.suffix == ".jpg" else []
@@ -78,7 +78,7 @@ def generated(root: Path, count: int) -> dict[str, FolderDataset]:
 
 
 def real(root: Path) -> dict[str, FolderDataset]:
-    """Open the real files that are there."""
+    """Open the real data sets that exist on this machine."""
     known = {"gta5": ("gta", "all"), "cityscapes": ("cityscapes", "val"), "bdd100k": ("bdd100k", "val")}
     return {
         f"{folder}, real": open_folder(key, root / folder, split)
@@ -88,14 +88,14 @@ def real(root: Path) -> dict[str, FolderDataset]:
 
 
 def open_folder(key: str, root: Path, split: str) -> FolderDataset:
-    """Open a data set that is made of files."""
+    """Open a data set of files."""
     dataset = DATASETS[key](root=root, split=split, domain=key)
     assert isinstance(dataset, FolderDataset)
     return dataset
 
 
 def measure(dataset: FolderDataset, augment: Augment, turns: int) -> dict[str, list[float]]:
-    """Time reading and the parts of the pipeline in turn; seconds of each image by part."""
+    """Time plain reading and the parts of the pipeline in turn; return the seconds of each image by part."""
     seconds: dict[str, list[float]] = {part: [] for part in ("floor", "decode", "augment", "rest")}
     for turn in range(turns + 1):
         for index in range(min(len(dataset), 8)):
@@ -117,7 +117,7 @@ def measure(dataset: FolderDataset, augment: Augment, turns: int) -> dict[str, l
 
 
 def row(name: str, seconds: dict[str, list[float]]) -> list[str]:
-    """Medians in milliseconds, images per second of the pipeline and of plain reading, and their ratio."""
+    """Format medians in milliseconds, images per second of pipeline and plain reading, and their ratio."""
     medians = {part: 1000 * statistics.median(values) for part, values in seconds.items()}
     floor, *parts = seconds.values()
     totals = [sum(each) for each in zip(*parts, strict=True)]
@@ -127,7 +127,7 @@ def row(name: str, seconds: dict[str, list[float]]) -> list[str]:
 
 
 def measure_device(crop: int, device: torch.device, batch_size: int = 4, turns: int = 10) -> float:
-    """Time flip, colours and blur of a batch; milliseconds an image, the move to the device included."""
+    """Time flip, colours and blur of a batch; return milliseconds per image, including the move to the device."""
     augment = Augment((crop, crop), dataclasses.replace(DEFAULT_AUGMENTATION, jitter=1.0, blur=1.0))
     pair = dict(zip(("image", "label"), streets(1, 1280, 720)[0], strict=True))
     sample: Sample = {"image": pair["image"], "label": pair["label"], "name": "a", "domain": "d", "error": []}

@@ -1,6 +1,6 @@
 """Do a million updates move banks off unit norm? ``python benchmarks/drift.py``
 
-Tiny banks, random sums of all sizes, classes that are absent now and then; float32, as in training.
+It updates tiny banks with random sums of all sizes, and sometimes without a class; in float32, as in training.
 """
 
 import argparse
@@ -20,7 +20,7 @@ MOMENTUM = 0.99
 
 
 def main() -> None:
-    """Update, and print how far the norms are from 1 at most, and the range of the statistics."""
+    """Update the banks, then print the largest distance of a norm from 1 and the range of the statistics."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--updates", type=int, default=1_000_000)
     updates = parser.parse_args().updates

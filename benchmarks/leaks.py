@@ -1,8 +1,8 @@
 """Memory, files and processes of a long run of a small demo: ``python benchmarks/leaks.py``. Reads /proc: Linux.
 
-The demo's model and callbacks train on small crops, with a validation of the source every few epochs. What the process
-and its loading workers hold is noted every 50 steps. The exit status is 1 if resident memory ever differs by more than
-2 % from what it was at step 200, or the number of open files or of processes differs at all.
+The demo's model and callbacks train on small crops, with a validation of the source every few epochs. Memory, open
+files and processes are recorded every 50 steps. The exit status is 1 if resident memory ever differs by more than 2 %
+from its value at step 200, or if the number of open files or processes changes at all.
 """
 
 import argparse
@@ -28,20 +28,20 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Usage(NamedTuple):
-    """What a process and its children hold."""
+    """Resources of a process and its children."""
 
     step: int
     own: float
-    """Resident set of the process, MiB."""
+    """Resident memory of the process, in MiB."""
     workers: float
-    """Resident sets of its children, MiB."""
+    """Resident memory of its children, in MiB."""
     files: int
-    """Open file descriptors of the process itself."""
+    """Number of open file descriptors of the process."""
     children: int
 
     @property
     def resident(self) -> float:
-        """Resident sets of all, MiB."""
+        """Resident memory of all processes, in MiB."""
         return self.own + self.workers
 
 
@@ -51,7 +51,7 @@ class UsageLog(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the usage."""
+        """Record the usage."""
         if trainer.global_step % INTERVAL == 0:
             with (Path(trainer.default_root_dir) / "usage.csv").open("a", newline="") as file:
                 csv.writer(file).writerow(measure(trainer.global_step))
@@ -66,7 +66,7 @@ def measure(step: int) -> Usage:
 
 
 def train(folder: Path, steps: int) -> list[Usage]:
-    """Train the small demo into a folder and return what it held."""
+    """Train the small demo in a folder and return its usage."""
     settings = {
         "trainer.default_root_dir": str(folder),
         "trainer.max_steps": str(steps),
@@ -86,7 +86,7 @@ def train(folder: Path, steps: int) -> list[Usage]:
 
 
 def main() -> None:
-    """Train, print what was held, and judge it."""
+    """Train, print the usage, and check it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1000)
     steps = parser.parse_args().steps

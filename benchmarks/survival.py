@@ -1,8 +1,8 @@
 """Kill a small training at random moments and resume it: ``python benchmarks/survival.py``.
 
-Each of the runs is killed once, by SIGKILL, anywhere from its first instruction to the end of its training, and then
-continued until it is finished. It counts as equal if its weights, banks, statistics, optimiser and schedule, and what
-every step logged, are bit for bit those of a run that nothing interrupted.
+Each run is killed once by SIGKILL, at any moment from its start to the end of its training, and then continued until
+it is finished. It counts as equal if its weights, banks, statistics, optimiser, schedule and the logged values of
+every step are bit for bit those of an uninterrupted run.
 """
 
 import argparse
@@ -32,7 +32,7 @@ Rows = dict[str, dict[str, str]]
 
 
 def train(folder: Path, steps: int, interval: float) -> None:
-    """Start a run, or go on with it, in a process of its own."""
+    """Start or continue a run in a separate process."""
     with (folder.parent / f"{folder.name}.log").open("a") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
@@ -44,7 +44,7 @@ def train(folder: Path, steps: int, interval: float) -> None:
 
 
 def start(folder: Path, given: argparse.Namespace) -> BaseProcess:
-    """Fork a training, which saves the seconds that imports take."""
+    """Fork a training, to save the time of the imports."""
     arguments = (folder, given.steps, given.interval)
     process = multiprocessing.get_context("fork").Process(target=train, args=arguments)
     process.start()
@@ -52,7 +52,7 @@ def start(folder: Path, given: argparse.Namespace) -> BaseProcess:
 
 
 def logged(folder: Path) -> Rows:
-    """Step -> what it logged, in the last session that came to it."""
+    """Return step -> logged values, from the last session that reached the step."""
     rows: Rows = {}
     for path in sorted(folder.glob("curves/fit/*/metrics.csv")):
         with path.open() as file:
@@ -61,14 +61,14 @@ def logged(folder: Path) -> Rows:
 
 
 def outcome(folder: Path) -> tuple[dict[str, Any], Rows]:
-    """What a run ended with."""
+    """Return the final state of a run."""
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     kept = ("global_step", "state_dict", "optimizer_states", "lr_schedulers")
     return {name: saved[name] for name in kept}, logged(folder)
 
 
 def same(a: Any, b: Any) -> bool:
-    """Compare what a checkpoint holds, bit for bit."""
+    """Compare the contents of two checkpoints bit for bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
@@ -79,14 +79,14 @@ def same(a: Any, b: Any) -> bool:
 
 
 def difference(ours: tuple[dict[str, Any], Rows], whole: tuple[dict[str, Any], Rows]) -> str:
-    """Name what differs."""
+    """Return the name of the first difference."""
     parts = [name for name, value in whole[0].items() if not same(ours[0][name], value)]
     steps = [step for step, row in whole[1].items() if ours[1].get(step) != row]
     return ", ".join([*parts, *(f"logged at step {step}" for step in steps)]) or "nothing"
 
 
 def kill_and_resume(folder: Path, after: float, given: argparse.Namespace) -> int:
-    """Kill a run after some seconds, then let it finish; return the step it went on from."""
+    """Kill a run after some seconds, then let it finish; return the step that it continued from."""
     process = start(folder, given)
     process.join(after)
     process.kill()

@@ -1,7 +1,8 @@
 """Time and peak memory of a training step, source only and PPAR in turn: ``python benchmarks/training_step.py``.
 
-Each of the two runs in a process of its own, so that its peak memory is its own; they take turns step by step, so that
-whatever else the machine does slows both. Weights are random where no hub is needed for the figure.
+Each variant runs in a separate process, so that its peak memory is measured alone. They take turns step by step, so
+that other load on the machine slows both. If the figure does not depend on the weights, they are random and no hub is
+needed.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def demo(folder: Path) -> tuple[Segmenter, PPAROptions, tuple[int, int, int]]:
 
 
 def resnet50(folder: Path) -> tuple[Segmenter, PPAROptions, tuple[int, int, int]]:
-    """Return ResNet-50 DeepLabV3+ with a full-size CLIP ViT-B/16 that sees 224-pixel images."""
+    """Return ResNet-50 DeepLabV3+ with a full-size CLIP ViT-B/16 that gets 224-pixel images."""
     torch.manual_seed(0)
     if not (folder / "text.npy").exists():
         ResNetConfig().save_pretrained(folder / "resnet")
@@ -81,7 +82,7 @@ def make_step(setting: str, ppar: bool, folder: Path, device: torch.device) -> C
 
 
 def worker(pipe: Connection, setting: str, ppar: bool, folder: Path, device: torch.device) -> None:
-    """Take a step each time the parent asks; answer with its seconds and the peak memory so far, in MiB."""
+    """Run a step at each request of the parent; reply with its seconds and the peak memory so far, in MiB."""
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = make_step(setting, ppar, folder, device)
     pipe.send("ready")
@@ -98,7 +99,7 @@ def worker(pipe: Connection, setting: str, ppar: bool, folder: Path, device: tor
 
 def measure(setting: str, steps: int, folder: Path, device: torch.device) -> tuple[list[list[float]], list[float]]:
     """Run both variants in turn; return the seconds of each and the peak memory of each."""
-    # Give freed blocks back at once: else the peak is what the allocator keeps, not what the tensors take.
+    # Return freed blocks at once. Otherwise the peak would measure what the allocator keeps, not what the tensors need.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
     context = mp.get_context("spawn")
     pipes, processes = [], []
@@ -106,7 +107,7 @@ def measure(setting: str, steps: int, folder: Path, device: torch.device) -> tup
         pipe, end = context.Pipe()
         process = context.Process(target=worker, args=(end, setting, ppar, folder, device), daemon=True)
         process.start()
-        pipe.recv()  # one after the other: the first writes the random weights
+        pipe.recv()  # one after the other, because the first writes the random weights
         pipes.append(pipe)
         processes.append(process)
     seconds: list[list[float]] = [[], []]

@@ -1,8 +1,8 @@
-"""A tiny CLIP for street scenes, trained on rendered pictures; the default where no network is at hand."""
+"""Training of the tiny CLIP for street scenes, from rendered pictures. It is the default CLIP and needs no download."""
 
 from pathlib import Path
 
 from ppar_lightning.segmenter.pretrained import SHIPPED
 
 PATH = Path(SHIPPED["tinyclip"])
-"""Folder that `CLIPModel.from_pretrained` and `CLIPTokenizer.from_pretrained` read."""
+"""Folder of the trained model, for `CLIPModel.from_pretrained` and `CLIPTokenizer.from_pretrained`."""

@@ -1,4 +1,4 @@
-"""Batches for the tiny CLIP: pictures and the sentences that tell them apart."""
+"""Batches for the tiny CLIP: pictures and sentences that distinguish them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from tools.tinyclip.pictures import Album, Images, draw_objects, draw_scenes, dr
 
 K = len(CLASSES)
 OBJECTS, WINDOWS, SCENES = 96, 64, 1
-"""Pictures of a batch."""
+"""Number of pictures of each kind in a batch."""
 
 FACTS = {fact: index for index, fact in enumerate((*CLASSES, *CONDITIONS))}
-"""Column of each class and condition in a table of facts."""
+"""Class or condition -> its column in a table of facts."""
 
 
 def augment(images: Images, generator: torch.Generator) -> Tensor:
@@ -35,17 +35,17 @@ def augment(images: Images, generator: torch.Generator) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """Pictures, what is said of them, and a sentence for each class.
+    """Pictures, their captions, and a sentence for each class.
 
     Args:
         objects: (OBJECTS, 3, S, S) normalised crops around objects.
         windows: (WINDOWS, 3, S, S) normalised squares from anywhere.
         scenes: (SCENES, 3, H, W) normalised whole scenes.
-        captions: token ids and attention mask of their captions, in this order.
-        facts: (OBJECTS + WINDOWS + SCENES, A), what the captions say.
-        window_shares: (WINDOWS, K), share of each class.
-        scene_shares: (SCENES, K).
-        names: token ids and attention mask of K sentences.
+        captions: Token ids and attention mask of the captions of objects, windows and scenes, in this order.
+        facts: (OBJECTS + WINDOWS + SCENES, A), 1 for each class or condition that a caption states.
+        window_shares: (WINDOWS, K), share of each class in a window.
+        scene_shares: (SCENES, K), share of each class in a scene.
+        names: Token ids and attention mask of K sentences, one per class.
     """
 
     objects: Tensor
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
 
 
 class Batches(IterableDataset[Batch]):
-    """An endless row of random batches."""
+    """An endless iterator of random batches."""
 
     def __init__(self, album: Album, tokenizer: CLIPTokenizer, seed: int) -> None:
         self.album, self.tokenizer = album, tokenizer
@@ -85,7 +85,7 @@ class Batches(IterableDataset[Batch]):
             )
 
     def objects(self) -> tuple[Tensor, list[str], Tensor]:
-        """Crops, their captions and the facts in these."""
+        """Return crops, their captions, and the facts that the captions state."""
         images, views = draw_objects(self.album, OBJECTS, self.rng)
         captions, facts = [], torch.zeros(OBJECTS, len(FACTS))
         for row, view in enumerate(views):
@@ -99,7 +99,7 @@ class Batches(IterableDataset[Batch]):
     def scenes(
         self, images: Images, shares: npt.NDArray[np.float32], numbers: list[int]
     ) -> tuple[Tensor, Tensor, list[str], Tensor]:
-        """Pictures, shares of their classes, captions that name some of these, and the facts in the captions."""
+        """Return pictures, the shares of their classes, captions that name some classes, and the captions' facts."""
         captions, facts = [], torch.zeros(len(images), len(FACTS))
         for row, (share, number) in enumerate(zip(shares, numbers, strict=True)):
             visible = np.flatnonzero(share >= min(0.02, share.max()))
@@ -111,7 +111,7 @@ class Batches(IterableDataset[Batch]):
 
 
 class Paraphrases:
-    """An endless row of sentence pairs that say the same, and what they say."""
+    """An endless iterator of pairs of sentences with the same meaning, and their facts."""
 
     def __init__(self, tokenizer: CLIPTokenizer, seed: int, count: int = 128) -> None:
         self.tokenizer, self.count = tokenizer, count
@@ -130,12 +130,12 @@ class Paraphrases:
             yield tokenise(self.tokenizer, one), tokenise(self.tokenizer, other), facts
 
     def caption(self, labels: list[int], weather: list[str]) -> str:
-        """A random sentence about some classes."""
+        """Write a random sentence about some classes."""
         if len(labels) == 1 and self.rng.random() < 0.8:
             return object_caption(self.rng, labels[0], weather[0] if weather else None)
         return scene_caption(self.rng, self.rng.permutation(labels).tolist(), weather)
 
 
 def tokenise(tokenizer: CLIPTokenizer, captions: list[str]) -> dict[str, Tensor]:
-    """Captions as token ids and attention mask."""
+    """Convert captions to token ids and attention mask."""
     return dict(tokenizer(captions, padding=True, truncation=True, return_tensors="pt"))

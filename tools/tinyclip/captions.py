@@ -1,4 +1,4 @@
-"""Sentences about street scenes: what the tiny CLIP reads while it trains, and the words its tokenizer knows."""
+"""Sentences about street scenes: the captions that the tiny CLIP is trained on, and the words of its tokenizer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -36,11 +36,11 @@ CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "snow": ("in snow", "in the snow", "on a snowy day", "in winter", "in snowy weather", "with snow"),
     "clear": ("in sun", "in the sun", "on a sunny day", "by day", "in daylight", "in clear weather", "at noon"),
 }
-"""Ways to say what the weather and the light are."""
+"""Condition of weather or light -> phrases for it."""
 
 
 def _phrases(text: str) -> tuple[str, ...]:
-    """The phrases between commas."""
+    """Split a text at its commas."""
     return tuple(text.split(", "))
 
 
@@ -69,21 +69,21 @@ OTHER_WORDS = _phrases(
     "sunrise, mud, muddy, dust, dusty, dirt, shadow, reflection, lens, drop, puddle, ice, icy, hail, smoke, glare, "
     "quality, style, domain, texture"
 )
-"""Words that prompts contain beside the templates below."""
+"""Words that occur in prompts but not in the templates below."""
 
 
 def synonyms(label: int) -> tuple[str, ...]:
-    """All names of a class, its Cityscapes name first."""
+    """Return all names of a class, its Cityscapes name first."""
     return (CLASSES[label], *SYNONYMS[CLASSES[label]])
 
 
 def object_caption(rng: np.random.Generator, label: int, condition: str | None = None) -> str:
-    """A random sentence about one class, such as "a blurry photo of the bus in the rain".
+    """Write a random sentence about one class, such as "a blurry photo of the bus in the rain".
 
     Args:
-        rng: source of the choices.
-        label: train id.
-        condition: key of CONDITIONS, or None to leave the weather out.
+        rng: Random generator.
+        label: Train id.
+        condition: Key of CONDITIONS, or None to leave the weather out.
     """
     noun = CLASSES[label] if rng.random() < 0.5 else _pick(rng, synonyms(label))
     phrase = _article(rng, noun)
@@ -102,7 +102,7 @@ def object_caption(rng: np.random.Generator, label: int, condition: str | None =
 
 
 def scene_caption(rng: np.random.Generator, labels: Sequence[int], conditions: Sequence[str]) -> str:
-    """A random sentence that lists classes and conditions, such as "a photo of a bus and a person in fog"."""
+    """Write a random sentence that lists classes and conditions, such as "a photo of a bus and a person in fog"."""
     phrases = [_article(rng, _pick(rng, synonyms(label)) if rng.random() < 0.4 else CLASSES[label]) for label in labels]
     listed = phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
     weather = "".join(f" {_pick(rng, CONDITIONS[condition])}" for condition in conditions)
@@ -110,7 +110,7 @@ def scene_caption(rng: np.random.Generator, labels: Sequence[int], conditions: S
 
 
 def corpus() -> Iterator[str]:
-    """Sentences with every word above, on which the tokenizer's merges are learnt."""
+    """Return sentences with every word above, to learn the tokenizer's merges from."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         for label in range(len(CLASSES)):
@@ -121,11 +121,11 @@ def corpus() -> Iterator[str]:
 
 
 def _article(rng: np.random.Generator, noun: str) -> str:
-    """The noun with a random article."""
+    """Add a random article to a noun."""
     article = _pick(rng, ("an " if noun[0] in "aeiou" else "a ", "the ", "one ", "some ", ""))
     return article + noun
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
-    """One of the options."""
+    """Choose one of the options."""
     return options[int(rng.integers(len(options)))]

@@ -1,4 +1,4 @@
-"""What the trained tiny CLIP reaches on streets it never saw, and the card that says so."""
+"""Measures of the trained tiny CLIP on held-out streets, and its model card."""
 
 import platform
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tools.tinyclip.pictures import Album, cut, normalise, render_album
 
 TEST_SEED = 12
 CROPS = 60
-"""Held-out crops of each class."""
+"""Largest number of held-out crops of each class."""
 
 
 CARD = """# Tiny CLIP for street scenes
@@ -55,7 +55,7 @@ Between different classes {mean:.2f} on average, from {low:.2f} to {high:.2f}.
 
 
 def class_embeddings(model: CLIPModel, tokenizer: CLIPTokenizer) -> Tensor:
-    """Unit vectors of "a photo of a X" for the 19 classes, (19, D)."""
+    """Return the unit vectors of "a photo of a X" for the 19 classes, (19, D)."""
     prompts = [f"a photo of a {name}" for name in CLASSES]
     return embed_tokens(model, dict(tokenizer(prompts, padding=True, return_tensors="pt")))
 
@@ -64,10 +64,7 @@ def class_embeddings(model: CLIPModel, tokenizer: CLIPTokenizer) -> Tensor:
 def class_accuracy(
     model: CLIPModel, tokenizer: CLIPTokenizer, album: Album, crops: int = CROPS
 ) -> npt.NDArray[np.float64]:
-    """Share of each class's crops whose nearest prompt is "a photo of a X" with their own class, (19,).
-
-    A class without crops is NaN.
-    """
+    """Return the share of each class's crops whose nearest prompt names their class, (19,); NaN without crops."""
     prompts, accuracy = class_embeddings(model, tokenizer), np.full(len(CLASSES), np.nan)
     for label, views in enumerate(album.views):
         if views:
@@ -79,7 +76,7 @@ def class_accuracy(
 
 @torch.no_grad()
 def dense_miou(model: CLIPModel, tokenizer: CLIPTokenizer, album: Album) -> float:
-    """mIoU in percent of naming each patch after its nearest prompt, upsampled to the labels' size."""
+    """Return the mIoU in per cent of assigning each patch to its nearest prompt, upsampled to the labels' size."""
     prompts, classes = class_embeddings(model, tokenizer), len(CLASSES)
     confusion = torch.zeros(classes, classes, dtype=torch.long)
     _, height, width, _ = album.images.shape
@@ -105,13 +102,14 @@ def write_card(
     """Measure the model on held-out streets and write README.md beside its weights.
 
     Args:
-        model: the trained model.
-        tokenizer: its tokenizer.
-        folder: where the weights lie.
-        steps: optimiser steps that it took.
-        streets: streets that it was trained on.
-        minutes: wall time of rendering and training.
-        streets_tested: held-out `web` streets for the crops, a quarter as many of each domain for the dense score.
+        model: The trained model.
+        tokenizer: Its tokenizer.
+        folder: Folder of the weights.
+        steps: Number of optimiser steps of the training.
+        streets: Number of streets it was trained on.
+        minutes: Wall time of rendering and training.
+        streets_tested: Number of held-out `web` streets for the crops; the dense score uses a quarter as many of each
+            domain.
     """
     accuracy = class_accuracy(model, tokenizer, render_album(TEST_SEED, streets_tested))
     dense = {name: dense_miou(model, tokenizer, render_album(TEST_SEED, streets_tested // 4, name)) for name in DOMAINS}
@@ -148,19 +146,19 @@ def write_card(
 
 @torch.no_grad()
 def _cosines(model: CLIPModel, tokenizer: CLIPTokenizer) -> npt.NDArray[np.float32]:
-    """Cosines between the class prompts, (19, 19)."""
+    """Return the cosines between the class prompts, (19, 19)."""
     prompts = class_embeddings(model, tokenizer)
     return (prompts @ prompts.T).numpy()
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _machine() -> str:
-    """The processor, as the system names it, and the number of its cores."""
+    """Return the name of the processor and the number of its cores."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

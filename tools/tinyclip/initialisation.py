@@ -1,4 +1,4 @@
-"""An initialisation from which a small ViT learns in minutes what takes it hours from the usual one."""
+"""An initialisation with which a small ViT learns in minutes what takes hours with the usual one."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from transformers import CLIPVisionModel
 
 @torch.no_grad()
 def mimic_trained_attention(tower: CLIPVisionModel) -> None:
-    """Start attention where training tends to lead it (Trockman and Kolter 2023, arXiv 2305.09828).
+    """Initialise attention near the weights that training tends to (Trockman and Kolter 2023, arXiv 2305.09828).
 
-    Positions become sines and cosines of row and column; each head's query-key product is drawn about 0.7 I, so that
-    places attend to themselves and their like, and each layer's value-output product about -0.4 I.
+    Position embeddings become sines and cosines of row and column. Each head's query-key product is drawn around 0.7 I,
+    so that positions attend to themselves and to similar ones, and each layer's value-output product around -0.4 I.
 
     Args:
-        tower: changed in place.
+        tower: Tower to initialise, in place.
     """
     config: Any = tower.config
     width, side = config.hidden_size, config.image_size // config.patch_size
@@ -33,7 +33,7 @@ def mimic_trained_attention(tower: CLIPVisionModel) -> None:
 
 
 def sincos_positions(side: int, width: int) -> Tensor:
-    """Sines and cosines of row and column at width/4 frequencies each, (side^2, width)."""
+    """Return sines and cosines of row and column at width/4 frequencies each, (side^2, width)."""
     frequency = 100 ** -(torch.arange(width // 4) / (width // 4))
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     angles = [place.reshape(-1, 1) * frequency for place in (row, column)]
@@ -41,12 +41,12 @@ def sincos_positions(side: int, width: int) -> Tensor:
 
 
 def _noise(width: int) -> Tensor:
-    """A square Gaussian matrix whose singular values are of order one."""
+    """Draw a square Gaussian matrix whose singular values are of order one."""
     return torch.randn(width, width) / width**0.5
 
 
 def _factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The best factors of a rank, (C, rank) and (rank, C), with equal shares of the singular values."""
+    """Factorise a matrix with the smallest error into (C, rank) and (rank, C), sharing the singular values equally."""
     left, values, right = torch.linalg.svd(matrix)
     root = values[:rank].sqrt()
     return left[:, :rank] * root, root[:, None] * right[:rank]

@@ -1,4 +1,4 @@
-"""The tiny CLIP's losses: captions against images, and class names against the places of an image."""
+"""The tiny CLIP's losses: captions against images, and class names against image patches."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ def embed_images(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Embed images of any size.
 
     Args:
-        model: the CLIP.
+        model: The CLIP.
         pixels: (B, 3, H, W), normalised.
 
     Returns:
@@ -27,19 +27,19 @@ def embed_images(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def embed_tokens(model: CLIPModel, tokens: dict[str, Tensor]) -> Tensor:
-    """Embed tokenised sentences, (B, D) of unit length."""
+    """Embed tokenised sentences as unit vectors, (B, D)."""
     return F.normalize(model.text_projection(model.text_model(**tokens).pooler_output).float(), dim=-1)
 
 
 def contrastive_loss(image: Tensor, text: Tensor, facts: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric cross-entropy whose target spreads over captions that say the same.
+    """Symmetric cross entropy whose target is spread over captions with the same meaning.
 
     Args:
         image: (B, D) unit vectors.
         text: (B, D) unit vectors of their captions.
-        facts: (B, A), 1 for what a caption says (a class, a condition); the target of a pair is the fourth power of
-            the cosine of its facts, so that captions that share a part count little and equal ones count fully.
-        scale: factor on the cosines.
+        facts: (B, A), 1 for each class or condition that a caption states. The target of a pair is the fourth power of
+            the cosine of its facts, so captions that share some facts count little and equal ones count fully.
+        scale: Factor of the cosines.
     """
     logits = scale * image @ text.T
     facts = F.normalize(facts, dim=-1)
@@ -50,14 +50,14 @@ def contrastive_loss(image: Tensor, text: Tensor, facts: Tensor, scale: Tensor) 
 
 
 def named_loss(dense: Tensor, names: Tensor, shares: Tensor, minimum: float, scale: Tensor) -> Tensor:
-    """Each patch belongs to a class that the picture shows, and each shown class has a patch.
+    """Loss of two rules: each patch belongs to a class that the picture shows, and each shown class has a patch.
 
     Args:
         dense: (B, N, D) unit vectors of patches.
-        names: (K, D) unit vectors, a sentence for each class.
-        shares: (B, K), what share of the picture each class has; only zero, some and enough are told apart.
-        minimum: share from which a class must have a patch.
-        scale: factor on the cosines.
+        names: (K, D) unit vectors of one sentence per class.
+        shares: (B, K), share of each class in the picture; only zero, some and enough (``minimum``) are distinguished.
+        minimum: Share from which a class must have a patch.
+        scale: Factor of the cosines.
     """
     log_p = (scale * dense @ names.T).log_softmax(dim=-1)
     shown = shares > 0

@@ -1,4 +1,4 @@
-"""What the tiny CLIP sees while it trains: crops around objects, windows and whole scenes of `web` streets."""
+"""Training pictures of the tiny CLIP: crops around objects, windows and whole scenes of `web` streets."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,7 +34,7 @@ Images = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """A square of a scene that shows one class: scene number, train id, centre and side in pixels."""
+    """A square of a scene that shows one class: number of the scene, train id, centre and side in pixels."""
 
     scene: int
     label: int
@@ -45,13 +45,13 @@ class View:
 
 @dataclass(frozen=True)
 class Album:
-    """Rendered scenes with what a caption may say of them.
+    """Rendered scenes, with the facts that a caption may state.
 
     Args:
         images: (N, H, W, 3) uint8 RGB.
-        labels: (N, H, W) train ids; only which classes a picture shows is read from them, never where.
-        conditions: keys of CONDITIONS for each scene.
-        views: object-centred squares by class.
+        labels: (N, H, W) train ids. Only the set of classes that a picture shows is used, never their positions.
+        conditions: Keys of CONDITIONS for each scene.
+        views: Squares centred on objects, by class.
     """
 
     images: Images
@@ -65,13 +65,13 @@ Page = tuple[Images, npt.NDArray[np.uint8], list[str], list[View]]
 
 
 def conditions(style: Style) -> list[str]:
-    """The weather and light that one sees in a style, as keys of CONDITIONS."""
+    """Return the visible weather and light of a style, as keys of CONDITIONS."""
     seen = {"fog": style.fog > 0.008, "dark": style.light < 0.75, "rain": style.rain > 8, "snow": style.snow > 0.2}
     return [name for name, visible in seen.items() if visible] or ["clear"]
 
 
 def render_album(seed: int, count: int, style: str = "web", workers: int = 2) -> Album:
-    """Render `count` streets of a seed, in worker processes if there are any, with a progress bar."""
+    """Render `count` streets of a seed with a progress bar, in worker processes if there are several."""
     page = partial(_page, seed, style)
     with ExitStack() as stack:
         pages: Iterable[Page] = map(page, range(count))
@@ -88,7 +88,7 @@ def render_album(seed: int, count: int, style: str = "web", workers: int = 2) ->
 
 
 def _page(seed: int, style: str, index: int) -> Page:
-    """One scene, its conditions and its views."""
+    """Render one scene, and find its conditions and views."""
     cv2.setNumThreads(1)
     scene = render(seed, index, style)
     views = list(_views(index, scene.label, np.random.default_rng((seed, index))))
@@ -96,7 +96,7 @@ def _page(seed: int, style: str, index: int) -> Page:
 
 
 def _views(scene: int, label: npt.NDArray[np.uint8], rng: np.random.Generator) -> Iterable[View]:
-    """Squares around connected objects, and squares about random points of a class that covers enough of them."""
+    """Find squares around connected objects, and squares around random points of large classes."""
     for number in np.unique(label):
         mask = (label == number).astype(np.uint8)
         _, _, stats, centres = cv2.connectedComponentsWithStats(mask)
@@ -113,7 +113,7 @@ def _views(scene: int, label: npt.NDArray[np.uint8], rng: np.random.Generator) -
 
 
 def cut(image: npt.NDArray[np.uint8], view: View, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[np.uint8]:
-    """The view's square resized to SIDE x SIDE, mirrored beyond the borders."""
+    """Cut out a view and resize it to SIDE x SIDE; beyond the borders the image is mirrored."""
     zoom = view.side / SIDE
     corner = zoom * 0.5 - view.side / 2
     matrix = np.array([[zoom, 0, view.x + corner], [0, zoom, view.y + corner]])
@@ -123,13 +123,13 @@ def cut(image: npt.NDArray[np.uint8], view: View, interpolation: int = cv2.INTER
 
 
 def jittered(view: View, rng: np.random.Generator) -> View:
-    """The view, moved and scaled a little."""
+    """Move and scale a view a little."""
     dx, dy = rng.uniform(-0.1, 0.1, 2) * view.side
     return View(view.scene, view.label, view.x + dx, view.y + dy, view.side * rng.uniform(0.9, 1.5))
 
 
 def draw_objects(album: Album, count: int, rng: np.random.Generator) -> tuple[Images, list[View]]:
-    """Crops of every class in equal shares, with the views that they show."""
+    """Draw crops of every class in equal shares, with their views."""
     stocked = [label for label, views in enumerate(album.views) if views]
     picks = [album.views[label] for label in rng.choice(stocked, count)]
     views = [jittered(views[rng.integers(len(views))], rng) for views in picks]
@@ -139,7 +139,7 @@ def draw_objects(album: Album, count: int, rng: np.random.Generator) -> tuple[Im
 def draw_windows(
     album: Album, count: int, rng: np.random.Generator
 ) -> tuple[Images, npt.NDArray[np.float32], list[int]]:
-    """Squares of 24 to 56 pixels anywhere, the share of each class in them, (N, K), and their scenes."""
+    """Draw squares of 24 to 56 pixels anywhere, the share of each class in them, (N, K), and their scenes."""
     _, height, width, _ = album.images.shape
     scenes = rng.integers(len(album.images), size=count).tolist()
     views = [
@@ -153,18 +153,18 @@ def draw_windows(
 def draw_scenes(
     album: Album, count: int, rng: np.random.Generator
 ) -> tuple[Images, npt.NDArray[np.float32], list[int]]:
-    """Whole scenes, the share of each class in them, (N, K), and their numbers."""
+    """Draw whole scenes, the share of each class in them, (N, K), and their numbers."""
     scenes = rng.integers(len(album.images), size=count).tolist()
     return album.images[scenes], _shares([album.labels[scene] for scene in scenes]), scenes
 
 
 def normalise(images: Images) -> Tensor:
-    """(B, H, W, 3) uint8 to (B, 3, H, W) float with CLIP's mean and deviation."""
+    """Normalise (B, H, W, 3) uint8 to (B, 3, H, W) float with CLIP's mean and standard deviation."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
 def _shares(labels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    """Share of each class in each label map, (N, K)."""
+    """Return the share of each class in each label map, (N, K)."""
     counts = [np.bincount(label.ravel(), minlength=len(CLASSES)) / label.size for label in labels]
     return np.stack(counts).astype(np.float32)

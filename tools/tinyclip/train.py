@@ -1,4 +1,4 @@
-"""Train the tiny CLIP from nothing: ``python -m tools.tinyclip.train`` (`make tinyclip`)."""
+"""Train the tiny CLIP from scratch: ``python -m tools.tinyclip.train`` (`make tinyclip`)."""
 
 import json
 import time
@@ -26,11 +26,11 @@ from tools.tinyclip.vocabulary import train_tokenizer
 
 TRAIN_SEED = 11
 TEXT_STEPS = 300
-"""Steps on sentences alone, so that images meet classes that are already apart."""
+"""Steps on sentences alone, so that classes are already separated when images are added."""
 
 
 def new_model(tokenizer: CLIPTokenizer, width: int = 128, dim: int = 128) -> CLIPModel:
-    """An untrained CLIP: patches of 8 x 8, six layers on images, three on text."""
+    """Build an untrained CLIP: patches of 8 x 8, six layers for images, three for text."""
     shared: dict[str, Any] = {"hidden_size": width, "intermediate_size": 4 * width, "projection_dim": dim}
     shared |= {"num_attention_heads": 4, "hidden_act": "gelu"}
     text = {
@@ -49,7 +49,7 @@ def new_model(tokenizer: CLIPTokenizer, width: int = 128, dim: int = 128) -> CLI
 
 
 def batch_loss(model: CLIPModel, batch: Batch) -> Tensor:
-    """Captions against pictures, and class names against objects and the patches of windows and scenes."""
+    """Loss of captions against pictures, and of class names against objects and the patches of windows and scenes."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         small, small_dense = embed_images(model, torch.cat([batch.objects, batch.windows]))
         large, large_dense = embed_images(model, batch.scenes)
@@ -63,7 +63,7 @@ def batch_loss(model: CLIPModel, batch: Batch) -> Tensor:
 
 
 def paraphrase_loss(model: CLIPModel, pair: tuple[dict[str, Tensor], dict[str, Tensor], Tensor]) -> Tensor:
-    """Sentences against sentences that say the same."""
+    """Loss of sentences against sentences with the same meaning."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         one, other = (embed_tokens(model, tokens) for tokens in pair[:2])
     return contrastive_loss(one, other, pair[2], model.logit_scale.exp().clamp(max=50))
@@ -83,12 +83,12 @@ def train(
     """Train with AdamW, a linear warm-up and a cosine decay, in bf16.
 
     Args:
-        model: changed in place; in eval mode afterwards.
-        examples: at least `steps` batches.
-        loss_of: loss of a batch.
-        steps: optimiser steps.
-        title: what the progress bar says.
-        rate: highest learning rate.
+        model: Model to train in place; in eval mode afterwards.
+        examples: At least `steps` batches.
+        loss_of: Computes the loss of a batch.
+        steps: Number of optimiser steps.
+        title: Text of the progress bar.
+        rate: Highest learning rate.
     """
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
@@ -111,7 +111,7 @@ def train(
 
 
 def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write model (fp16), tokenizer and normalisation as CLIP's own repositories hold them."""
+    """Write model (fp16), tokenizer and normalisation in the format of CLIP's own repositories."""
     model.half().save_pretrained(folder)
     model.float()
     tokenizer.save_pretrained(folder)

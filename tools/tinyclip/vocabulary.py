@@ -1,4 +1,4 @@
-"""The tiny CLIP's tokenizer: byte-level pairs, merged as often as its corpus needs."""
+"""The tiny CLIP's tokenizer: byte-pair encoding, with the merges that its corpus needs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ Word = tuple[str, ...]
 
 
 def train_tokenizer(merges: int = 1000, max_length: int = 77) -> CLIPTokenizer:
-    """Learn a vocabulary from the captions; every byte is in it, so that any string has tokens.
+    """Learn a vocabulary from the captions. It contains every byte, so any string can be tokenised.
 
     Args:
-        merges: pairs that become one token, at most.
-        max_length: longest sentence in tokens, the two end marks included.
+        merges: Largest number of merges.
+        max_length: Longest sentence in tokens, including the two end marks.
 
     Returns:
-        The tokenizer; the two end marks have its highest ids, the end of text the highest.
+        The tokenizer. The two end marks have its highest ids; the end of text has the highest.
     """
     backend = CLIPTokenizer().backend_tokenizer
     words: Counter[Word] = Counter()
@@ -40,13 +40,13 @@ def train_tokenizer(merges: int = 1000, max_length: int = 77) -> CLIPTokenizer:
 
 
 def learn_merges(words: Counter[Word], count: int) -> Iterator[Pair]:
-    """Byte-pair encoding: merge the most frequent pair, again and again; the first in the alphabet where some tie.
+    """Byte-pair encoding: repeatedly merge the most frequent pair; of equal ones, the first in the alphabet.
 
-    `tokenizers` has a trainer, but breaks ties by chance, and training here is to be repeatable.
+    The trainer of `tokenizers` breaks ties at random, but this training must be repeatable.
 
     Args:
-        words: how often each word occurs.
-        count: merges, at most; fewer where every word has become one token.
+        words: Word -> number of its occurrences.
+        count: Largest number of merges; there are fewer if every word has become one token.
     """
     for _ in range(count):
         pairs: Counter[Pair] = Counter()
@@ -61,7 +61,7 @@ def learn_merges(words: Counter[Word], count: int) -> Iterator[Pair]:
 
 
 def _merged(word: Word, pair: Pair) -> Word:
-    """The word with each occurrence of a pair made one token."""
+    """Replace each occurrence of a pair in a word by one token."""
     merged: list[str] = []
     for token in word:
         if merged and (merged[-1], token) == pair:
