@@ -149,7 +149,12 @@ class DomainDataModule(LightningDataModule):
                 if domain.split(name, "train") == domain.split(name, "eval"):
                     rank_zero_warn(f"domain {name!r}: its validation scores the images it is trained on")
             self._unreadable = []
-            self._order = self._make_order()
+            counts = None
+            if self.sampling.class_share > 0:
+                counts = np.concatenate([self._statistics(split) for split in self.train_splits.values()])
+            sizes = [len(split) for split in self.train_splits.values()]
+            weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
+            self._order = EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
         if stage == "test" or self.watch_unseen:
             self.eval_splits |= {name: self._open("unseen", name, "eval") for name in self.unseen}
 
@@ -185,14 +190,6 @@ class DomainDataModule(LightningDataModule):
         """Return ``{domain}/{train,eval}`` -> fingerprint, for the splits of the current stage."""
         parts = {"train": self.train_splits, "eval": self.eval_splits}
         return {f"{name}/{part}": fingerprint(each) for part, found in parts.items() for name, each in found.items()}
-
-    def _make_order(self) -> EpochOrder:
-        weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
-        counts = None
-        if self.sampling.class_share > 0:
-            counts = np.concatenate([self._statistics(split) for split in self.train_splits.values()])
-        sizes = [len(split) for split in self.train_splits.values()]
-        return EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
 
     def _statistics(self, split: Split) -> Counts:
         counts = class_statistics(split, self.workers)

@@ -12,15 +12,7 @@ from torch.utils.data import Dataset
 
 from ppar_lightning.data.layout import Layout, unpaired
 from ppar_lightning.images.classes import CLASSES
-from ppar_lightning.images.decoding import (
-    WRONG_FOLDER,
-    Array,
-    lookup_table,
-    read_image,
-    read_label,
-    resize,
-    to_train_ids,
-)
+from ppar_lightning.images.decoding import WRONG_ROOT, Array, lookup_table, read_image, read_label, resize, to_train_ids
 from ppar_lightning.images.variation import Variation
 
 OnBadSample = Literal["raise", "skip"]
@@ -122,7 +114,7 @@ class FolderDataset(SegmentationDataset):
     """Names of the splits, if the splits are not folders."""
     resize_labels: ClassVar[bool] = False
     """Whether a label of another size is resized to its image (nearest) instead of being an error."""
-    id_remedy: ClassVar[str] = WRONG_FOLDER
+    id_remedy: ClassVar[str] = WRONG_ROOT
     """Remedy that the error for a label value outside the table names."""
 
     def __init__(self, root: str | Path | None, split: str, domain: str, on_bad_sample: OnBadSample = "raise") -> None:

@@ -51,18 +51,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     errors = [error for sample in samples for error in sample["error"]]
     samples = [sample for sample in samples if not sample.get("padding")] or samples[:1]
-    first = samples[0]
-    for sample in samples:
-        for part in (sample["image"], first["image"]), (sample["label"], first["label"]):  # a view may resize only one
-            (other_h, other_w), (h, w) = (array.shape[:2] for array in part)
-            if (other_h, other_w) != (h, w):
-                raise ValueError(
-                    f"domain {first['domain']!r}: {first['name']} is {w}x{h} and {sample['name']} is "
-                    f"{other_w}x{other_h}, which make no batch; set --data.eval_batch_size 1"
-                )
+    first, images, labels = samples[0], [each["image"] for each in samples], [each["label"] for each in samples]
+    for arrays in (images, labels):  # a protocol may resize one of them
+        sizes = {array.shape[:2]: sample["name"] for array, sample in zip(arrays, samples, strict=True)}
+        if len(sizes) > 1:
+            listed = " and ".join(f"{name} is {width}x{height}" for (height, width), name in sizes.items())
+            remedy = "which make no batch; set --data.eval_batch_size 1"
+            raise ValueError(f"domain {first['domain']!r}: {listed}, {remedy}")
     batch: Batch = {
-        "image": torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2),
-        "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])),
+        "image": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+        "label": torch.from_numpy(np.stack(labels)),
         "name": [sample["name"] for sample in samples],
         "domain": [sample["domain"] for sample in samples],
         "error": errors,

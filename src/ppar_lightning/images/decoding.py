@@ -25,7 +25,7 @@ UNKNOWN = 254
 RESTORE = "restore it from where it came from"
 """Remedy for a damaged file."""
 
-WRONG_FOLDER = "check that root and dataset belong together"
+WRONG_ROOT = "check that root and dataset belong together"
 """Remedy for a label value outside the table, unless a data set names a better one."""
 
 
@@ -126,7 +126,7 @@ NO_CHANGE = lookup_table({train_id: train_id for train_id in (*range(len(CLASSES
 """Table of label files that hold train ids."""
 
 
-def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remedy: str = WRONG_FOLDER) -> Array:
+def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remedy: str = WRONG_ROOT) -> Array:
     """Map label ids to train ids.
 
     Args:

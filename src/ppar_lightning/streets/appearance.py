@@ -21,31 +21,10 @@ def _table(values: Mapping[Material, float], default: float) -> npt.NDArray[np.f
 
 
 M = Material
-GLOW = _table(
-    {
-        M.LIT_WINDOW: 0.9,
-        M.LAMP_RED: 1.3,
-        M.LAMP_AMBER: 1.3,
-        M.LAMP_GREEN: 1.3,
-        M.STREET_LAMP: 1.5,
-        M.HEADLAMP: 1.4,
-        M.TAIL_LAMP: 1.0,
-    },
-    0.0,
-)
-SNOW = _table(
-    {
-        M.SKY: 0,
-        M.ASPHALT: 0.75,
-        M.MARKING: 0.75,
-        M.RAIL: 0.6,
-        M.ROOF: 1,
-        M.FOLIAGE: 0.45,
-        M.FOLIAGE_LIGHT: 1,
-        M.HEADLAMP: 0,
-    },
-    0.06,
-)
+TRAFFIC_LIGHTS = dict.fromkeys((M.LAMP_RED, M.LAMP_AMBER, M.LAMP_GREEN), 1.3)
+GLOW = _table(TRAFFIC_LIGHTS | {M.LIT_WINDOW: 0.9, M.STREET_LAMP: 1.5, M.HEADLAMP: 1.4, M.TAIL_LAMP: 1.0}, 0.0)
+ROAD = dict.fromkeys((M.ASPHALT, M.MARKING), 0.75)
+SNOW = _table(ROAD | {M.SKY: 0, M.RAIL: 0.6, M.ROOF: 1, M.FOLIAGE: 0.45, M.FOLIAGE_LIGHT: 1, M.HEADLAMP: 0}, 0.06)
 MASONRY = _table({M.FACADE: 1, M.WALL: 1, M.PAVEMENT: 0.8, M.ASPHALT: 0.35}, 0.0)
 GRAIN = _table({M.SKY: 0.5, M.GRASS: 2, M.FOLIAGE: 2.5, M.FOLIAGE_LIGHT: 2.5, M.ASPHALT: 1.2, M.TRUNK: 2}, 1.0)
 WARM = np.array([1.0, 0.85, 0.55], dtype=np.float32)

@@ -231,16 +231,10 @@ def draw_web_style(rng: np.random.Generator) -> Style:
     return style
 
 
-KEPT = [
-    Material.SKY,
-    Material.GRASS,
-    Material.ASPHALT,
-    Material.FOLIAGE,
-    Material.FOLIAGE_LIGHT,
-    Material.TRUNK,
-    Material.SKIN,
-]
 LAMPS = [Material.LAMP_RED, Material.LAMP_AMBER, Material.LAMP_GREEN, Material.HEADLAMP, Material.TAIL_LAMP]
+PLANTS = [Material.GRASS, Material.FOLIAGE, Material.FOLIAGE_LIGHT, Material.TRUNK]
+KEPT = [Material.SKY, Material.ASPHALT, Material.SKIN, *PLANTS, *LAMPS]
+"""Materials whose colours a `web` style only shifts."""
 
 
 def _draw_palette(rng: np.random.Generator) -> Colours:
@@ -249,7 +243,7 @@ def _draw_palette(rng: np.random.Generator) -> Colours:
     colours = GAME * rng.lognormal(0, 0.3, (count, 1, 1)) * rng.lognormal(0, 0.1, (count, 1, 3))
     colours += rng.normal(0, 0.05, (count, 1, 1))
     foreign = rng.random(count) < 0.35
-    foreign[KEPT + LAMPS] = False
+    foreign[KEPT] = False
     spread = rng.uniform(0.02, 0.25)
     colours[foreign] = rng.uniform(0.05, 0.95, (count, 1, 3))[foreign] + rng.normal(0, spread, (count, 4, 3))[foreign]
     colours[Material.LIT_WINDOW] = colours[Material.WINDOW]
