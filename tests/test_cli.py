@@ -351,3 +351,15 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, expected):
     environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stderr.split() == [expected]
+
+
+def test_a_config_that_is_not_there_is_one_line(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--config", "gtaa"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"ppar: error: .*File does not exist: \S+/gtaa'; `ppar configs` lists those of the package$", line)
+
+
+def test_words_from_python_are_no_reason_to_warn(capsys, recwarn):
+    shown(capsys, "fit", "--config", CONFIG)
+    assert not [each for each in recwarn if "args parameter" in str(each.message)]

@@ -37,7 +37,8 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error and leave with status 2."""
-        leave(message, status=2)
+        unknown = message.startswith('Parser key "config": File does not exist')
+        leave(message + "; `ppar configs` lists those of the package" * unknown, status=2)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a config, from a file or given as text, with options of the version before in it."""
