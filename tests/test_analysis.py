@@ -17,7 +17,6 @@ from ppar_lightning.analysis.features import Features, collect, embed, smallest_
 from ppar_lightning.analysis.figures import draw_diagnostics
 from ppar_lightning.analysis.image_scores import score_images
 from ppar_lightning.analysis.loaded_run import checkpoints, load_run
-from ppar_lightning.analysis.projection import principal_plane
 from ppar_lightning.analysis.weighing import auc, compare, weigh
 from ppar_lightning.cli.main import main
 from ppar_lightning.images.classes import CLASSES
@@ -89,15 +88,6 @@ def test_the_area_under_the_curve():
 def test_a_sample_of_each_class_is_bounded():
     key, label = torch.tensor([0.5, 0.1, 0.9, 0.3, 0.2]), torch.tensor([7, 7, 7, 2, 7])
     assert sorted(smallest_keys(key, label, 2).tolist()) == [1, 3, 4]
-
-
-def test_the_plane_holds_the_largest_spreads():
-    points = torch.tensor([[0.0, 3.0, 1.0, 0.0], [0.0, -3.0, 1.0, 0.0], [2.0, 0.0, 1.0, 0.1], [-2.0, 0.0, 1.0, -0.1]])
-    mean, axes = principal_plane(points)
-    torch.testing.assert_close(mean, torch.tensor([0.0, 0.0, 1.0, 0.0]))
-    torch.testing.assert_close(axes @ axes.T, torch.eye(2))
-    assert axes[0].abs().argmax() == 1
-    assert axes[1].abs().argmax() == 0
 
 
 @pytest.fixture

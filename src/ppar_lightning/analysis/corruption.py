@@ -1,4 +1,4 @@
-"""Source samples spoilt on purpose: what reweighting should give less weight."""
+"""Source samples that are corrupted on purpose: reweighting should give them less weight."""
 
 from typing import Literal, NamedTuple
 
@@ -15,22 +15,22 @@ CORRUPTIONS: tuple[Corruption, ...] = ("labels", "texture")
 
 
 class Corrupted(NamedTuple):
-    """A sample, and where it was spoilt."""
+    """A corrupted sample, and where it was corrupted."""
 
     sample: Sample
     mask: npt.NDArray[np.bool_]
-    """(H, W): pixels whose label is wrong, or whose label no longer stands for what is seen."""
+    """(H, W): pixels whose label no longer says what the image shows."""
 
 
 def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corrupted:
-    """Spoil a sample; the one given stays as it is.
+    """Corrupt a copy of a sample.
 
     Args:
         sample: Image (H, W, 3), label (H, W), any size.
-        kind: ``labels`` permutes the classes of the image, each of them getting another's name; ignored pixels, and an
-            image of one class, stay. ``texture`` covers a rectangle of half the height and half the width with random
-            colours, and keeps the labels under it.
-        rng: Equal states spoil alike.
+        kind: ``labels`` permutes the classes of the label, so that each class gets the id of another; ignored pixels
+            and labels of a single class do not change. ``texture`` covers a rectangle of half the height and half the
+            width of the image with random colours, and keeps the labels under it.
+        rng: Source of randomness.
     """
     if kind == "labels":
         label = permute_classes(sample["label"], rng)
@@ -45,7 +45,7 @@ def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corru
 
 
 def permute_classes(label: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Rename the classes of a label in one cycle through all of them, so that none keeps its name."""
+    """Exchange the classes of a label in one cycle through all of them, so that none keeps its id."""
     present = rng.permutation(np.setdiff1d(label, [IGNORE]))
     table = np.arange(IGNORE + 1, dtype=np.uint8)
     table[present] = np.roll(present, 1)

@@ -1,18 +1,44 @@
-"""Distances of features: to their class's anchor, and between two domains."""
+"""Distances of features to the anchor of their class, and between two domains."""
 
 import math
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from ppar_lightning.analysis.features import Features
+from ppar_lightning.method.objective import PPAR
+
+
+def measure_domains(
+    features: Mapping[str, Features], sources: Collection[str], objective: PPAR
+) -> dict[str, dict[str, Tensor]]:
+    """Measure both sides of the bound in docs/method.md.
+
+    Args:
+        features: Domain -> its features.
+        sources: Names of the source domains; one of them or more has features.
+        objective: Its prototypes are the anchors.
+
+    Returns:
+        Domain -> ``distance/otp`` and ``distance/vtp``, E||z - A_y|| of each class, (K,), NaN for a class without
+        positions; and ``frechet``, a scalar: the distance of the domain to all sources together, under OTP.
+    """
+    anchors = {"otp": objective.prototypes.otp.cpu(), "vtp": objective.prototypes.bank.cpu()}
+    own = [features[name] for name in features if name in sources]
+    pool = Features(torch.cat([each.z for each in own]), torch.cat([each.label for each in own]))
+    return {
+        domain: {f"distance/{name}": anchor_distance(each, anchor) for name, anchor in anchors.items()}
+        | {"frechet": torch.tensor(domain_distance(pool, each, anchors["otp"]), dtype=torch.float64)}
+        for domain, each in features.items()
+    }
 
 
 def anchor_distance(features: Features, anchors: Tensor) -> Tensor:
     """E||z - A_y|| of each class.
 
     Args:
-        features: Of a domain.
+        features: Features of a domain.
         anchors: (K, D) unit vectors.
 
     Returns:
@@ -26,8 +52,7 @@ def anchor_distance(features: Features, anchors: Tensor) -> Tensor:
 def domain_distance(source: Features, target: Features, anchors: Tensor) -> float:
     """Fréchet distance of the residuals z - A_y of two domains under a common anchor set.
 
-    Each class counts with as many positions from one side as from the other, so that a domain that shows more cars is
-    no further away for it.
+    Each class counts with the same number of positions on both sides, so that other class frequencies are no distance.
 
     Returns:
         At least 0; NaN if the two share no class.

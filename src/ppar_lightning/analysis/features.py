@@ -1,4 +1,4 @@
-"""Features of evaluation images in the joint space, a bounded sample of each class."""
+"""Features of evaluation images in the joint space: a bounded sample of each class."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from ppar_lightning.module import PPARModule, as_float
 
 
 class Features(NamedTuple):
-    """Positions of one domain."""
+    """Features at positions of the images of one domain."""
 
     z: Tensor
     """(N, D) float32 unit vectors."""
@@ -23,11 +23,11 @@ class Features(NamedTuple):
 
 @torch.no_grad()
 def embed(module: PPARModule, batch: Batch) -> Embedded:
-    """Embed a batch of whole images as a training step does, whatever window scores them.
+    """Embed a batch of whole images as a training step does; the window of their protocol is not used.
 
     Args:
-        module: In eval mode, with an objective.
-        batch: On its device.
+        module: A module in eval mode, with an objective.
+        batch: A batch on the device of the module.
     """
     assert module.objective is not None
     return module.objective.embedded(module.segmenter.outputs(as_float(batch["image"])), batch["label"])
@@ -44,16 +44,16 @@ def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int =
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
-        domain: Its name.
-        images: Read this many, the first of the evaluation split; None reads all.
-        limit: Positions kept of each class, drawn uniformly from all that were read.
-        seed: Of the draw.
+        domain: Name of the domain.
+        images: Number of images, the first of the evaluation split; None reads all.
+        limit: Number of positions kept of each class, drawn uniformly from all that were read.
+        seed: Seed of the draw.
 
     Returns:
         Positions whose label is clear enough to count in training.
 
     Raises:
-        ValueError: If the run has no such domain, or was trained without PPAR.
+        ValueError: The run has no such domain, or was trained without PPAR.
     """
     generator = torch.Generator().manual_seed(seed)
     kept: list[Tensor] = []  # (z, label, key) of what is left so far

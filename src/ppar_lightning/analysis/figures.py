@@ -1,4 +1,4 @@
-"""The picture of a run's diagnostics, from its ``diagnostics.csv``."""
+"""The figure of the diagnostics of a run, drawn from its ``diagnostics.csv``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ def draw_diagnostics(folder: str | Path) -> Path:
     """Draw ``diagnostics.csv`` of a run folder as ``pictures/diagnostics.png``.
 
     Returns:
-        The picture's path.
+        The path of the figure.
 
     Raises:
-        FileNotFoundError: If the run has no ``diagnostics.csv``.
+        FileNotFoundError: The run has no ``diagnostics.csv``.
     """
     folder = Path(folder)
     measures = read(folder / FILE)
@@ -35,7 +35,7 @@ def draw_diagnostics(folder: str | Path) -> Path:
 
 
 def draw_distances(axis: Axes, measures: Sequence[Measure]) -> None:
-    """E||z - A_y|| to both anchors, a pair of bars a domain."""
+    """Draw E||z - A_y|| to both anchors as a pair of bars for each domain."""
     for shift, name in ((-0.2, "vtp"), (0.2, "otp")):
         found = {each.domain: each.value for each in measures if each.measure == f"distance/{name}" and not each.label}
         axis.bar(np.arange(len(found)) + shift, list(found.values()), 0.4, label=name.upper())
@@ -45,14 +45,14 @@ def draw_distances(axis: Axes, measures: Sequence[Measure]) -> None:
 
 
 def draw_frechet(axis: Axes, measures: Sequence[Measure]) -> None:
-    """Distance of each domain to the sources."""
+    """Draw the Fréchet distance of each domain to the sources."""
     found = {each.domain: each.value for each in measures if each.measure == "frechet"}
     axis.bar(list(found), list(found.values()), color="tab:green")
     axis.set_title("Fréchet distance of z - OTP_y to the sources")
 
 
 def draw_cosines(axis: Axes, measures: Sequence[Measure]) -> None:
-    """cos(VTP, OTP), a bar a class."""
+    """Draw cos(VTP, OTP) as a bar for each class."""
     found = {each.label: each.value for each in measures if each.measure == "cosine/vtp_otp" and each.label}
     axis.bar(list(found), list(found.values()), color="tab:purple")
     axis.tick_params(axis="x", rotation=90, labelsize=8)
@@ -60,7 +60,7 @@ def draw_cosines(axis: Axes, measures: Sequence[Measure]) -> None:
 
 
 def draw_weights(axis: Axes, measures: Sequence[Measure]) -> None:
-    """Quantiles of the weights as boxes, clean beside corrupted, with the area under the ROC curve."""
+    """Draw the quantiles of the weights as boxes, clean beside corrupted, with the area under the ROC curve."""
     values = {(each.domain, each.measure): each.value for each in measures}
     boxes = []
     for domain in dict.fromkeys(domain for domain, measure in values if measure.startswith("auc/")):

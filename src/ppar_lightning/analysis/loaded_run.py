@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
@@ -26,12 +25,13 @@ from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule, as_float
 from ppar_lightning.renamed import current_config
+from ppar_lightning.runs.run_folder import CONFIG, read_config
 from ppar_lightning.segmenter.sliding import slide
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained run, in eval mode, on the CPU unless its module is moved."""
+    """A trained run in eval mode; it stays on the CPU unless its module is moved."""
 
     folder: Path
     module: PPARModule
@@ -45,7 +45,7 @@ class LoadedRun:
         """Prototypes, embedding head and margin statistics.
 
         Raises:
-            ValueError: If the run was trained without PPAR.
+            ValueError: The run was trained without PPAR.
         """
         if self.module.objective is None:
             raise ValueError(f"{self.folder} was trained without PPAR (model.ppar.enabled: false): name another run")
@@ -60,7 +60,7 @@ class LoadedRun:
         """Evaluation batches of a domain, on the module's device, up to at least ``images`` images.
 
         Raises:
-            ValueError: If the run has no such domain.
+            ValueError: The run has no such domain.
         """
         number = None if images is None else -(-images // self.data.eval_batch_size)
         return map(self.to_device, islice(self._loader(domain), number))
@@ -69,7 +69,7 @@ class LoadedRun:
         """Evaluation samples of a domain, by index.
 
         Raises:
-            ValueError: If the run has no such domain.
+            ValueError: The run has no such domain.
         """
         self._loader(domain)
         return self.data.eval_splits[domain]
@@ -94,7 +94,7 @@ class LoadedRun:
 
         Args:
             image: (3, H, W) uint8 RGB.
-            domain: Its name.
+            domain: Name of the domain.
 
         Returns:
             (H, W) float32, on the CPU.
@@ -114,43 +114,33 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
         checkpoint: Name in ``checkpoints/``, or a path.
 
     Raises:
-        FileNotFoundError: If config or checkpoint is not there.
-        ValueError: If the config does not suit this version, naming the key; if one of them is damaged, they do not
-            belong together, or the checkpoint would run code.
+        FileNotFoundError: Config or checkpoint is missing.
+        ValueError: Config or checkpoint is damaged, they do not belong together, the config has a key that this version
+            does not know, or the checkpoint would run code.
     """
     folder = Path(folder)
     path = folder / "checkpoints" / checkpoint  # an absolute path replaces what stands before it
-    for each in (folder / "config.yaml", path):
+    for each in (folder / CONFIG, path):
         if not each.is_file():
             raise FileNotFoundError(f"{each} not found: name the folder of a run that `ppar fit` has finished")
     state = read_checkpoint(path)
-    module, data = _build(_read_config(folder / "config.yaml"))
+    module, data = _build(current_config(read_config(folder)))
     try:
         module.load_state_dict(state["state_dict"])
     except ValueError as error:
-        raise ValueError(f"{path} does not belong to {folder / 'config.yaml'}: {error}") from error
+        raise ValueError(f"{path} does not belong to {folder / CONFIG}: {error}") from error
     data.setup("test")
     return LoadedRun(folder, module.eval().requires_grad_(False), data, state["global_step"])
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}); restore it") from error
-    if not isinstance(config, dict) or not {"model", "data", "seed_everything"} <= set(config):
-        raise ValueError(f"{path} is no config of a run; restore the one that `ppar fit` wrote")
-    return current_config(config)
-
-
 def checkpoints(folder: str | Path) -> list[Path]:
-    """Checkpoints that were kept on the way (``--checkpoint.every_n_train_steps``), by step, ``last.ckpt`` left out."""
+    """Checkpoints kept during training (``--checkpoint.every_n_train_steps``), by step, without ``last.ckpt``."""
     found = (Path(folder) / "checkpoints").glob("*step=*.ckpt")
     return sorted(found, key=lambda path: int(re.findall(r"step=(\d+)", path.name)[0]))
 
 
 def _build(config: dict[str, Any]) -> tuple[PPARModule, DomainDataModule]:
-    """Make module and data module as the command line does, their seeds from ``seed_everything``."""
+    """Build module and data module as the command line does; both take their seed from ``seed_everything``."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(PPARModule, "model")
     parser.add_class_arguments(DomainDataModule, "data")

@@ -1,14 +1,13 @@
 """How far features lie from the prototypes, and the domains from the source, while a run trains."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-import torch
 
-from ppar_lightning.analysis.distance import anchor_distance, domain_distance
+from ppar_lightning.analysis.distance import measure_domains
 from ppar_lightning.analysis.features import Features, clear_positions, embed
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.method.objective import PPAR
 
 
 class DomainDistances(L.Callback):
@@ -38,19 +37,12 @@ class DomainDistances(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the distances."""
-        sources = [self._features[name] for name in trainer.datamodule.source_names if name in self._features]  # type: ignore[attr-defined]
-        if sources:
-            measured = measure(self._features, sources, pl_module.objective)  # type: ignore[arg-type]
-            pl_module.log_dict(measured, rank_zero_only=True)
-
-
-def measure(features: dict[str, Features], sources: list[Features], objective: PPAR) -> dict[str, float]:
-    """Measure each domain's features, against the sources put together."""
-    pool = Features(*(torch.cat(part) for part in zip(*sources, strict=True)))
-    anchors = {"otp": objective.prototypes.otp.cpu(), "vtp": objective.prototypes.bank.cpu()}
-    measured = {}
-    for domain, own in features.items():
-        for name, anchor in anchors.items():
-            measured[f"val/{domain}/distance/{name}"] = float(anchor_distance(own, anchor).nanmean())
-        measured[f"val/{domain}/frechet"] = domain_distance(pool, own, anchors["otp"])
-    return measured
+        sources: Sequence[str] = trainer.datamodule.source_names  # type: ignore[attr-defined]
+        if any(name in sources for name in self._features):
+            measured = measure_domains(self._features, sources, pl_module.objective)  # type: ignore[arg-type]
+            means = {
+                f"val/{domain}/{name}": float(values.nanmean())
+                for domain, measures in measured.items()
+                for name, values in measures.items()
+            }
+            pl_module.log_dict(means, rank_zero_only=True)

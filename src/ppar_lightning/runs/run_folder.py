@@ -1,6 +1,9 @@
 """The folder of a run: how it is recognised, and the names of its files."""
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 CONFIG = "config.yaml"
 LAST = "checkpoints/last.ckpt"
@@ -12,6 +15,22 @@ CONFUSION = "confusion.npz"
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run: ``ppar fit`` has written its config there."""
     return (folder / CONFIG).is_file()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the config of a run.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    path = folder / CONFIG
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not YAML ({' '.join(str(error).split())}): restore it") from error
+    if not isinstance(config, dict) or not {"model", "data", "seed_everything"} <= set(config):
+        raise ValueError(f"{path} is not the config of a run: restore the one that `ppar fit` wrote")
+    return config
 
 
 def find_runs(folder: Path) -> list[Path]:
