@@ -37,7 +37,11 @@ def test_from_a_clone_to_own_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(clone / "src"), prepend=os.pathsep)
     subprocess.run(["bash", "-ec", first], cwd=tmp_path, check=True)
     (clone / ".venv").symlink_to(sys.prefix)
-    for name in ("pyproject.toml", "constraints.txt"):  # older than .venv/.installed: there is nothing to install
+    for name in (
+        "pyproject.toml",
+        "setup.py",
+        "constraints.txt",
+    ):  # older than .venv/.installed: there is nothing to install
         os.utime(clone / name, (0, 0))
     shutil.copytree(ROOT / "docs", clone / "pictures", ignore=lambda _, names: {n for n in names if n != "demo.png"})
     for command in others:
