@@ -80,10 +80,9 @@ def test_no_private_name_crosses_a_border(module):
 
 NAMED_TUPLE = ("_replace", "_fields", "_asdict")  # public, whatever they look like
 PRIVATE: dict[str, dict[str, int]] = {
-    "method.clip": {"self.tower._apply": 1},
+    "export": {"program._guards_code": 1},
     "callbacks.last_checkpoint": {"loop._data_fetcher": 1, "loop.epoch_loop._should_check_val_fx": 1},
     "callbacks.artifact": {"each._log_model": 1},
-    "segmenter.pretrained": {"load_pretrained(AutoConfig, name)._commit_hash": 1},
 }
 """Module -> private names of a library that it takes, each with the reason beside it in the code."""
 

@@ -50,6 +50,14 @@ def test_k_means_splits_what_is_apart():
     assert k_means(torch.zeros(5), 3).tolist() == [0] * 5
 
 
+def test_k_means_has_converged():
+    values = torch.rand(3000, generator=torch.Generator().manual_seed(0)).pow(4)
+    found = k_means(values, 3)
+    centres = torch.stack([values[found == k].mean() for k in range(3)])
+    assert torch.equal(found, (values[:, None] - centres).abs().argmin(dim=1))
+    assert found.bincount().tolist() == [1983, 603, 414]  # as Lloyd's algorithm of version 0.1.0
+
+
 def test_the_mask_selects_what_a_style_moves():
     mask = SelectiveMask(CHANNELS)
     pairs = [(noise(2, seed=seed), restyled(noise(2, seed=seed))) for seed in range(3)]

@@ -70,8 +70,9 @@ def export_torch(segmenter: Segmenter, path: Path) -> None:
         OSError: It cannot be written.
     """
     program = trace(segmenter)
-    # Guards on strides would refuse sizes that need no padding, or those that do; the graph is right for both.
-    getattr(program, "_guards_code", []).clear()
+    # Guards on strides would refuse sizes that need no padding, or those that do; the graph is right for both. There is
+    # no public way to leave them out of the file: `module(check_guards=False)` is for a program in memory.
+    program._guards_code.clear()
     content = BytesIO()
     torch.export.save(program, content)
     write_whole(path, content.getvalue())

@@ -135,8 +135,8 @@ class PPARModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make the dropout a function of (seed, epoch, batch, rank), so that a resumed run continues exactly."""
-        place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        seed = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of a source batch and log its terms."""
@@ -148,8 +148,8 @@ class PPARModule(L.LightningModule):
         else:
             losses = self.objective(output, image, label, self.progress)
         if self.whitening is not None:
-            place = (self.seed, self.trainer.global_step)
-            isw = self.whitening(output.early, image, self.segmenter.early, self.progress, place)
+            seed = (self.seed, self.trainer.global_step)
+            isw = self.whitening(output.early, image, self.segmenter.early, self.progress, seed)
             losses = losses._replace(total=losses.total + isw, terms=losses.terms | {"isw": isw})
         self.loss_terms = {name: term.detach() for name, term in losses.terms.items()}
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ SIGMAS = (0.15, 1.15)
 
 
 @torch.no_grad()
-def photometric(image: Tensor, place: tuple[int, ...]) -> Tensor:
+def photometric(image: Tensor, seed: tuple[int, ...]) -> Tensor:
     """Change colours and blur as strongly as RobustNet does to measure style.
 
     The result depends only on the image and the seed. All images of a step change alike, so N ranks see what one rank
@@ -26,12 +26,12 @@ def photometric(image: Tensor, place: tuple[int, ...]) -> Tensor:
 
     Args:
         image: (B, 3, H, W) float RGB in [0, 1].
-        place: Non-negative integers that seed the change, such as (seed, step).
+        seed: Non-negative integers that seed the change, such as (seed, step).
 
     Returns:
         (B, 3, H, W) in [0, 1].
     """
-    rng = np.random.default_rng(place)
+    rng = np.random.default_rng(seed)
     brightness, contrast, saturation = rng.uniform(1 - STRENGTH, 1 + STRENGTH, 3)
     colours = brightness * turn_hue(rng.uniform(-TURN, TURN)) @ saturate(saturation)
     with torch.autocast(image.device.type, enabled=False):

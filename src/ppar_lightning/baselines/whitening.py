@@ -8,6 +8,7 @@ Where it differs from what is published:
   gathered on the training crops during a share of training.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,9 +83,11 @@ class SelectiveMask(nn.Module):
 
     def select(self, clusters: int) -> None:
         """Cluster the mean variances above the diagonal, and select all clusters but the lowest."""
-        above = torch.ones_like(self.selected).triu(diagonal=1)
-        values = (self.variance / self.images.clamp_min(1))[above]
-        self.selected[above] = k_means(values, clusters) > 0
+        chosen = torch.zeros(self.selected.shape, dtype=torch.bool)
+        above = torch.ones_like(chosen).triu(diagonal=1)
+        values = (self.variance / self.images.clamp_min(1)).cpu()[above]
+        chosen[above] = k_means(values, clusters) > 0
+        self.selected.copy_(chosen)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the mean absolute value of the selected elements, (B,); 0 if none is selected."""
@@ -116,6 +119,8 @@ class InstanceSelectiveWhitening(nn.Module):
         self.options = options
         self.masks = nn.ModuleList([SelectiveMask(width) for width in channels])
         self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
+        self._known_fixed = False  # spares a read of the device at every step, once it is true
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known_fixed", False))
 
     def forward(
         self,
@@ -123,7 +128,7 @@ class InstanceSelectiveWhitening(nn.Module):
         image: Tensor,
         early: Callable[[Tensor], Sequence[Tensor]],
         u: float,
-        place: tuple[int, ...],
+        seed: tuple[int, ...],
     ) -> Tensor:
         """Compute the loss of a step; during ``statistics``, first gather the variances.
 
@@ -132,7 +137,7 @@ class InstanceSelectiveWhitening(nn.Module):
             image: (B, 3, H, W) float RGB in [0, 1], the images of these maps.
             early: Computes these maps from images, in eval mode and without gradient.
             u: Share of training done, in [0, 1].
-            place: Of the step, see :func:`~ppar_lightning.baselines.photometric.photometric`.
+            seed: Non-negative integers that seed the photometric change, such as (seed, step).
 
         Returns:
             weight * L_isw, a scalar whose mean over ranks is its value on the global batch.
@@ -143,10 +148,11 @@ class InstanceSelectiveWhitening(nn.Module):
         if not any(each.requires_grad for each in maps):
             raise ValueError("isw whitens stages that are frozen: lower model.segmenter.freeze_stages")
         start, end = self.options.statistics
-        if u >= start and not self.fixed:
-            self._observe(early(image), early(photometric(image, place)), last=u >= end)
+        self._known_fixed = self._known_fixed or (u >= start and bool(self.fixed))
+        if u >= start and not self._known_fixed:
+            self._observe(early(image), early(photometric(image, seed)), last=u >= end)
         loss = torch.stack([mask(each) for mask, each in zip(self.masks, maps, strict=True)]).mean(dim=0)
-        images = all_reduce_sum(loss.new_tensor(len(loss)))
+        images = all_reduce_sum(loss.new_full((), len(loss)))
         return self.options.weight * loss.sum() * world_size() / images
 
     @torch.no_grad()
@@ -167,25 +173,19 @@ def covariance(features: Tensor) -> Tensor:
 
 
 def k_means(values: Tensor, clusters: int) -> Tensor:
-    """Cluster numbers by Lloyd's algorithm, from evenly spaced quantiles, so that equal values give equal clusters.
+    """Cluster numbers by Lloyd's algorithm, from evenly spaced quantiles, so that equal values get equal numbers.
 
     Args:
-        values: (n,).
+        values: (n,), on the CPU.
         clusters: k.
 
     Returns:
         (n,) int64, the index of the nearest centre, 0 the lowest.
     """
-    ordered = values.cpu().double().sort().values
-    sums = F.pad(ordered.cumsum(dim=0), (1, 0))
-    places = (torch.arange(clusters) + 0.5) / clusters * len(ordered)
-    centres = ordered[places.long()]
-    for _ in range(LLOYD_STEPS):
-        edges = torch.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2, right=True)
-        edges = F.pad(F.pad(edges, (1, 0)), (0, 1), value=len(ordered))
-        count = edges.diff()
-        moved = torch.where(count > 0, sums[edges].diff() / count.clamp_min(1), centres)
-        if torch.equal(moved, centres):
-            break
-        centres = moved
-    return torch.bucketize(values.cpu().double(), (centres[1:] + centres[:-1]) / 2).to(values.device)
+    from scipy.cluster.vq import kmeans2
+
+    found = values.double().numpy()
+    quantiles = ((torch.arange(clusters) + 0.5) / clusters * len(values)).long()
+    centres = values.double().sort().values[quantiles].unsqueeze(1).numpy()
+    with warnings.catch_warnings(action="ignore"):  # of a cluster without values, which keeps its centre
+        return torch.from_numpy(kmeans2(found[:, None], centres, LLOYD_STEPS, minit="matrix")[1]).long()

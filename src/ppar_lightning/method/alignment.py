@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ppar_lightning.method.options import AnchorOrder
@@ -34,19 +34,6 @@ def anchor_shares(order: AnchorOrder, rho: float) -> AnchorShares:
         "vtp": AnchorShares(1.0, 0.0, 0.0),
         "naive": AnchorShares(0.0, 0.0, 1.0),
     }[order]
-
-
-class EmbeddingHead(nn.Conv2d):
-    """P: feature map (B, C, h, w) -> CLIP's joint space (B, D, h, w); linear, so that the features must align."""
-
-    def __init__(self, channels: int, dim: int) -> None:
-        """Build the head.
-
-        Args:
-            channels: C of the feature map.
-            dim: D of the prototypes.
-        """
-        super().__init__(channels, dim, 1)
 
 
 def cosines(features: Tensor, anchors: Tensor) -> Tensor:

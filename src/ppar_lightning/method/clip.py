@@ -1,6 +1,6 @@
 """CLIP's two towers: the text tower embeds sentences once, the image tower gives visual context at every step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -83,10 +83,6 @@ class FrozenImageTower(nn.Module):
         """The transformers model."""
         return self._hidden[0]
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "FrozenImageTower":
-        self.tower._apply(fn)
-        return super()._apply(fn, recurse)
-
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) that images are resized to: their aspect ratio, the wanted area, whole patches."""
         scale = 1.0 if self.size is None else self.size / (height * width) ** 0.5
@@ -100,6 +96,8 @@ class FrozenImageTower(nn.Module):
         Args:
             image: (B, 3, H, W) float RGB in [0, 1].
         """
+        if self.tower.device != image.device:  # being outside the module tree, it is not moved with this module
+            self.tower.to(image.device)  # type: ignore[arg-type]
         size = self.input_size(image.shape[-2], image.shape[-1])
         with torch.autocast(image.device.type, enabled=False):
             pixels = (resize(image, size) - self.mean) / self.std

@@ -97,10 +97,13 @@ class PPAR(nn.Module):
                 f"text prototypes have width {dim}, the image tower of {options.clip!r} has {self.clip.dim}: "
                 "name the CLIP they come from as ppar.clip, or set ppar.context: features"
             )
-        self.embed = alignment.EmbeddingHead(channels, dim)
+        # P: (B, C, h, w) -> (B, D, h, w), linear, so that the features must do the aligning.
+        self.embed = nn.Conv2d(channels, dim, 1)
         self.prototypes = prototypes.Prototypes(text, options.momentum)
         self.visual_bank = bank.VisualBank(num_classes, dim, options.momentum)
         self.statistics = reweighting.MarginStatistics(num_classes, options.momentum)
+        # A buffer, so that it moves with the module. DDP broadcasts buffers only before the first forward pass of a step,
+        # when it is 0 on every rank; so accumulation over batches does not lose what the other ranks have noted.
         self.register_buffer("pending", torch.zeros(num_classes, 2 * (dim + 1) + 3), persistent=False)
 
     def schedules(self, u: float) -> Schedules:

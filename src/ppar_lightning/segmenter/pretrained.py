@@ -93,7 +93,10 @@ def revision(name: str) -> str:
     """Identify a model's weights by the commit of the hub, or by a hash of a local folder's weight files."""
     folder = Path(resolve(name))
     if not folder.is_dir():
-        return str(load_pretrained(AutoConfig, name)._commit_hash)
+        load_pretrained(AutoConfig, name)  # says in one line why there is no such model
+        return Path(
+            str(cached_file(name, "config.json"))
+        ).parent.name  # the hub's cache: snapshots/{commit}/config.json
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin"))]:
         with path.open("rb") as file:

@@ -4,7 +4,8 @@ segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus", num_classes=1
 label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
 """
 
-from typing import Any, Literal, NamedTuple, cast, final
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
     Attributes:
         backbone: The pretrained part; with ``freeze_stages``, some of its parameters have no gradient.
         num_classes: K.
+        description: Arguments that rebuild this network without its weights; the backbone's name is only a label then.
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
         backbone_channels: C_b of ``SegmenterOutput.backbone``.
         early_channels: Channels of the maps in ``SegmenterOutput.early``.
@@ -91,6 +93,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             OSError: The backbone is neither on this machine nor can it be downloaded.
             ValueError: The head or an option does not suit the backbone.
         """
+        given: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         auxiliary = auxiliary and head == "deeplabv3plus"
         last = (-2, -1) if auxiliary else (-1,)
@@ -115,7 +118,11 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
 
         self.training_summary: str | None = None
-        self._hub_mixin_config = self.description
+        self.description = given | {"pretrained": False, "backbone_config": self.backbone.config}
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Save weights, ``config.json`` and model card; ``options`` are those of huggingface_hub."""
+        return super().save_pretrained(save_directory, **{"config": self.description, **options})
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""
@@ -126,12 +133,6 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
     def _predicts(self) -> str:
         kind = "of Cityscapes" if self.classes == CLASSES else "by number"
         return f"{self.num_classes} classes {kind}: {', '.join(self.classes)}"
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """Arguments that rebuild this network without its weights. The backbone's name then serves only as a label."""
-        given = cast(dict[str, Any], self._hub_mixin_config)
-        return given | {"pretrained": False, "backbone_config": self.backbone.config}
 
     @property
     def classes(self) -> tuple[str, ...]:
