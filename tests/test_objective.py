@@ -288,3 +288,27 @@ def test_features_alone_are_enough_at_the_level_of_the_decoder(clip_folder):
     )
     with pytest.raises(ValueError, match="ppar.level is 'backbone'.*set it to 'decoder'"):
         build(clip_folder, level="backbone")(plain, batch.image, batch.label, 0.5)
+
+
+def test_each_lambda_scales_its_own_term(clip_folder):
+    batch, names = make_batch(), {"lambda_align": "align", "lambda_vtp": "vtp", "lambda_anchor": "anchor"}
+    plain = build(clip_folder).eval()
+    run(plain, batch)
+    expected = plain(batch.output, batch.image, batch.label, 0.6).terms
+    for option, term in names.items():
+        scaled = build(clip_folder, **{option: 3 * getattr(PPAROptions(), option)}).eval()
+        run(scaled, batch)
+        for name, value in scaled(batch.output, batch.image, batch.label, 0.6).terms.items():
+            torch.testing.assert_close(value, expected[name] * (3 if name == term else 1), msg=f"{option}: {name}")
+
+
+@pytest.mark.parametrize(
+    ("ramp", "value", "full"), [("align_ramp", "lambda_align", 0.4), ("rho_ramp", "rho", 1.0), ("eta_ramp", "eta", 0.5)]
+)
+def test_each_ramp_moves_its_own_schedule(clip_folder, ramp, value, full):
+    objective = build(clip_folder, **{ramp: (0.2, 0.6)})
+    values = [getattr(objective.schedules(u), value) for u in (0.2, 0.4, 0.6)]
+    assert values == pytest.approx([0, full / 2, full])
+    others = {"rho", "eta", "lambda_align"} - {value}
+    default = build(clip_folder).schedules(0.2)
+    assert all(getattr(objective.schedules(0.2), name) == getattr(default, name) for name in others)

@@ -102,7 +102,7 @@ class PPAR(nn.Module):
         self.prototypes = prototypes.Prototypes(text, options.momentum)
         self.visual_bank = bank.VisualBank(num_classes, dim, options.momentum)
         self.statistics = reweighting.MarginStatistics(num_classes, options.momentum)
-        # A buffer, so that it moves with the module. DDP broadcasts buffers only before the first forward pass of a step,
+        # A buffer, so that it moves with the module. DDP broadcasts buffers only before a step's first forward pass,
         # when it is 0 on every rank; so accumulation over batches does not lose what the other ranks have noted.
         self.register_buffer("pending", torch.zeros(num_classes, 2 * (dim + 1) + 3), persistent=False)
 
