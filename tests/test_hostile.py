@@ -106,15 +106,10 @@ def test_a_checkpoint_names_no_classes(capsys, tmp_path):
     """Lightning would take `hyper_parameters` for options, and import what they name."""
     state = {"state_dict": {}, "global_step": 0, "pytorch-lightning_version": "2.6.0"}
     state |= {"loops": {}, "optimizer_states": [], "lr_schedulers": []}
-    torch.save({**state, "hyper_parameters": {"power": "no number"}}, tmp_path / "a.ckpt")
-    words = (
-        "--ckpt_path",
-        str(tmp_path / "a.ckpt"),
-        "--trainer.default_root_dir",
-        str(tmp_path),
-        "--data.crop",
-        "[0,0]",
-    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.save({**state, "hyper_parameters": {"power": "no number"}}, folder / "a.ckpt")
+    words = ("--ckpt_path", str(folder / "a.ckpt"), "--trainer.default_root_dir", str(folder), "--data.crop", "[0,0]")
     assert "data.crop is (0, 0)" in complaint(capsys, *words, *QUIET)
 
 
