@@ -1,13 +1,13 @@
-# make demo       trains PPAR on rendered streets and scores it on five appearances it never saw, on two CPU cores;
-#                 RUN=runs/demo names its folder, ARGS="--trainer.max_steps 100" changes options
-# make test       runs the tests, but for the slow ones
+# make demo       trains PPAR on rendered streets and tests it on five unseen looks, on two CPU cores;
+#                 RUN=runs/demo sets the run folder, ARGS="--trainer.max_steps 100" changes options
+# make test       runs all tests except the slow ones
 # make test-slow  runs the slow tests
-# make lint       format, lint and types
-# make reproduce  SETTING=demo SEEDS="0 1 2" ROWS="source_only ppar" ARGS="--data.workers 2": the table of ablations (all
-#                 rows unless some are named) over seeds, with overrides if any; goes on where it was stopped
-# make tinyclip   trains the tiny CLIP that ships with the package again, from nothing
+# make lint       checks format, lint and types
+# make reproduce  SETTING=demo SEEDS="0 1 2" ROWS="source_only ppar" ARGS="--data.workers 2": trains and tests the table
+#                 of ablations (by default all rows) over seeds, with overrides; continues a stopped table
+# make tinyclip   trains the tiny CLIP of the package again, from scratch
 # make docs       builds the documentation into build/site, without warnings
-# make benchmark  time and memory of a training step, source only and PPAR; images per second of the data loading
+# make benchmark  measures time and memory of a training step (source only and PPAR) and images per second of data loading
 PYTHON ?= python3
 SETTING ?= demo
 SEEDS ?= 0 1 2
