@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import ppar_lightning.callbacks.last_checkpoint
+from ppar_lightning.callbacks import last_checkpoint
 from ppar_lightning.cli.main import main as ppar
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
@@ -37,7 +37,7 @@ def train(folder: Path, steps: int, interval: float) -> None:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     torch.set_num_threads(1)
-    ppar_lightning.callbacks.last_checkpoint.INTERVAL = interval
+    last_checkpoint.INTERVAL, last_checkpoint.PATIENCE = interval, 0.0
     words = " ".join((TRAINER, QUIET, DATA, MODEL)).split()
     where = ["--config", str(CONFIG), "--trainer.default_root_dir", str(folder), "--trainer.max_steps", str(steps)]
     ppar(["fit", *where, *words, "--ckpt_path", "last"])

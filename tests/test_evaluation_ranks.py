@@ -54,7 +54,7 @@ def evaluate(command: str, path: str, ranks: int) -> None:
         enable_checkpointing=False,
     )
     getattr(trainer, command)(ByColour(), datamodule=data)
-    counted = {name: matrix.compute() for name, matrix in scores._confusion.items()}
+    counted = scores.matrices
     images = {name: score.images for name, score in scores.scores.items()}
     if trainer.is_global_zero:
         torch.save((counted, images), path)

@@ -1,6 +1,5 @@
 """The guard against NaN and inf, on a tiny module, on two ranks, and through the command line."""
 
-import csv
 import errno
 import os
 import re
@@ -12,11 +11,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
-from test_cli import fit, weights
+from test_cli import fit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ppar_lightning.callbacks.finite_guard import MAX_IN_A_ROW, FiniteGuard
+from ppar_lightning.callbacks.finite_guard import FiniteGuard
 
 
 class Tiny(LightningModule):
@@ -57,32 +56,27 @@ def batches(number):
     ]
 
 
-def train(folder, module, policy="raise", number=6, **options):
+def train(folder, module, number=6, **options):
     torch.manual_seed(0)
     nn.init.ones_(module.linear.weight)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     quiet |= {"enable_checkpointing": False, "default_root_dir": str(folder), "max_epochs": 1}
-    trainer = Trainer(**quiet, callbacks=[FiniteGuard(policy)], **options)
+    trainer = Trainer(**quiet, callbacks=[FiniteGuard()], **options)
     trainer.fit(module, DataLoader(batches(number), batch_size=None))
     return trainer
-
-
-def listed(folder):
-    with (folder / "nonfinite.csv").open() as file:
-        return [tuple(row.values()) for row in csv.DictReader(file)]
 
 
 def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_loss_that_is_nan_stops_the_run_and_leaves_weights_and_statistics(tmp_path):
+def test_a_loss_that_is_nan_stops_the_run_and_leaves_the_weights(tmp_path):
     module = Tiny(loss=(3,))
     with pytest.raises(ValueError, match=r"step 3: loss term 'fit' is nan with the batch of game: 3/0, .*3/3;") as stop:
         train(tmp_path, module)
     assert "\n" not in str(stop.value)
-    assert "--detect_nan skip" in str(stop.value)
-    assert same(module.state_dict(), module.states[2])
+    assert "lower the learning rate" in str(stop.value)
+    assert all(torch.equal(p, module.states[2][name]) for name, p in module.named_parameters())
     saved = torch.load(tmp_path / "nonfinite" / "step_3_rank_0.pt", weights_only=True)
     assert torch.equal(saved["image"], batches(6)[3]["image"])
     assert torch.equal(saved["label"], batches(6)[3]["label"])
@@ -113,37 +107,11 @@ def test_gradients_whose_squares_overflow_are_finite(tmp_path):
     assert train(tmp_path, Tiny(factor=1e30)).global_step == 6
 
 
-def test_skip_leaves_the_step_out_counts_it_and_goes_on(tmp_path, capsys):
-    module = Tiny(loss=(1,), gradient=(3, 4))
-    trainer = train(tmp_path, module, "skip")
-    assert trainer.global_step == 6
-    states = module.states
-    assert same(states[1], states[0])
-    assert same(states[3], states[2])
-    assert same(states[4], states[2])
-    assert not same(states[2], states[1])
-    assert not same(states[5], states[4])
-    assert trainer.optimizers[0].state[module.linear.weight]["step"] == 3
-    assert [row[0] for row in listed(tmp_path)] == ["1"] * 4 + ["3"] * 4 + ["4"] * 4
-    assert listed(tmp_path)[0] == ("1", "0", "loss term 'fit' is nan", "game", "1/0")
-    assert re.search("3 steps were left out for a NaN or inf", capsys.readouterr().out)
-    train(tmp_path, Tiny(loss=(1,)), "skip")  # as a resumed run that meets the step again
-    assert len(listed(tmp_path)) == 12
-
-
-def test_skip_leaves_out_what_was_accumulated_and_names_the_batch(tmp_path):
-    module = Tiny(loss=(3,))
-    trainer = train(tmp_path, module, "skip", accumulate_grad_batches=2)
-    assert trainer.global_step == 3
-    assert same(module.states[3], module.states[1])
-    assert not same(module.states[5], module.states[3])
-    assert [row[-1] for row in listed(tmp_path)] == ["3/0", "3/1", "3/2", "3/3"]
-
-
-def test_a_run_that_only_skips_ends(tmp_path):
-    with pytest.raises(ValueError, match=f"as in the {MAX_IN_A_ROW - 1} steps before"):
-        train(tmp_path, Tiny(loss=tuple(range(2, 30))), "skip", number=30)
-    assert train(tmp_path / "b", Tiny(loss=tuple(range(0, 60, 2))), "skip", number=60).global_step == 60
+def test_the_batch_at_fault_is_named_among_those_that_were_accumulated(tmp_path):
+    with pytest.raises(ValueError, match=r"step 1: loss term 'fit' is nan with the batch of game: 3/0, .*3/3;"):
+        train(tmp_path, Tiny(loss=(3,)), accumulate_grad_batches=2)
+    saved = torch.load(tmp_path / "nonfinite" / "step_1_rank_0.pt", weights_only=True)
+    assert saved["name"] == ["3/0", "3/1", "3/2", "3/3"]
 
 
 def test_the_scaler_of_fp16_may_overflow_but_not_without_end(tmp_path):
@@ -202,12 +170,3 @@ def test_the_command_ends_in_one_line(tmp_path, capsys, words):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
     assert re.search(r"step 1: loss term 'ce' is (nan|inf).* with the batch of game: ", line)
     assert len(list((tmp_path / "run" / "nonfinite").iterdir())) == 1
-
-
-@pytest.mark.parametrize("words", [EXPLODE, VALIDATED], ids=["training", "validation"])
-def test_the_command_skips_and_no_bank_takes_in_a_nan(tmp_path, capsys, words):
-    folder = fit(tmp_path / "run", *words, "--detect_nan", "skip")
-    assert {row[0] for row in listed(folder)} == {"1", "2", "3"}
-    assert "3 steps were left out" in capsys.readouterr().out
-    for name, tensor in weights(folder).items():
-        assert tensor.isfinite().all(), name

@@ -16,8 +16,7 @@ from test_cli import evaluate, fit
 
 from ppar_lightning.analysis.image_scores import extremes
 from ppar_lightning.analysis.loaded_run import load_run
-from ppar_lightning.callbacks.scores import DomainScore
-from ppar_lightning.callbacks.tables import log_tables
+from ppar_lightning.callbacks.results import log_tables
 from ppar_lightning.cli.main import main
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou
@@ -25,6 +24,7 @@ from ppar_lightning.report.chart import draw_curves
 from ppar_lightning.report.html import Matrix, row_shares
 from ppar_lightning.report.panels import rank
 from ppar_lightning.runs.curves import read_metrics
+from ppar_lightning.runs.tested_run import Score
 
 DOMAINS = ("game", "fog", "night", "rain", "snow", "city")
 VOID = {"meta", "link", "img", "br"}
@@ -247,10 +247,10 @@ def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
 
 
 def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
-    score = DomainScore({"miou": 0.5}, dict.fromkeys(CLASSES, 0.5) | {"train": float("nan")}, 3, "full")
+    score = Score(True, "full", 3, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5) | {"train": float("nan")})
     wandb.finish()  # a run of another test would be gone on with
     loggers = [CSVLogger(tmp_path), WandbLogger(save_dir=tmp_path, offline=True)]
-    log_tables(loggers, {"fog": score}, ["fog"])
+    log_tables(loggers, {"fog": score})
     loggers[1].experiment.finish()
     tables = {
         path.name.split("_")[0]: json.loads(path.read_text())

@@ -1,6 +1,5 @@
 """The manifest and the last checkpoint, on a model of one weight: sessions add up; neither git nor CUDA is needed."""
 
-import json
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,20 +7,23 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins import AsyncCheckpointIO
 from torch import nn
 
 from ppar_lightning.callbacks import last_checkpoint as last
-from ppar_lightning.callbacks import provenance as manifest
-from ppar_lightning.callbacks.differences import differences
+from ppar_lightning.callbacks import provenance, session
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
-from ppar_lightning.callbacks.provenance import RunManifest, peak_memory, read_manifest, revision
+from ppar_lightning.callbacks.provenance import Provenance
+from ppar_lightning.callbacks.session import differences, peak_memory, revision
+from ppar_lightning.runs.manifest import read_manifest
 
 
 class OneWeight(L.LightningModule):
     def __init__(self, stop_at: int | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self.seed = 7
+        self.seed = 7  # as the real module has it
         self.stop_at = stop_at
 
     def training_step(self, batch, batch_idx):
@@ -33,15 +35,24 @@ class OneWeight(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder: Path, stop_at: int | None = None, ckpt_path: str | None = None, **options) -> dict:
-    """Train two epochs of two steps."""
-    callbacks = [RunManifest(), LastCheckpoint()]
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = L.Trainer(default_root_dir=folder, max_epochs=2, callbacks=callbacks, **quiet, **options)
+class Ones(L.LightningDataModule):
+    unseen_names = protocol_titles = ()
+
+    def fingerprints(self):
+        return {}
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.ones(2))
+
+
+def fit(folder: Path, stop_at: int | None = None, ckpt_path: str | None = None, logger=False, **options) -> dict | None:
+    """Train two epochs of two steps and return the manifest."""
+    callbacks = [Provenance("seed: 7\n", folder, ckpt_path), LastCheckpoint()]
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = L.Trainer(default_root_dir=folder, max_epochs=2, callbacks=callbacks, logger=logger, **quiet, **options)
     with nullcontext() if stop_at is None else pytest.raises(RuntimeError, match="stopped"):
-        trainer.fit(OneWeight(stop_at), torch.utils.data.DataLoader(torch.ones(2)), ckpt_path=ckpt_path)
-    path = folder / "manifest.json"
-    return json.loads(path.read_text())
+        trainer.fit(OneWeight(stop_at), datamodule=Ones(), ckpt_path=ckpt_path)
+    return read_manifest(folder)
 
 
 def test_a_whole_run(tmp_path):
@@ -57,14 +68,20 @@ def test_a_whole_run(tmp_path):
     assert [path.name for path in tmp_path.glob("*.tmp")] == []
 
 
+def often(monkeypatch) -> None:
+    """Write a checkpoint after each step."""
+    monkeypatch.setattr(last, "INTERVAL", 0.0)
+    monkeypatch.setattr(last, "PATIENCE", 0.0)
+
+
 def saved_step(folder: Path) -> int:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
 
 
 def test_a_stopped_run_is_not_finished_and_counts_up_to_its_last_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(last, "INTERVAL", 0.0)
+    often(monkeypatch)
     clock = iter((0.0, 1.0, 11.0, 21.0, 31.0))  # start, first writing, a checkpoint after each of three steps
-    monkeypatch.setattr(manifest, "now", lambda: next(clock))
+    monkeypatch.setattr(provenance, "now", lambda: next(clock))
     record = fit(tmp_path, stop_at=3)
     assert saved_step(tmp_path) == 3
     assert not record["finished"]
@@ -79,23 +96,69 @@ def test_a_stopped_run_is_not_finished_and_counts_up_to_its_last_checkpoint(tmp_
 def test_the_last_checkpoint_is_of_the_last_step_whatever_the_interval(tmp_path, monkeypatch):
     fit(tmp_path / "end")
     assert saved_step(tmp_path / "end") == 4
-    monkeypatch.setattr(last, "INTERVAL", 0.0)
+    often(monkeypatch)
     fit(tmp_path / "often")
     assert saved_step(tmp_path / "often") == 4
     assert {path.name for path in (tmp_path / "often" / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
-def test_no_checkpoint_between_the_batches_of_one_optimiser_step(tmp_path, monkeypatch):
+def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    """Each of these checkpoints takes a second to write, so none but the first and the last is due in 20."""
     monkeypatch.setattr(last, "INTERVAL", 0.0)
+    moments = iter(range(1000))
+    monkeypatch.setattr(last.time, "monotonic", lambda: float(next(moments)))
+    steps, save = [], L.Trainer.save_checkpoint
+    monkeypatch.setattr(L.Trainer, "save_checkpoint", lambda *a, **k: (steps.append(a[0].global_step), save(*a, **k)))
+    fit(tmp_path)
+    assert steps == [1, 4]
+
+
+def test_another_plugin_for_checkpoints_is_not_dropped_in_silence(tmp_path):
+    with pytest.warns(UserWarning, match="the plugin AsyncCheckpointIO is not used: last.ckpt must be a whole local"):
+        fit(tmp_path, plugins=AsyncCheckpointIO())
+
+
+def test_no_checkpoint_between_the_batches_of_one_optimiser_step(tmp_path, monkeypatch):
+    often(monkeypatch)
     steps = []
     monkeypatch.setattr(LastCheckpoint, "_write", lambda self, trainer: steps.append(trainer.global_step))
     fit(tmp_path, accumulate_grad_batches=2)
     assert steps == [1, 2, 2]  # four batches; the last is written again at the end
 
 
-def test_another_run_in_the_folder_starts_anew(tmp_path):
+def test_another_run_in_the_folder_is_refused_unless_its_config_is_taken_away(tmp_path):
     fit(tmp_path)
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        fit(tmp_path)
+    (tmp_path / "config.yaml").unlink()
     assert len(fit(tmp_path)["sessions"]) == 1
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_resumed_run_that_fails_at_once_removes_only_what_it_made(tmp_path):
+    """The curves of the first session stay, though the second writes into their folder or beside it."""
+    loggers = (
+        lambda: TensorBoardLogger(tmp_path, "board", version=0),  # the same folder in each session
+        lambda: CSVLogger(tmp_path, "curves"),  # version_0, then version_1
+    )
+    for make in loggers:
+        folder = tmp_path / make().name
+        fit(folder, logger=make(), max_steps=2)
+        before = files(tmp_path)
+        last = str(folder / "checkpoints" / "last.ckpt")
+        fit(folder, stop_at=2, ckpt_path=last, logger=make(), max_steps=4)
+        kept = {path: content for path, content in files(tmp_path).items() if path in before}
+        assert {path for path in before if path.name != "manifest.json"} <= set(kept)
+        assert all(kept[path] == before[path] for path in kept if path.name != "manifest.json")
+    assert not (tmp_path / "curves" / "version_1").exists()
+
+
+def test_a_run_that_fails_at_once_leaves_no_folder(tmp_path):
+    fit(tmp_path / "run", stop_at=0, logger=CSVLogger(tmp_path / "run", "curves"))
+    assert not (tmp_path / "run").exists()
 
 
 def git(folder: Path, *words: str) -> str:
@@ -126,8 +189,8 @@ def test_no_git_at_all(tmp_path, monkeypatch):
 
 
 def test_a_package_that_is_not_installed_is_no_error(monkeypatch):
-    monkeypatch.setattr(manifest, "PACKAGES", ("no-such-package",))
-    assert manifest.versions()["no-such-package"] == "not installed"
+    monkeypatch.setattr(session, "PACKAGES", ("no-such-package",))
+    assert session.versions()["no-such-package"] == "not installed"
 
 
 def test_memory_is_in_gibibytes():
@@ -137,28 +200,25 @@ def test_memory_is_in_gibibytes():
 
 
 def test_what_differs_between_training_and_testing_is_named():
-    session = {"hardware": "2 CPU cores", "git": "a", "config": "c", "versions": {"torch": "2.12", "numpy": "2.0"}}
+    here = {"hardware": "2 CPU cores", "versions": {"torch": "2.12", "numpy": "2.0"}}
     data = {"gta/train": {"images": 9, "hash": "x"}, "gta/eval": {"images": 4, "hash": "y"}}
-    trained = {"sessions": [{}, session], "data": data}
-    assert list(differences(trained, None, session, {"gta/eval": data["gta/eval"]})) == []
-    now = {**session, "hardware": "1 x GPU", "config": "d", "versions": {"torch": "2.13", "numpy": "2.0"}}
+    trained = {"sessions": [{}, here], "data": data}
+    assert list(differences(trained, {}, here, {"gta/eval": data["gta/eval"]})) == []
+    now = {"hardware": "1 x GPU", "versions": {"torch": "2.13", "numpy": "2.0"}}
     held = {"gta/eval": {"images": 4, "hash": "z"}, "city/eval": {"images": 5, "hash": "u"}}
     named = [
         "hardware: 2 CPU cores in training, 1 x GPU now",
-        "config.yaml: c in training, d now",
         "torch: 2.12 in training, 2.13 now",
         "images of gta/eval: as many as in training, but of other names or sizes",
     ]
-    assert list(differences(trained, None, now, held)) == named
-    earlier = {"data": {"gta/eval": {"images": 3, "hash": "w"}, "city/eval": {"images": 6, "hash": "v"}}}
-    assert list(differences(trained, earlier, now, held)) == [
-        *named,
-        "images of city/eval: 6 in the test before, 5 now",
-    ]
-    fewer = list(differences(trained, None, session, {"gta/eval": {"images": 3, "hash": "z"}}))
+    assert list(differences(trained, {}, now, held)) == named
+    earlier = {"gta/eval": {"images": 3, "hash": "w"}, "city/eval": {"images": 6, "hash": "v"}}
+    before = "images of city/eval: 6 in the test before, 5 now"
+    assert list(differences(trained, earlier, now, held)) == [*named, before]
+    fewer = list(differences(trained, {}, here, {"gta/eval": {"images": 3, "hash": "z"}}))
     assert fewer == ["images of gta/eval: 4 in training, 3 now"]
-    old = {"sessions": [{"hardware": "2 CPU cores", "git": "a"}]}  # a manifest without versions, data and config
-    assert len(list(differences(old, None, session, data))) == 3
+    old = {"sessions": [{"hardware": "2 CPU cores"}]}  # a manifest without versions and data
+    assert len(list(differences(old, {}, here, data))) == 2
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"finished": true, "sessions": 1}', "[1]"])

@@ -89,12 +89,11 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
     assert Image.open(tmp_path / "out" / "a.png").size == (60, 40)
 
 
-def test_shares_of_other_pictures_stay(run, pictures, tmp_path):
+def test_shares_are_those_of_the_call(run, pictures, tmp_path):
     predict(run, tmp_path / "out", str(pictures / "a.jpg"))
     predict(run, tmp_path / "out", str(pictures / "sub"))
-    assert listed(tmp_path / "out") == ["a", "b c", "ü"]
-    predict(run, tmp_path / "out", str(pictures / "a.jpg"), "--overwrite")
-    assert listed(tmp_path / "out") == ["a", "b c", "ü"]
+    assert listed(tmp_path / "out") == ["b c", "ü"]
+    assert (tmp_path / "out" / "a.png").is_file()
 
 
 def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, monkeypatch):

@@ -6,10 +6,10 @@ import pytest
 import trees
 
 from ppar_lightning.callbacks.results import write_csv, write_json
-from ppar_lightning.callbacks.scores import DomainScore
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.runs.tested_run import Score
 
 
 def test_the_images_of_a_source_are_not_unseen_under_another_name(tmp_path):
@@ -40,8 +40,8 @@ def test_a_name_that_metrics_cannot_carry(name):
 
 
 def test_figures_without_a_value_are_null_and_empty(tmp_path):
-    nothing = DomainScore({"miou": math.nan}, dict.fromkeys(CLASSES, math.nan), 0, "full")
-    write_json(tmp_path / "test.json", {"fog": nothing}, ["fog"], {})
+    nothing = Score(True, "full", 0, {"miou": math.nan}, dict.fromkeys(CLASSES, math.nan))
+    write_json(tmp_path / "test.json", {"fog": nothing}, {})
     text = (tmp_path / "test.json").read_text()
     assert "NaN" not in text
     assert '"unseen_miou": null' in text

@@ -159,15 +159,14 @@ def test_skipped_samples_are_listed_once_and_not_scored(data, tmp_path, capsys):
     damaged = {"aachen/aachen_000003_000019", "00000001-train"}
     assert {row["name"] for row in rows if "restore it from where it came from" in row["message"]} == damaged
     lonely = [(row["stage"], row["domain"]) for row in rows if row["message"].endswith("has no label")]
-    assert lonely == [("train", "cityscapes"), ("train", "bdd100k"), ("test", "cityscapes"), ("test", "bdd100k")]
-    assert len(rows) == 6
+    assert lonely == [("train", "cityscapes"), ("train", "bdd100k")]
+    assert len(rows) == 4
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("4 samples were left out in train and val, listed in") == 1
-    assert said.count("2 samples were left out in test, listed in") == 2
+    assert said.count("4 samples were left out in train, listed in") == 1
     for name in ("cityscapes", "bdd100k"):
         assert scores[name].images == 2
         assert scores[name].iou["road"] == pytest.approx(
-            scores[name].miou * sum(not math.isnan(v) for v in scores[name].iou.values())
+            scores[name].means["miou"] * sum(not math.isnan(v) for v in scores[name].iou.values())
         )
     assert scores["bdd100k"].iou["road"] == pytest.approx(4 / 76)  # of the remaining: 4 of 80 columns, 4 are ignored
 
@@ -178,36 +177,30 @@ def test_nothing_skipped_is_said_by_an_empty_list(tmp_path, capsys):
     make = lambda policy: DomainDataModule(  # noqa: E731
         {"camvid": Domain(root=str(root))}, crop=(16, 16), batch_size=2, workers=0, on_bad_sample=policy
     )
-    run(tmp_path / "skip", make("skip"), "test")
-    run(tmp_path / "raise", make("raise"), "test")
+    run(tmp_path / "skip", make("skip"), "fit")
+    run(tmp_path / "raise", make("raise"), "fit")
     assert listed(tmp_path / "skip") == []
     assert not (tmp_path / "raise" / "skipped.csv").exists()
     assert "left out" not in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_list_tells_of_the_latest_run_of_each_stage(tmp_path, capsys):
+def test_a_list_tells_of_the_latest_training(tmp_path, capsys):
     root = trees.camvid(tmp_path / "data")
-    label = root / "testannot/0001TP_000000.png"
+    label = root / "trainannot/0001TP_000000.png"
     whole = label.read_bytes()
-    make = lambda policy: DomainDataModule(  # noqa: E731
-        {"camvid": Domain(root=str(root))}, crop=(16, 16), batch_size=2, workers=0, on_bad_sample=policy
+    make = lambda: DomainDataModule(  # noqa: E731
+        {"camvid": Domain(root=str(root))}, crop=(16, 16), batch_size=2, workers=0, on_bad_sample="skip"
     )
     label.unlink()
-    run(tmp_path / "run", make("skip"), "validate", "test")
-    assert [(row["stage"], row["domain"]) for row in listed(tmp_path / "run")] == [
-        ("val", "camvid"),
-        ("test", "camvid"),
-    ]
-    said = " ".join(capsys.readouterr().out.split())
-    assert "1 sample was left out in val, listed in" in said
-    assert "1 sample was left out in test, listed in" in said
+    run(tmp_path / "run", make(), "fit")
+    append(tmp_path / "run" / "skipped.csv", "predict", [Skipped("d", "a", "b")])
+    assert [row["stage"] for row in listed(tmp_path / "run")] == ["train", "predict"]
+    assert "1 sample was left out in train, listed in" in " ".join(capsys.readouterr().out.split())
     label.write_bytes(whole)
-    run(tmp_path / "run", make("raise"), "test")
+    run(tmp_path / "run", make(), "fit")
     assert "left out" not in capsys.readouterr().out
-    assert [row["stage"] for row in listed(tmp_path / "run")] == ["val"]
-    run(tmp_path / "run", make("skip"), "fit")
-    assert listed(tmp_path / "run") == []
+    assert [row["stage"] for row in listed(tmp_path / "run")] == ["predict"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -274,21 +267,21 @@ def test_a_name_that_is_no_utf8_is_listed_by_its_code(tmp_path):
 
 
 def test_a_run_whose_list_cannot_be_written_keeps_the_one_before(tmp_path, monkeypatch):
-    append(tmp_path, "test", [Skipped("d", "a", "b")])
+    append(tmp_path / "skipped.csv", "train", [Skipped("d", "a", "b")])
     before = listed(tmp_path)
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="skipped.csv"):
-        drop(tmp_path, ["test"])
+        drop(tmp_path / "skipped.csv", "train")
     assert listed(tmp_path) == before
 
 
 def test_lines_are_appended_whole_and_once(tmp_path):
     first, second = Skipped("d", 'a,"b"', "one\nline"), Skipped("d", "b", "two")
-    append(tmp_path / "run", "train", [first, first])
-    append(tmp_path / "run", "train", [second, first])
-    append(tmp_path / "run", "val", [first])
+    append(tmp_path / "run" / "skipped.csv", "train", [first, first])
+    append(tmp_path / "run" / "skipped.csv", "train", [second, first])
+    append(tmp_path / "run" / "skipped.csv", "predict", [first])
     assert [tuple(row.values()) for row in listed(tmp_path / "run")] == [
         ("train", "d", 'a,"b"', "one line"),
         ("train", "d", "b", "two"),
-        ("val", "d", 'a,"b"', "one line"),
+        ("predict", "d", 'a,"b"', "one line"),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.cli.main import main
@@ -147,7 +148,8 @@ def test_a_stop_in_a_validation_in_mid_epoch_goes_on_exactly(tmp_path, monkeypat
 def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_before(
     whole, tmp_path, monkeypatch, recwarn
 ):
-    monkeypatch.setattr("ppar_lightning.callbacks.last_checkpoint.INTERVAL", 0.0)
+    for constant in ("INTERVAL", "PATIENCE"):
+        monkeypatch.setattr(f"ppar_lightning.callbacks.last_checkpoint.{constant}", 0.0)
     folder, step, calls = tmp_path / "run", PPARModule.training_step, iter(range(100))
 
     def crash(self, *arguments):
@@ -289,7 +291,7 @@ def test_sigkill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
 
 def test_every_checkpoint_of_a_trainer_is_written_so(whole):
     class Strategy:
-        checkpoint_io = None
+        checkpoint_io = TorchCheckpointIO()
 
     class Trainer:
         strategy = Strategy()

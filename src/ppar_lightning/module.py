@@ -152,7 +152,7 @@ class PPARModule(L.LightningModule):
             isw = self.whitening(output.early, image, self.segmenter.early, self.progress, seed)
             losses = losses._replace(total=losses.total + isw, terms=losses.terms | {"isw": isw})
         self.loss_terms = {name: term.detach() for name, term in losses.terms.items()}
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if is_logging_step(self.trainer):
             self._log_losses(losses)
         return losses.total
 
@@ -227,6 +227,15 @@ class PPARModule(L.LightningModule):
             return warm * (1 - min(step, total) / total) ** self.power
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def is_logging_step(trainer: L.Trainer) -> bool:
+    """Return, before the optimiser steps, whether Lightning hands what is logged in this step to the loggers.
+
+    Lightning counts the optimiser steps of the whole training, so the answer does not depend on the epoch's length.
+    """
+    every: int = getattr(trainer, "log_every_n_steps", 0)  # 0: it never does
+    return every > 0 and (trainer.global_step + 1) % every == 0
 
 
 def as_float(image: Tensor) -> Tensor:

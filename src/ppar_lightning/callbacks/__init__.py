@@ -1,28 +1,52 @@
-"""Callbacks: scores by domain, the report, pictures and diagnostics, each with any logger or none."""
+"""The callbacks of a run. All of them are registered here, and each works with any logger or none."""
+
+from collections.abc import Mapping
 
 from lightning import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ppar_lightning.callbacks.artifact import ModelArtifact
 from ppar_lightning.callbacks.diagnostics import TrainingDiagnostics
 from ppar_lightning.callbacks.distances import DomainDistances
+from ppar_lightning.callbacks.finite_guard import FiniteGuard
 from ppar_lightning.callbacks.interruption import Interruption
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
-from ppar_lightning.callbacks.provenance import RunManifest
-from ppar_lightning.callbacks.results import TestReport
+from ppar_lightning.callbacks.prediction_grid import PredictionGrid
+from ppar_lightning.callbacks.prediction_writer import PredictionWriter
+from ppar_lightning.callbacks.provenance import Provenance
+from ppar_lightning.callbacks.results import TestResults
 from ppar_lightning.callbacks.scores import DomainScores
+from ppar_lightning.callbacks.selection import TargetSelectionGuard
 from ppar_lightning.callbacks.skipped import SkippedSamples
 
+CONFIGURED: Mapping[str, type[Callback]] = {
+    "checkpoint": ModelCheckpoint,
+    "target_selection": TargetSelectionGuard,
+    "prediction_grid": PredictionGrid,
+    "predictions": PredictionWriter,
+}
+"""Group of options in a config -> the callback that they set up."""
 
-def default_callbacks() -> list[Callback]:
-    """Callbacks of every run, in the order in which they act."""
+
+def run_callbacks(configured: Mapping[str, Callback], provenance: Provenance) -> list[Callback]:
+    """Return the callbacks of every run, whatever the subcommand.
+
+    Their order does not matter: a callback that needs another one takes it as an argument.
+
+    Args:
+        configured: The callbacks of CONFIGURED, with the options of the config.
+        provenance: The record of the run's config and environment.
+    """
     scores = DomainScores()
-    measures = [TrainingDiagnostics(), DomainDistances()]
     return [
+        *configured.values(),
+        provenance,
         scores,
-        TestReport(scores),
-        *measures,
+        TestResults(scores, provenance),
+        TrainingDiagnostics(),
+        DomainDistances(),
+        FiniteGuard(),
         SkippedSamples(),
-        RunManifest(),
         LastCheckpoint(),
         Interruption(),
         ModelArtifact(),

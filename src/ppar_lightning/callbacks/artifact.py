@@ -9,18 +9,20 @@ from ppar_lightning.load import load_segmenter
 
 
 class ModelArtifact(L.Callback):
-    """Log what ``save_pretrained`` writes, weights, config and card, where W&B's logger has ``log_model``.
+    """Log the trained segmenter (weights, config and card, as ``save_pretrained`` writes them) where W&B logs models.
 
-    The artifact is ``segmenter-{id of the W&B run}``, of type ``model``; it is logged once, when training is finished.
-    Lightning itself would log the checkpoints of its own callback, of which there are none by default.
+    W&B logs models if ``log_model`` of its logger is set. The artifact is ``segmenter-{id of the W&B run}``, of type
+    ``model``, logged once, at the end of training. Lightning itself would log the checkpoints of its own callback, of
+    which there are none by default.
     """
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log it to each such logger."""
+        """Log the artifact."""
+        # Lightning's logger keeps its option `log_model` under a private name alone
         wanted = [each for each in trainer.loggers if isinstance(each, WandbLogger) and each._log_model]
         if not wanted or not trainer.is_global_zero:
             return
-        import wandb  # takes a second, and few runs come here
+        import wandb  # takes a second, and few runs need it
 
         with TemporaryDirectory() as folder:
             load_segmenter(trainer.default_root_dir).save_pretrained(folder)

@@ -4,10 +4,11 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ppar_lightning.callbacks.access import is_logging_step, module_of
+from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.reweighting import MIN_SIGMA
+from ppar_lightning.module import is_logging_step
 
 
 class TrainingDiagnostics(L.Callback):

@@ -1,148 +1,84 @@
-"""The guard against NaN and inf: a step whose loss or gradients hold one never reaches weights, banks or statistics."""
+"""The guard against NaN and inf: a step whose loss or gradients hold one never reaches the weights or the banks."""
 
-import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import lightning as L
 import torch
 import torch.distributed as dist
-from rich.console import Console
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from ppar_lightning.callbacks.skipped import line_of
+from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import all_reduce_sum, world_size
 
-Policy = Literal["raise", "skip"]
 Seen = tuple[Batch, dict[str, Tensor]]
 """A batch and its loss terms."""
 Fault = tuple[str, Batch]
-"""What is not finite, and the batch it belongs to."""
-MAX_IN_A_ROW = 20
-"""Steps in a row that are left out before training is given up: it would go on without learning."""
-REMEDY = "lower the learning rate or raise --trainer.precision, or leave such steps out with --detect_nan skip"
-
-
-class Row(NamedTuple):
-    """One image of a step that holds a NaN or inf."""
-
-    step: int
-    rank: int
-    term: str
-    domain: str
-    name: str
+"""What is not finite, and a batch it comes from."""
+REMEDY = "lower the learning rate or raise --trainer.precision"
 
 
 class FiniteGuard(L.Callback):
-    """Stop at a NaN or inf in a loss term or a gradient, or leave that step out.
+    """End the run at a NaN or inf in a loss term or a gradient, and save the batch in ``nonfinite/`` in the run folder.
 
-    One look at all terms and gradients a step, after the backward passes and before the optimiser; all ranks decide
-    alike. Whatever is decided, buffers (banks, statistics, batch norm) are put back to where they were before the step,
-    and no gradient is left. A step that is left out still counts as one in the schedules. Steps are numbered from 0, as
-    in the curves.
+    The guard looks once per step, after the backward passes and before the optimiser: one read of the device. All
+    ranks decide alike. Steps are numbered from 0, as in the curves.
 
-    With fp16 the scaler's own search for inf is not a fault: as long as the scale is above 1 gradients may overflow
-    because of it, the scaler leaves the step out and lowers the scale. At 1 and below they count.
+    With fp16, gradients may overflow because of the loss scale. The scaler then leaves the step out and lowers the
+    scale, so gradients count only once the scale is 1 or less.
     """
 
-    def __init__(self, policy: Policy = "raise") -> None:
-        """Set what happens.
-
-        Args:
-            policy: ``raise`` ends the run and saves the batch in ``nonfinite/`` in the run folder; ``skip`` leaves the
-                step out, lists its images in ``nonfinite.csv`` there, and ends the run after 20 steps in a row.
-        """
-        self.policy = policy
-        self._buffers: list[Tensor] = []
+    def __init__(self) -> None:
+        """Start before the first step."""
         self._batch: Batch
         self._seen: list[Seen] = []
-        self._in_a_row = 0
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, _: int) -> None:
-        """Remember the batch, and the buffers before the first batch of a step."""
+        """Remember the batch."""
         self._batch = batch
-        if self._seen:
-            return
-        self._buffers = self._buffers or [torch.empty_like(buffer) for buffer in pl_module.buffers()]
-        copy(self._buffers, pl_module.buffers())
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Remember the batch's loss terms; there are several batches where gradients are accumulated."""
-        self._seen.append((self._batch, pl_module.loss_terms))  # type: ignore[arg-type]
+        """Remember the batch's loss terms. With gradient accumulation, a step has several batches."""
+        self._seen.append((self._batch, module_of(pl_module).loss_terms))
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Look at the step.
+        """Check the step.
 
         Raises:
-            ValueError: It holds a NaN or inf, and the policy is ``raise`` or 20 steps before it did too.
+            ValueError: A loss term or a gradient holds a NaN or inf, on any rank.
         """
         seen, self._seen = self._seen, []
         bad_terms, bad_gradients = look(seen, optimizer)
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        if bad_gradients and not bad_terms and scaler is not None:
-            bad_gradients = scaler.get_scale() <= 1
+        precision = trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is not None and precision.scaler.get_scale() > 1:
+            bad_gradients = False
         if not bad_terms and not bad_gradients:
-            self._in_a_row = 0
             return
-        faults = find_terms(seen) if bad_terms else find_gradient(seen, pl_module)
-        copy(pl_module.buffers(), self._buffers)
-        optimizer.zero_grad(set_to_none=True)
-        self._in_a_row += 1
-        self._report(trainer, faults)
-
-    def _report(self, trainer: L.Trainer, faults: list[Fault]) -> None:
-        step, rank, folder = trainer.global_step, trainer.global_rank, Path(trainer.default_root_dir)
-        rows = gather(
-            [
-                Row(step, rank, term, domain, name)
-                for term, batch in faults
-                for domain, name in zip(batch["domain"], batch["name"], strict=True)
-            ]
-        )
-        terms = " and ".join(dict.fromkeys(row.term for row in rows))
-        images = ", ".join(dict.fromkeys(f"{row.domain}: {row.name}" for row in rows))
-        message = f"step {step}: {terms} with the batch of {images}"
-        if self.policy == "raise":
-            path = folder / "nonfinite" / f"step_{step}_rank_{rank}.pt"
-            state = "is saved in"
-            try:
-                if faults:
-                    save([batch for _, batch in faults], path)
-            except OSError as error:  # what went wrong in training counts more than the disk
-                state = f"could not be saved ({error.strerror}) in"
-            raise ValueError(f"{message}; the batch {state} {path.parent}; {REMEDY}")
-        if trainer.is_global_zero:
-            append(folder / "nonfinite.csv", rows)
-        if self._in_a_row == MAX_IN_A_ROW:
-            raise ValueError(f"{message}, as in the {MAX_IN_A_ROW - 1} steps before; {REMEDY}")
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say how many steps were left out."""
-        path = Path(trainer.default_root_dir) / "nonfinite.csv"
-        if trainer.is_global_zero and path.is_file():
-            with path.open(newline="") as file:
-                count = len({row["step"] for row in csv.DictReader(file)})
-            steps = "1 step was" if count == 1 else f"{count} steps were"
-            Console().print(f"{steps} left out for a NaN or inf, listed in {path}")
+        faults = bad_loss_terms(seen) if bad_terms else bad_parameters(seen, pl_module)
+        found = gather([(fault, images_of(batch)) for fault, batch in faults])
+        terms, images = (list(dict.fromkeys(each)) for each in zip(*found, strict=True))
+        step, folder = trainer.global_step, Path(trainer.default_root_dir) / "nonfinite"
+        state = "is saved in"
+        try:
+            if faults:
+                save([batch for _, batch in faults], folder / f"step_{step}_rank_{trainer.global_rank}.pt")
+        except OSError as error:  # a full disk must not hide the NaN
+            state = f"could not be saved ({error.strerror}) in"
+        where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(images)}"
+        raise ValueError(f"{where}; the batch {state} {folder}; {REMEDY}")
 
 
 @torch.no_grad()
-def copy(target: Iterable[Tensor], source: Iterable[Tensor]) -> None:
-    """Write tensors over others of the same shapes."""
-    for each, other in zip(target, source, strict=True):
-        each.copy_(other)
-
-
 def look(seen: Sequence[Seen], optimizer: torch.optim.Optimizer) -> list[bool]:
-    """Say whether a loss term and a gradient hold a NaN or inf, on any rank; one synchronisation with the device."""
+    """Return whether a loss term, and whether a gradient, holds a NaN or inf on any rank."""
     gradients = [own(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients, norm_type=1)  # squares would overflow long before the gradients
     terms = torch.stack([term for _, terms in seen for term in terms.values()])
@@ -151,36 +87,41 @@ def look(seen: Sequence[Seen], optimizer: torch.optim.Optimizer) -> list[bool]:
 
 
 def own(gradient: Tensor) -> Tensor:
-    """Give the part of a gradient that this rank holds, which is all of it but under FSDP."""
+    """Return the part of a gradient that this rank holds: a shard under FSDP, else all of it."""
     return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
-def find_terms(seen: Sequence[Seen]) -> list[Fault]:
-    """Name the loss terms of this rank that are not finite; none if they are another rank's."""
+def bad_loss_terms(seen: Sequence[Seen]) -> list[Fault]:
+    """Name the loss terms of this rank that are not finite; the list is empty if they are another rank's."""
     named = [(batch, name, float(term)) for batch, terms in seen for name, term in terms.items()]
     return [(f"loss term {name!r} is {value}", batch) for batch, name, value in named if not math.isfinite(value)]
 
 
-def find_gradient(seen: Sequence[Seen], module: L.LightningModule) -> list[Fault]:
-    """Name the parameters whose gradient is not finite; it may be of any batch of the step."""
+def bad_parameters(seen: Sequence[Seen], module: L.LightningModule) -> list[Fault]:
+    """Name the parameters whose gradient is not finite. Each batch of the step may be the cause."""
     bad = [name for name, p in module.named_parameters() if p.grad is not None and not own(p.grad).isfinite().all()]
     others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return [(f"gradient of {bad[0]!r}{others} is not finite", batch) for batch, _ in seen] if bad else []
 
 
-def gather(rows: list[Row]) -> list[Row]:
-    """Collect what all ranks found."""
-    found: list[list[Row]] = [rows] * world_size()
+def images_of(batch: Batch) -> str:
+    """List the images of a batch by domain and name."""
+    return ", ".join(f"{domain}: {name}" for domain, name in zip(batch["domain"], batch["name"], strict=True))
+
+
+def gather(part: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Collect what all ranks found, in the order of the ranks."""
+    parts = [part] * world_size()
     if world_size() > 1:
-        dist.all_gather_object(found, rows)
-    return [row for each in found for row in each]
+        dist.all_gather_object(parts, part)
+    return [found for each in parts for found in each]
 
 
 def save(batches: Sequence[Batch], path: Path) -> None:
-    """Save batches as they went into the model: ``image``, ``label``, ``name``, ``domain``; weights_only reads them.
+    """Save ``image``, ``label``, ``name`` and ``domain`` of batches, to be read with ``torch.load``.
 
     Raises:
-        OSError: They cannot be written; nothing is left of them.
+        OSError: The file cannot be written; nothing is left of it.
     """
     unique = list({id(batch): batch for batch in batches}.values())
     tensors = {key: torch.cat([batch[key].cpu() for batch in unique]) for key in ("image", "label")}
@@ -188,14 +129,3 @@ def save(batches: Sequence[Batch], path: Path) -> None:
     content = io.BytesIO()
     torch.save(tensors | texts, content)
     write_whole(path, content.getvalue())
-
-
-def append(path: Path, rows: Sequence[Row]) -> None:
-    """List images once; a resumed run may meet a step again.
-
-    Raises:
-        OSError: The list cannot be written; it is as it was.
-    """
-    listed = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    lines = [line_of(map(str, row)) for row in (Row._fields, *rows)]
-    write_whole(path, "".join(dict.fromkeys(listed + lines)).encode())

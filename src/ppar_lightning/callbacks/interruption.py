@@ -1,43 +1,49 @@
-"""SIGINT and SIGTERM outside of training."""
+"""SIGINT and SIGTERM outside of training, and how this process listens to them."""
 
 import signal
 import sys
 import threading
-from typing import Any, NoReturn
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def listen(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have a handler called at SIGINT and SIGTERM. Lightning's teardown restores the handlers from before."""
+    if threading.current_thread() is threading.main_thread():  # Python allows no other
+        for number in SIGNALS:
+            signal.signal(number, handler)
 
 
 class Interruption(L.Callback):
     """End ``validate``, ``test`` and ``predict`` at once, with status 128 + signal; Lightning would go on at SIGTERM.
 
-    In training :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` listens.
+    In training, :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` listens.
     """
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen, but for validations of a training."""
+        """Listen during ``validate``, but not during the validations of a training."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            listen("nothing was scored")
+            self._end_with("nothing was scored")
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen."""
-        listen("nothing was scored")
+        """Listen during ``test``."""
+        self._end_with("nothing was scored")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen."""
-        listen("the same command goes on with --skip_existing")
+        """Listen during ``predict``."""
+        self._end_with("the same command goes on with --skip_existing")
 
+    def _end_with(self, remark: str) -> None:
+        def end(number: int, frame: FrameType | None) -> NoReturn:
+            for each in SIGNALS:
+                signal.signal(each, signal.SIG_IGN)
+            print(f"ppar: {signal.Signals(number).name}: {remark}", file=sys.stderr)
+            raise SystemExit(128 + number)
 
-def listen(remark: str) -> None:
-    """Have both signals end the process, and Lightning's teardown restore what there was."""
-
-    def end(number: int, frame: Any) -> NoReturn:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        print(f"ppar: {signal.Signals(number).name}: {remark}", file=sys.stderr)
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is threading.main_thread():  # others may not
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, end)
+        listen(end)

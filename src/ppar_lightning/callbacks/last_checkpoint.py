@@ -3,33 +3,40 @@
 import shlex
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
 
+from ppar_lightning.callbacks.interruption import SIGNALS, listen
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, promote
 
 INTERVAL = 120.0
-"""Seconds of training that a killed run loses at most, but for a step and, where one comes between, a validation."""
+"""Least seconds between checkpoints: the most training time a SIGKILL can lose, plus one step or validation."""
+
+PATIENCE = 20.0
+"""Least seconds between checkpoints per second of writing one, so that writing takes at most 5 % of the time."""
 
 
 class LastCheckpoint(Checkpoint):
-    """Write ``last.ckpt`` every few minutes, when the run is told to stop, and when training ends.
+    """Write ``last.ckpt`` at intervals, when the run is told to stop, and when training ends.
 
-    The one before stays as ``previous.ckpt``. SIGINT and SIGTERM stop the run after the optimiser step that they fall
-    into, with status 128 + signal; a second one ends it at once, with the checkpoint that is there.
+    The checkpoint before it stays as ``previous.ckpt``. SIGINT and SIGTERM stop the run after the current optimiser
+    step, with a checkpoint and status 128 + signal; a second signal ends it at once.
 
-    Lightning's ModelCheckpoint, which keeps no other checkpoint by default, would write it at the end alone, and not
-    even then if it had written another before. Lightning itself stops in the middle of an accumulation.
+    Lightning's ModelCheckpoint would write ``last.ckpt`` only beside another checkpoint, and Lightning itself stops in
+    the middle of a gradient accumulation.
     """
 
     def __init__(self) -> None:
         """Start without a checkpoint."""
-        self._written = 0.0
+        self._written = 0.0  # when
+        self._cost = 0.0  # seconds it took
         self._step = 0
         self._stepped = False  # whether the last batch completed an optimiser step: no gradient is lost after it
         self._signal: int | None = None
@@ -38,21 +45,24 @@ class LastCheckpoint(Checkpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Have all checkpoints of the trainer written whole or not at all."""
+        plugin = type(trainer.strategy.checkpoint_io)
+        if plugin not in (TorchCheckpointIO, WholeCheckpointIO):
+            rank_zero_warn(f"the plugin {plugin.__name__} is not used: last.ckpt must be a whole local file")
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen to signals, in place of Lightning, which does from just before."""
-        self._listen()
+        """Listen to signals in place of Lightning, which starts to just before."""
+        listen(self._note)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to signals and start the clock."""
-        self._listen()
+        listen(self._note)
         self._written, self._step = time.monotonic(), trainer.global_step
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Make the checkpoint that was written count, as the losses up to it are logged by now; stop if told to."""
+        """Make a new checkpoint count, as the losses up to it are logged by now; stop if told to."""
         self._settle(trainer)
         if self._stopping:
             self._stop(trainer)
@@ -60,49 +70,47 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write one if it is time, but not before a validation, which Lightning would leave out after a restart."""
+        """Write a checkpoint if it is time, but not just before a validation: a resumed run would leave that out."""
         self._stepped, self._step = trainer.global_step > self._step, trainer.global_step
         loop = trainer.fit_loop
+        # Lightning tells in no public way whether a validation follows: steps, epochs, time and early stopping count
         if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
             self._write_if_due(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the one that was put off."""
+        """Write the checkpoint that was put off."""
         self._write_if_due(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the one that is tested."""
+        """Write the checkpoint that ``ppar test`` loads."""
         self._stepped = False
         self._write(trainer)
         self._settle(trainer)
 
     def _write_if_due(self, trainer: L.Trainer) -> None:
-        late = time.monotonic() - self._written >= INTERVAL
+        late = time.monotonic() - self._written >= max(INTERVAL, PATIENCE * self._cost)
         if self._stepped and any_rank(trainer, late or self._signal is not None):
             self._write(trainer)
             self._stopping = any_rank(trainer, self._signal is not None)
 
     def _write(self, trainer: L.Trainer) -> None:
+        start = time.monotonic()
         trainer.save_checkpoint(checkpoints(trainer) / "next.ckpt", weights_only=False)
         self._written, self._pending = time.monotonic(), True
+        self._cost = self._written - start
 
     def _settle(self, trainer: L.Trainer) -> None:
         if self._pending and trainer.is_global_zero:
             promote(checkpoints(trainer))
         self._pending = False
 
-    def _listen(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # others may not
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:
-        number = signal.Signals(self._signal or signal.SIGTERM)  # which another rank may have got
+        number = signal.Signals(self._signal or signal.SIGTERM)  # another rank may have received it
         if trainer.is_global_zero:
             config = shlex.quote(str(Path(trainer.default_root_dir) / "config.yaml"))
             command = f"ppar fit --config {config} --ckpt_path last"
@@ -111,10 +119,10 @@ class LastCheckpoint(Checkpoint):
 
 
 def any_rank(trainer: L.Trainer, here: bool) -> bool:
-    """Tell whether something holds on any rank, the same on all of them."""
+    """Return whether something holds on any rank: the same answer on all of them."""
     return trainer.strategy.reduce_boolean_decision(here, all=False)
 
 
 def checkpoints(trainer: L.Trainer) -> Path:
-    """Folder of the run's checkpoints."""
+    """Return the folder of the run's checkpoints."""
     return Path(trainer.default_root_dir) / "checkpoints"

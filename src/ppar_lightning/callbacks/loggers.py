@@ -13,44 +13,34 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from ppar_lightning.disk.files import append_whole, write_whole
+from ppar_lightning.disk.files import write_whole
 from ppar_lightning.runs.curves import read_rows
 
 
 class WholeWriter(ExperimentWriter):
-    """Lightning's writer, but rows are written whole or not at all, and new columns never empty the file."""
-
-    def __init__(self, log_dir: str) -> None:
-        """Start with nothing written."""
-        super().__init__(log_dir)
-        self._header: list[str] = []
+    """Lightning's writer, which empties the file to add a column; this one replaces the file in one step."""
 
     def save(self) -> None:
-        """Append what was logged; at first, or with a new column, write the file anew.
+        """Append the new rows, after the columns that they need are added to the file.
 
         Raises:
-            OSError: It cannot be written; it is as it was, and what was logged is kept for another try.
+            OSError: The file cannot be written; the earlier rows are as they were.
         """
-        if not self.metrics:
-            return
-        path, table = Path(self.metrics_file_path), io.StringIO(newline="")
-        self._record_new_keys()
-        writer = csv.DictWriter(table, self.metrics_keys)
-        if self.metrics_keys == self._header and path.is_file():
-            writer.writerows(self.metrics)
-            append_whole(path, table.getvalue().encode())
-        else:
+        columns = sorted({*self.metrics_keys, *(name for row in self.metrics for name in row)})
+        path = Path(self.metrics_file_path)
+        if columns != self.metrics_keys and path.is_file():
+            table = io.StringIO(newline="")
+            writer = csv.DictWriter(table, columns)
             writer.writeheader()
-            writer.writerows([*read_rows(path), *self.metrics])
+            writer.writerows(read_rows(path))
             write_whole(path, table.getvalue().encode())
-            self._header = list(self.metrics_keys)
-        self.metrics = []
+            self.metrics_keys = columns
+        super().save()
 
 
 class CurvesLogger(CSVLogger):
-    """Lightning's logger with that writer: a run that is killed loses no curve that it had written."""
+    """Lightning's CSV logger with that writer."""
 
     @property
     @rank_zero_experiment
@@ -59,16 +49,6 @@ class CurvesLogger(CSVLogger):
         if not isinstance(self._experiment, WholeWriter):
             self._experiment = WholeWriter(self.log_dir)
         return self._experiment
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Write what is left; a disk that is full takes no other error's place."""
-        try:
-            super().finalize(status)
-        except OSError as error:
-            if status == "success":
-                raise
-            rank_zero_warn(f"the last of the curves are not written: {error}")
 
 
 def default_logger(folder: str, command: str) -> CSVLogger:
@@ -93,12 +73,13 @@ def has_account() -> bool:
 
 
 def quieten() -> None:
-    """Drop messages that say nothing of the run, an advertisement and warnings about what is meant to be so.
+    """Drop messages that say nothing about the run, an advertisement, and warnings about what is intended.
 
-    Warnings that are left come in one line, without the place in the code.
+    Other warnings are printed in one line, without the place in the code.
     """
     warnings.formatwarning = lambda message, category, *_, **__: f"{category.__name__}: {message}\n"
     trainer = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     trainer.addFilter(lambda record: "litlogger" not in record.getMessage())
-    for message in ("Found .* in eval mode at the start", "`isinstance.treespec", "The number of training batches"):
-        warnings.filterwarnings("ignore", f".*{message}")  # frozen stages are in eval mode
+    eval_mode, hook = "Found .* in eval mode at the start", "You have overridden `on_after_batch_transfer`"
+    for message in (eval_mode, hook, "`isinstance.treespec", "The number of training batches"):
+        warnings.filterwarnings("ignore", f".*{message}")  # frozen stages are in eval mode, the module prepares batches

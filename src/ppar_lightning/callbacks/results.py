@@ -1,70 +1,75 @@
-"""The report of a test: a table on the terminal, and the same figures as JSON and CSV in the run folder."""
+"""The results of a test: tables on the terminal and in W&B, and the same figures in the run folder."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ppar_lightning.callbacks.differences import differences
-from ppar_lightning.callbacks.provenance import new_session
-from ppar_lightning.callbacks.record import RunRecord
-from ppar_lightning.callbacks.scores import DomainScore, DomainScores
+from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.callbacks.provenance import Provenance
+from ppar_lightning.callbacks.scores import DomainScores, mean_over_unseen
 from ppar_lightning.callbacks.selection import monitored_targets
-from ppar_lightning.callbacks.tables import log_tables
+from ppar_lightning.callbacks.session import differences, new_session
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.runs.markdown import mean_title
 from ppar_lightning.runs.run_folder import CONFUSION
-from ppar_lightning.runs.tested_run import find_test
+from ppar_lightning.runs.tested_run import Score, find_test
 
-UNSEEN = "unseen (mean)"
+Scores = dict[str, Score]
+"""Domain -> score, in the order of the test."""
 
 
-class TestReport(L.Callback):
-    """Print and save the scores of ``ppar test``, each domain by its name."""
+class TestResults(L.Callback):
+    """Print, save and log the scores of ``ppar test``, each domain by its name, and what differs from the training."""
 
-    __test__ = False  # the name is no test's
+    __test__ = False  # pytest takes a class named Test... for a test
 
-    def __init__(self, scores: DomainScores) -> None:
-        """Report what another callback, which stands before this one, has scored."""
+    def __init__(self, scores: DomainScores, provenance: Provenance) -> None:
+        """Take the callbacks that hold what is reported.
+
+        Args:
+            scores: The scores.
+            provenance: The options that differ from the training's.
+        """
         self.scores = scores
+        self.provenance = provenance
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the tables of ``ppar validate``."""
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
-            print_tables(self.scores.scores, trainer.datamodule.unseen_names)  # type: ignore[attr-defined]
+            print_tables(self.scores.scores)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``test.json``, ``test.csv`` and ``confusion.npz`` into the run folder; print and log the tables."""
         if not trainer.is_global_zero:
             return
-        unseen: Sequence[str] = trainer.datamodule.unseen_names  # type: ignore[attr-defined]
-        folder = Path(trainer.default_root_dir)
-        scores = self.scores.scores
-        selected_on = sorted({*monitored_targets(trainer), *getattr(pl_module, "selected_on", [])})
-        session, data = new_session(trainer), trainer.datamodule.fingerprints()  # type: ignore[attr-defined]
-        about = {"checkpoint": inside(folder, trainer.ckpt_path or ""), "target_selection": selected_on, **session}
+        folder, scores = Path(trainer.default_root_dir), self.scores.scores
+        selected_on = sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on})
+        session, data = new_session(trainer), data_of(trainer).fingerprints()
         manifest, earlier = read_manifest(folder), find_test(folder)
-        before = None if earlier is None else {"data": earlier.data}
-        write_json(folder / "test.json", scores, unseen, {**about, "data": data})
+        checkpoint = inside(folder, trainer.ckpt_path or "")
+        about = {"checkpoint": checkpoint, "target_selection": selected_on, **session, "data": data}
+        write_json(folder / "test.json", scores, about)
         write_csv(folder / "test.csv", scores)
         write_confusion(folder / CONFUSION, self.scores.matrices)
-        log_tables(trainer.loggers, scores, unseen)
-        console = print_tables(scores, unseen)
-        records = [callback for callback in trainer.callbacks if isinstance(callback, RunRecord)]  # type: ignore[attr-defined]
-        overrides = [line for record in records for line in record.overrides]
-        for line in (*overrides, *differences(manifest, before, session, data)):
+        log_tables(trainer.loggers, scores)
+        console = print_tables(scores)
+        changes = differences(manifest, earlier.data if earlier else {}, session, data)
+        for line in (*self.provenance.overrides, *changes):
             console.print(f"Differs: {line}.", highlight=False)
         if selected_on:
             console.print(
@@ -74,29 +79,26 @@ class TestReport(L.Callback):
 
 
 def inside(folder: Path, path: str | Path) -> str:
-    """Name a file as seen from a folder, if it lies there."""
+    """Return a path relative to a folder if it lies there, else as it is."""
     whole, root = Path(path).resolve(), folder.resolve()
     return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(path)
 
 
-def print_tables(scores: dict[str, DomainScore], unseen: Sequence[str]) -> Console:
-    """Print mIoU by domain and IoU by class, and return where."""
-    console = Console()
-    console.print(domain_table(scores, unseen))
-    console.print(class_table(scores))
-    return console
+def mean_names(scores: Scores) -> list[str]:
+    """List the names of the means, which are the same for every domain."""
+    return list(next(iter(scores.values())).means)
 
 
-def unseen_mean(scores: dict[str, DomainScore], unseen: Sequence[str], mean: str = "miou") -> float:
-    """Mean of a domain mean over the unseen domains, in [0, 1]; NaN without one."""
-    return fmean(scores[name].means[mean] for name in unseen) if unseen else math.nan
+def or_none(value: float) -> float | None:
+    """Replace NaN by None, as JSON and W&B take it."""
+    return None if math.isnan(value) else value
 
 
-def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Write all figures, in [0, 1], null where a class does not occur; and what they were got by."""
+def write_json(path: Path, scores: Scores, about: Mapping[str, Any]) -> None:
+    """Write all figures, in [0, 1], null for a class that does not occur, and how they were obtained."""
     domains = {
         name: {
-            "unseen": name in unseen,
+            "unseen": score.unseen,
             "images": score.images,
             "protocol": score.protocol,
             **{mean: or_none(value) for mean, value in score.means.items()},
@@ -104,13 +106,13 @@ def write_json(path: Path, scores: dict[str, DomainScore], unseen: Sequence[str]
         }
         for name, score in scores.items()
     }
-    means = {f"unseen_{mean}": or_none(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)}
-    record = {"domains": domains, **means, **about}
-    write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    means = {f"unseen_{mean}": or_none(mean_over_unseen(scores, mean)) for mean in mean_names(scores)}
+    text = json.dumps({"domains": domains, **means, **about}, indent=2, allow_nan=False)
+    write_whole(path, f"{text}\n".encode())
 
 
-def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
-    """Write one row a domain, in [0, 1], an empty cell where a class does not occur."""
+def write_csv(path: Path, scores: Scores) -> None:
+    """Write one row per domain, in [0, 1], an empty cell for a class that does not occur."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["domain", "protocol", "images", *mean_names(scores), *CLASSES])
@@ -121,52 +123,57 @@ def write_csv(path: Path, scores: dict[str, DomainScore]) -> None:
 
 
 def write_confusion(path: Path, matrices: Mapping[str, Tensor]) -> None:
-    """Write a (K, K) int64 array a domain under its name: pixel counts, row = ground truth, column = prediction."""
+    """Write the pixel counts of each domain under its name, (K, K) int64, row = ground truth, column = prediction."""
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: matrix.cpu().numpy() for name, matrix in matrices.items()})  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {name: matrix.cpu().numpy() for name, matrix in matrices.items()}
+    np.savez_compressed(content, **arrays)
     write_whole(path, content.getvalue())
 
 
-def or_none(value: float) -> float | None:
-    """Give a value as JSON takes it, None for NaN."""
-    return None if math.isnan(value) else value
+def log_tables(loggers: Iterable[Logger], scores: Scores) -> None:
+    """Log ``test/domains``, a row per domain, and ``test/classes``, a row per domain and class, in W&B."""
+    domains = [
+        [name, score.role, score.protocol, score.images, *map(or_none, score.means.values())]
+        for name, score in scores.items()
+    ]
+    classes = [
+        [name, score.protocol, label, or_none(value)]
+        for name, score in scores.items()
+        for label, value in score.iou.items()
+    ]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_table("test/domains", ["domain", "role", "protocol", "images", *mean_names(scores)], domains)
+            logger.log_table("test/classes", ["domain", "protocol", "class", "iou"], classes)
+
+
+def print_tables(scores: Scores) -> Console:
+    """Print mIoU by domain and IoU by class, and return the console."""
+    means = mean_names(scores)
+    domains = Table(title="mIoU (%) by domain")
+    for head in ("domain", "role", "protocol"):
+        domains.add_column(head)
+    for head in ("images", *map(mean_title, means)):
+        domains.add_column(head, justify="right")
+    for name, score in scores.items():
+        values = map(percent, score.means.values())
+        domains.add_row(name, score.role, score.protocol, str(score.images), *values)
+    domains.add_section()
+    domains.add_row(UNSEEN, "", "", "", *(percent(mean_over_unseen(scores, mean)) for mean in means))
+    classes = Table(title="IoU (%) by class")
+    classes.add_column("class")
+    for name in scores:
+        classes.add_column(name, justify="right")
+    classes.add_row("protocol", *(score.protocol for score in scores.values()))
+    classes.add_section()
+    for label in CLASSES:
+        classes.add_row(label, *(percent(score.iou[label]) for score in scores.values()))
+    console = Console()
+    console.print(domains)
+    console.print(classes)
+    return console
 
 
 def percent(value: float) -> str:
-    """Format a share as per cent with one decimal; a dash for NaN."""
+    """Format a share as a percentage with one decimal; a dash for NaN."""
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def domain_table(scores: dict[str, DomainScore], unseen: Sequence[str]) -> Table:
-    """Tabulate domain x mIoU."""
-    table = Table(title="mIoU (%) by domain")
-    table.add_column("domain")
-    table.add_column("role")
-    table.add_column("protocol")
-    table.add_column("images", justify="right")
-    for mean in mean_names(scores):
-        table.add_column(mean.replace("miou", "mIoU").replace("_", " "), justify="right")
-    for name, score in scores.items():
-        role = "unseen" if name in unseen else "source"
-        table.add_row(name, role, score.protocol, str(score.images), *map(percent, score.means.values()))
-    table.add_section()
-    table.add_row(UNSEEN, "", "", "", *(percent(unseen_mean(scores, unseen, mean)) for mean in mean_names(scores)))
-    return table
-
-
-def mean_names(scores: dict[str, DomainScore]) -> list[str]:
-    """Names of the means, the same for every domain."""
-    return list(next(iter(scores.values())).means)
-
-
-def class_table(scores: dict[str, DomainScore]) -> Table:
-    """Tabulate class x domain IoU."""
-    table = Table(title="IoU (%) by class")
-    table.add_column("class")
-    for name in scores:
-        table.add_column(name, justify="right")
-    table.add_row("protocol", *(score.protocol for score in scores.values()))
-    table.add_section()
-    for label in CLASSES:
-        table.add_row(label, *(percent(score.iou[label]) for score in scores.values()))
-    return table

@@ -6,10 +6,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 
+from ppar_lightning.callbacks.access import data_of
+
 
 def monitored_targets(trainer: L.Trainer) -> list[str]:
     """List the metrics of unseen domains that a callback of a run monitors."""
-    return targets_among(trainer.callbacks, trainer.datamodule.unseen_names)  # type: ignore[attr-defined]
+    return targets_among(getattr(trainer, "callbacks", ()), data_of(trainer).unseen_names)
 
 
 def targets_among(callbacks: Iterable[object], unseen: Iterable[str]) -> list[str]:
@@ -38,17 +40,21 @@ def refuse_targets(targets: Sequence[str]) -> None:
 
 
 class TargetSelectionGuard(L.Callback):
-    """Refuse a run whose checkpoints would be selected on an unseen domain, unless that is allowed by name."""
+    """Refuse a run whose checkpoints would be selected on an unseen domain, unless an option allows it."""
 
     def __init__(self, allow: bool = False) -> None:
-        """Set whether it is allowed; the report of the run says so then."""
+        """Set whether it is allowed.
+
+        Args:
+            allow: Allow it, and say so in the results of the run.
+        """
         self.allow = allow
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Look at what the callbacks monitor.
+        """Check what the callbacks monitor.
 
         Raises:
-            ValueError: An unseen domain is monitored.
+            ValueError: An unseen domain is monitored, and that is not allowed.
         """
         targets = monitored_targets(trainer)
         if not self.allow:
@@ -59,5 +65,5 @@ class TargetSelectionGuard(L.Callback):
                 logger.log_hyperparams({"target_selection": targets})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Tell whoever loads the checkpoint."""
+        """Record the selection in the checkpoint, for whoever loads it."""
         checkpoint["target_selection"] = monitored_targets(trainer)

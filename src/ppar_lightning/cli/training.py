@@ -12,16 +12,11 @@ from jsonargparse import Namespace, get_loader
 from jsonargparse.typing import PositiveInt
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from ppar_lightning.callbacks import default_callbacks
-from ppar_lightning.callbacks.finite_guard import FiniteGuard
+from ppar_lightning.callbacks import CONFIGURED, run_callbacks
 from ppar_lightning.callbacks.loggers import default_logger, quieten, stay_offline_without_account
-from ppar_lightning.callbacks.prediction_grid import PredictionGrid
-from ppar_lightning.callbacks.prediction_writer import PredictionWriter
-from ppar_lightning.callbacks.record import RunRecord
-from ppar_lightning.callbacks.selection import TargetSelectionGuard
+from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
@@ -60,18 +55,15 @@ class PPARCLI(LightningCLI):
         Args:
             options: Of LightningCLI, beside those that are the same for every subcommand.
         """
-        options["trainer_defaults"] = {"callbacks": default_callbacks(), "default_root_dir": "runs/ppar"}
+        options["trainer_defaults"] = {"default_root_dir": "runs/ppar"}
         options |= {"parser_class": OneLineParser, "parser_kwargs": {"prog": "ppar"}}
         options |= {"seed_everything_default": 0, "auto_configure_optimizers": False}
-        super().__init__(PPARModule, DomainDataModule, RunRecord, **options)
+        super().__init__(PPARModule, DomainDataModule, save_config_callback=None, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
-        groups: dict[str, Any] = {"checkpoint": ModelCheckpoint, "target_selection": TargetSelectionGuard}
-        groups |= {"prediction_grid": PredictionGrid, "predictions": PredictionWriter}
-        groups |= {"finite": FiniteGuard}
-        for name, callback in groups.items():
-            parser.add_lightning_class_args(callback, name)
+        for name, callback in CONFIGURED.items():
+            parser.add_class_arguments(callback, name, sub_configs=True)
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
         parser.add_argument("--overwrite", action="store_true", help="Predict over earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
@@ -109,14 +101,26 @@ class PPARCLI(LightningCLI):
             config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Log to CSV unless a logger is named; have checkpoints read as tensors and plain values, URLs too."""
+        """Add the callbacks, log to CSV unless a logger is named, and read checkpoints as tensors and plain values."""
         self.config_init[self.subcommand].weights_only = True
         config = self.config_init[self.subcommand].trainer
         if self.subcommand == "predict":
             kwargs["logger"] = False
         elif config.logger in (None, True):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
+        configured = {name: self.config_init[self.subcommand][name] for name in CONFIGURED}
+        given = self.config[self.subcommand].ckpt_path
+        provenance = Provenance(self.resolved(), Path(config.default_root_dir), given)
+        listed = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks] * bool(config.callbacks)
+        kwargs["callbacks"] = [*listed, *run_callbacks(configured, provenance)]
         return super().instantiate_trainer(**kwargs)
+
+    def resolved(self) -> str:
+        """Dump the config of the subcommand as YAML, without the checkpoint that the run goes on from."""
+        config = self.config.clone()
+        config[self.subcommand].ckpt_path = None
+        whole = yaml.safe_load(self.parser.dump(config, skip_none=False))
+        return yaml.safe_dump(whole[self.subcommand], sort_keys=False, allow_unicode=True)
 
 
 class DoctorCLI(PPARCLI):

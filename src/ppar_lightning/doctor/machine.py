@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from ppar_lightning.callbacks.loggers import has_account
-from ppar_lightning.callbacks.record import refuse_another
+from ppar_lightning.callbacks.provenance import refuse_another
 from ppar_lightning.doctor.finding import Finding, faults
 
 GIGABYTE = 1e9

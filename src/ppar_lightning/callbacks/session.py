@@ -1,0 +1,132 @@
+"""One process of a run: when, on what hardware, from which code, and what differs from the training's process."""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+Session = dict[str, Any]
+
+PACKAGES = (
+    "ppar-lightning",
+    "torch",
+    "lightning",
+    "transformers",
+    "torchmetrics",
+    "albumentations",
+    "opencv-python-headless",
+    "numpy",
+)
+
+
+def new_session(trainer: L.Trainer) -> Session:
+    """Describe this process: start, hardware, versions, git revision, and a hash of the run's ``config.yaml``."""
+    config = Path(trainer.default_root_dir) / "config.yaml"
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(trainer),
+        "versions": versions(),
+        "git": revision(Path(__file__).parent),
+        "config": hashlib.sha256(config.read_bytes()).hexdigest()[:16] if config.is_file() else None,
+    }
+
+
+def hardware(trainer: L.Trainer) -> str:
+    """Name the devices of all nodes together, or the CPU."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return f"{trainer.num_devices * trainer.num_nodes} x {torch.cuda.get_device_name(device)}"
+    return f"{os.cpu_count()} CPU cores ({processor()})" if device.type == "cpu" else device.type
+
+
+def processor() -> str:
+    """Name the CPU as Linux tells it; elsewhere, its architecture."""
+    file = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", file.read_text() if file.is_file() else "", flags=re.MULTILINE)
+    return named[1] if named else platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Look up the versions of Python, this package and its main requirements."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"  # run from a source tree
+    return found
+
+
+def revision(folder: Path) -> str | None:
+    """Return the git revision of a source tree, followed by ``-dirty`` if tracked files differ from it.
+
+    Args:
+        folder: A folder of the source tree.
+
+    Returns:
+        None if there is no git, or if git does not track the folder, as with an installed package.
+    """
+    git = ["git", "-C", str(folder)]
+    try:
+        tracked = subprocess.run([*git, "ls-files"], capture_output=True, text=True, check=True).stdout
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        found = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found if tracked else None
+
+
+def peak_memory(device: torch.device) -> float:
+    """Measure the largest memory so far, in GiB: allocated on the CUDA device, else resident in this process.
+
+    Worker processes that load data are not counted. On Windows without CUDA the result is 0.
+    """
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # Windows has none
+
+    unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
+
+
+def differences(
+    manifest: Mapping[str, Any] | None,
+    earlier: Mapping[str, Any],
+    session: Session,
+    data: Mapping[str, Any],
+) -> Iterator[str]:
+    """Compare hardware, versions and data of a test with the training's: one line for each difference.
+
+    Args:
+        manifest: ``manifest.json`` of the run, if there is one.
+        earlier: Split -> fingerprint of what the test before has read: training opens no unseen domain.
+        session: This process.
+        data: Split -> fingerprint of what this test reads.
+    """
+    if manifest is not None and manifest["sessions"]:
+        trained = manifest["sessions"][-1]
+        before = {"hardware": trained.get("hardware"), **trained.get("versions", {})}
+        for name, value in {"hardware": session["hardware"], **session["versions"]}.items():
+            if before.get(name) != value:
+                yield f"{name}: {before.get(name, 'not recorded')} in training, {value} now"
+    known: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for where, splits in (("the test before", earlier), ("training", (manifest or {}).get("data", {}))):
+        known |= {split: (where, fingerprint) for split, fingerprint in splits.items()}
+    for split, now in data.items():
+        where, then = known.get(split, ("", now))
+        if then["images"] != now["images"]:
+            yield f"images of {split}: {then['images']} in {where}, {now['images']} now"
+        elif then != now:
+            yield f"images of {split}: as many as in {where}, but of other names or sizes"
