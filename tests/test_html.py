@@ -21,7 +21,7 @@ from ppar_lightning.cli.main import main
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou
 from ppar_lightning.report.chart import draw_curves
-from ppar_lightning.report.html import Matrix, row_shares
+from ppar_lightning.report.html import row_shares, shade
 from ppar_lightning.report.panels import rank
 from ppar_lightning.runs.curves import read_metrics
 from ppar_lightning.runs.tested_run import Score
@@ -108,6 +108,11 @@ def test_the_page_holds_every_part(page, run):
         3 + 5 * 2
     )  # 3 of the source, as --images says, 2 of the others
     assert page.tags["prototypes"].count("table") == 3
+    shades = [
+        float(style.removeprefix("--v:")) for tag, name, style in page.attributes if (tag, name) == ("td", "style")
+    ]
+    assert len(shades) == 19 * (len(DOMAINS) * 20 + 19 + 19 + 1)  # classes and confusion of each domain; cosines
+    assert max(shades) == 1
     assert page.tags["weights"].count("img") == 3 * 2  # as a training batch has
     assert page.tags["curves"].count("svg") == 3
     assert str(json.loads((run / "manifest.json").read_text())["sessions"][0]["config"]) in page.text["manifest"]
@@ -213,11 +218,9 @@ def test_each_of_the_extremes_has_its_rank():
 def test_rows_of_confusion_are_shares_and_cells_know_their_colour():
     shares = row_shares(np.array([[3, 1], [0, 0]]))
     assert shares[0].tolist() == [75, 25]
-    table = list(Matrix("two", ("a", "b"), ("a", "b"), shares).lines())
-    assert table[0] == ("a", [("75", 0.75), ("25", 0.25)])
-    assert table[1] == ("b", [("-", 0.0), ("-", 0.0)])
-    ((_, cells),) = Matrix("one", ("a",), ("b",), np.array([[-0.5]]), ".2f", 1.0).lines()
-    assert cells == [("-0.50", -0.5)]
+    assert np.isnan(shares[1]).all()
+    assert [shade(value, 100) for value in (75, 250, float("nan"))] == [0.75, 1.0, 0.0]
+    assert shade(-0.5, 1) == -0.5
 
 
 def test_curves_of_a_continued_run_are_one(tmp_path):

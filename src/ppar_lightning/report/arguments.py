@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppar_lightning.console import PlainParser
-from ppar_lightning.runs.run_folder import CONFIG, find_runs, is_run
+from ppar_lightning.runs.run_folder import find_runs, is_run
 
 
 def main(args: Sequence[str]) -> None:
@@ -23,15 +23,23 @@ def main(args: Sequence[str]) -> None:
         ValueError: The arguments do not go together.
     """
     given = parse(args)
+    sources: list[Path] = given.sources
     if given.wandb and not given.html:
         raise ValueError("--wandb logs what --html draws: give both")
     if given.html:
-        return report_page(given.sources, given.output, given.images, given.wandb)
-    if given.diagnostics:
-        return report_diagnostics(given.sources)
-    if any(map(is_run, given.sources)):
-        return report_side_by_side(given.sources, given.output)
-    report(given.sources, given.output)
+        from ppar_lightning.report.html import write_page
+
+        if len(sources) > 1 or given.images < 0:
+            raise ValueError("--html makes the page of one run: name one folder, and --images of at least 0")
+        print(f"Written to {write_page(sources[0], given.output, given.images, given.wandb)}")
+    elif given.diagnostics:
+        report_diagnostics(sources)
+    elif any(map(is_run, sources)):
+        from ppar_lightning.report.side_by_side import print_side_by_side
+
+        print_side_by_side(sources, given.output)
+    else:
+        report(sources, given.output)
 
 
 def parse(args: Sequence[str]) -> Namespace:
@@ -66,35 +74,6 @@ def parse(args: Sequence[str]) -> Namespace:
         help="measure features, anchors and weights of each run with prototypes, about half a minute a run",
     )
     return parser.parse_args(args)
-
-
-def report_page(sources: Sequence[Path], output: Path | None, images: int, project: str | None = None) -> None:
-    """Write the page of a run, see :func:`ppar_lightning.report.html.write_page`.
-
-    Raises:
-        ValueError: There are several sources, or the number of images is negative.
-    """
-    from ppar_lightning.report.html import write_page
-
-    if len(sources) > 1 or images < 0:
-        raise ValueError("--html makes the page of one run: name one folder, and --images of at least 0")
-    print(f"Written to {write_page(sources[0], output, images, project)}")
-
-
-def report_side_by_side(sources: Sequence[Path], output: Path | None) -> None:
-    """Print runs side by side, see :func:`ppar_lightning.report.side_by_side.print_side_by_side`.
-
-    Raises:
-        ValueError: There is only one run, or a source is not a run.
-    """
-    from ppar_lightning.report.side_by_side import print_side_by_side
-
-    other = next((source for source in sources if not is_run(source)), None)
-    if other is not None:
-        raise ValueError(f"{other} is no run, it has no {CONFIG}: name runs alone, or folders of settings alone")
-    if len(sources) == 1:
-        raise ValueError(f"{sources[0]} is one run: give --html for its page, or further runs to compare it with")
-    print_side_by_side(sources, output)
 
 
 def report_diagnostics(sources: Sequence[Path]) -> None:

@@ -1,10 +1,9 @@
 """The page of a run: one HTML file that needs nothing beside it."""
 
 import math
-from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,28 +20,7 @@ from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_map
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG, is_run
-from ppar_lightning.runs.tested_run import TestedRun, read_confusion, read_test
-
-
-class Matrix(NamedTuple):
-    """A table of numbers whose cells are coloured by value."""
-
-    caption: str
-    rows: Sequence[str]
-    columns: Sequence[str]
-    values: npt.NDArray[np.floating]
-    """(R, C); NaN is shown as a dash without colour."""
-    form: str = ".0f"
-    """Format of a number."""
-    scale: float = 100.0
-    """Value of the strongest colour."""
-
-    def lines(self) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        """Yield the label and the cells of each row; a cell is its text and the strength of its colour in [-1, 1]."""
-        shades = np.nan_to_num(self.values / self.scale).clip(-1, 1).round(3)
-        for label, values, strengths in zip(self.rows, self.values, shades, strict=True):
-            texts = [number(value, self.form) for value in values]
-            yield label, list(zip(texts, strengths.tolist(), strict=True))
+from ppar_lightning.runs.tested_run import read_confusion, read_test
 
 
 def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
@@ -69,13 +47,21 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
     run = load_run(folder)
     run.module.to("cuda" if torch.cuda.is_available() else "cpu")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"number": number, "shade": shade, "mean_title": mean_title, "zip": zip}
+    environment.globals |= {"classes": CLASSES, "palette": PALETTE.tolist(), "unseen_label": UNSEEN}
     template = environment.from_string((files(__package__) / "page.html.j2").read_text())
-    content = _test(folder) | _predictions(run, images) | _training(run)
+    content = {"run": run, "title": folder.resolve().name, "images": images, **_test(folder), **_pictures(run, images)}
+    content |= {"prototypes": _prototypes(run), "curves": draw_curves(folder), "manifest": read_manifest(folder)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(content))
     if project is not None:
         log_page(path, content, project, folder)
     return path
+
+
+def shade(value: float, scale: float) -> float:
+    """Strength of the colour of a cell in [-1, 1], full at ``scale``; 0 for NaN."""
+    return 0.0 if math.isnan(value) else round(max(-1.0, min(1.0, value / scale)), 3)
 
 
 def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
@@ -85,88 +71,47 @@ def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
 
 
 def _test(folder: Path) -> dict[str, Any]:
-    """Collect what ``ppar test`` wrote."""
+    """Collect what ``ppar test`` wrote; ``absent`` says why there is nothing."""
     try:
-        run = read_test(folder)
+        test = read_test(folder)
     except FileNotFoundError as error:
-        return {"notes": [], "means": [], **dict.fromkeys(("domains", "heat", "confusion"), str(error))}
-    titles = {
-        domain: f"{domain} ({score.role}, protocol {score.protocol}, {score.images} images)"
-        for domain, score in run.scores.items()
-    }
-    heat = [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in run.scores.values()]
+        return {"test": None, "notes": [], "confusion": None, "absent": str(error)}
     counts = read_confusion(folder)
+    confusion = None if counts is None else {name: row_shares(counts[name]) for name in test.scores if name in counts}
     again = f"This run was tested before confusion matrices were kept: run `ppar test --config {folder / CONFIG}`."
-    return {
-        "notes": run.notes,
-        "means": list(map(mean_title, run.mean_names)),
-        "domains": list(_domains(run)),
-        "heat": Matrix("IoU (%) by domain and class", list(titles.values()), CLASSES, np.array(heat)),
-        "confusion": again
-        if counts is None
-        else [
-            Matrix(f"Confusion on {titles[domain]}", CLASSES, CLASSES, row_shares(counts[domain]))
-            for domain in titles
-            if domain in counts
-        ],
+    content = {"test": test, "notes": test.notes, "confusion": confusion, "absent": again}
+    content["unseen_means"] = [test.unseen_mean(mean) for mean in test.mean_names]
+    content["heat"] = [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()]
+    content["titles"] = {
+        domain: f"{domain} ({score.role}, protocol {score.protocol}, {score.images} images)"
+        for domain, score in test.scores.items()
     }
+    return content
 
 
-def _domains(run: TestedRun) -> Iterator[tuple[str, str, str, str, list[str]]]:
-    """Yield domain, role, protocol, images and means of each domain, and of the mean over the unseen."""
-    for domain, score in run.scores.items():
-        means = [number(100 * score.means.get(mean, math.nan)) for mean in run.mean_names]
-        yield domain, score.role, score.protocol, str(score.images), means
-    protocols = dict.fromkeys(score.protocol for score in run.scores.values() if score.unseen)
-    if protocols:
-        yield UNSEEN, "", ", ".join(protocols), "", [number(100 * run.unseen_mean(mean)) for mean in run.mean_names]
-
-
-def _predictions(run: LoadedRun, images: int) -> dict[str, Any]:
-    """Draw the predictions for evaluation images."""
+def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
+    """Draw the predictions for evaluation images and the weights of source images."""
     grids: dict[str, list[Panel]] = {}
     for domain in track(run.domains, f"Predicting up to {images} images a domain"):
         role = "unseen" if domain in run.data.unseen_names else "source"
         title = f"{domain} ({role}, protocol {run.data.protocol_titles[domain]})"
         grids[title] = predictions(run, domain, images)
-    return {"grids": grids, "images": images, "palette": list(zip(CLASSES, PALETTE.tolist(), strict=True))}
+    options = run.module.options
+    weights: list[Panel] | str = "This run was trained without PPAR: every pixel weighs 1."
+    if run.module.objective is not None:
+        off = options.reweighting == "off" or options.eta == 0
+        weights = "This run was trained without reweighting: every pixel weighs 1." if off else weight_maps(run)
+    return {"grids": grids, "weights": weights, "weight_range": WEIGHTS}
 
 
-def _training(run: LoadedRun) -> dict[str, Any]:
-    """Draw what training left: prototypes, weights, curves and the manifest."""
-    return {
-        "title": run.folder.resolve().name,
-        "path": str(run.folder),
-        "step": run.step,
-        "prototypes": _prototypes(run),
-        "weights": _weights(run),
-        "weight_range": WEIGHTS,
-        "curves": draw_curves(run.folder) or "The logger of this run left no curves/fit/version_*/metrics.csv.",
-        "protocols": run.data.protocol_titles,
-        "manifest": read_manifest(run.folder) or "This run has no manifest.json.",
-    }
-
-
-def _prototypes(run: LoadedRun) -> list[Matrix] | str:
+def _prototypes(run: LoadedRun) -> dict[str, npt.NDArray[np.floating]] | None:
+    """Caption -> cosines; None for a run without prototypes."""
     if run.module.objective is None:
-        return "This run was trained without PPAR: it has no prototypes."
+        return None
     memory = run.module.objective.prototypes
     otp, vtp = (anchors.cpu().numpy() for anchors in (memory.otp, memory.bank))
-    cosines = {
+    return {
         "Cosines of OTP, of the text alone": otp @ otp.T,
         "Cosines of VTP, the bank of text refined by visual context": vtp @ vtp.T,
         "Cosine of each class's VTP and OTP": np.sum(otp * vtp, 1)[None],
     }
-    return [
-        Matrix(caption, CLASSES if len(values) > 1 else ["cos(VTP, OTP)"], CLASSES, values, ".2f", 1.0)
-        for caption, values in cosines.items()
-    ]
-
-
-def _weights(run: LoadedRun) -> list[Panel] | str:
-    options = run.module.options
-    if run.module.objective is None:
-        return "This run was trained without PPAR: every pixel weighs 1."
-    if options.reweighting == "off" or options.eta == 0:
-        return "This run was trained without reweighting: every pixel weighs 1."
-    return weight_maps(run)

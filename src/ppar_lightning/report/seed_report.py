@@ -72,7 +72,7 @@ def _section(seeds: SeedTable) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _spread(mean: float, deviation: float, form: str = ".1f") -> str:
+def _spread(mean: float, deviation: float, form: str) -> str:
     """Mean and, over several seeds, standard deviation."""
     return number(mean, form) + ("" if pd.isna(deviation) else f" ± {deviation:{form.lstrip('+')}}")
 
@@ -89,22 +89,24 @@ def _protocols(seeds: SeedTable) -> str:
 
 
 def _scores(seeds: SeedTable, summary: pd.DataFrame) -> str:
-    lines = []
-    for row in seeds.rows:
-        own = summary.loc[row]
-        lines.append([row, str(own["n"].iloc[-1]), *map(_spread, own["mean"], own["deviation"])])
+    lines = [[row, *_statistics(summary.loc[row], ["n", "mean", "deviation"], ".1f")] for row in seeds.rows]
     return table(["row", "n", *seeds.columns], lines)
 
 
 def _differences(seeds: SeedTable, summary: pd.DataFrame) -> str:
-    lines = []
+    names, lines = ["paired_n", "difference", "difference_deviation"], []
     for row in seeds.rows:
         if row != BASELINE:
-            own = summary.loc[row]
-            n, won = (int(own[name].fillna(0).iloc[-1]) for name in ("paired_n", "wins"))
-            pairs = zip(own["difference"], own["difference_deviation"], strict=True)
-            lines.append([row, str(n), *(_spread(*pair, "+.2f") for pair in pairs), f"{won} of {n}"])
+            cells = _statistics(summary.loc[row], names, "+.2f")
+            won = summary.loc[row]["wins"].fillna(0).iloc[-1]
+            lines.append([row, *cells, f"{won} of {cells[0]}"])
     return table(["row", "n", *seeds.columns, f"seeds won, {seeds.columns[-1]}"], lines)
+
+
+def _statistics(own: pd.DataFrame, names: list[str], form: str) -> list[str]:
+    """Number of seeds, and mean ± deviation of each column."""
+    n, means, deviations = (own[name] for name in names)
+    return [str(n.iloc[-1]), *(_spread(*pair, form) for pair in zip(means, deviations, strict=True))]
 
 
 def _claims(seeds: SeedTable) -> str:

@@ -12,6 +12,7 @@ from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import unseen_mean
 from ppar_lightning.report.seed_table import check_comparable
 from ppar_lightning.runs.markdown import mean_title, number, table
+from ppar_lightning.runs.run_folder import CONFIG, is_run
 from ppar_lightning.runs.tested_run import TestedRun, read_test
 
 SHARED = "unseen in all (mean)"
@@ -27,8 +28,14 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
 
     Raises:
         FileNotFoundError: A run is not tested.
-        ValueError: A run is given twice; or two were scored on a domain by other protocols or on other images.
+        ValueError: A folder is no run, there is only one, or one is given twice; or two runs were scored on a domain by
+            different protocols or on different images.
     """
+    other = next((folder for folder in folders if not is_run(folder)), None)
+    if other is not None:
+        raise ValueError(f"{other} is no run, it has no {CONFIG}: name runs alone, or folders of settings alone")
+    if len(folders) == 1:
+        raise ValueError(f"{folders[0]} is one run: give --html for its page, or further runs to compare it with")
     runs = read_runs(folders)
     lines = score_lines(runs)
     text = "\n".join(["# Runs side by side\n", *_tables(runs, lines), *(f"{note}\n" for note in _notes(runs))])
