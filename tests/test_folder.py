@@ -52,7 +52,7 @@ def test_images_and_labels_may_share_a_folder(tmp_path):
         ({"ids": {"road": 7}}, "ids maps 'road' to 7"),
         ({"ids": "gone.yaml"}, "ids file gone.yaml not found"),
         ({"ids": "list.yaml"}, "list.yaml holds no mapping; write lines like '7: road'"),
-        ({"ids": "bad.yaml"}, "bad.yaml is no YAML"),
+        ({"ids": "bad.yaml"}, "bad.yaml is not YAML"),
         ({"images": "photos"}, "images is 'photos'; write a pattern with"),
         ({"labels": "maps/*.jpg"}, "labels is 'maps/.*.jpg'; write a pattern with .* ends in .png"),
         ({"labels": None}, "data set 'folder' does not take options .*missing .* argument: 'labels'"),

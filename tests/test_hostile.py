@@ -121,10 +121,10 @@ def test_a_run_folder_from_somebody_else(tmp_path, traps):
         load_run(tmp_path)
     state = {"state_dict": {}, "global_step": 0, "pytorch-lightning_version": "2.6.0"}
     torch.save(state, tmp_path / "checkpoints" / "last.ckpt")
-    with pytest.raises(ValueError, match="config.yaml is no YAML .could not determine a constructor"):
+    with pytest.raises(ValueError, match="config.yaml is not YAML .could not determine a constructor"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text("[1]")
-    with pytest.raises(ValueError, match="config.yaml is no config of a run"):
+    with pytest.raises(ValueError, match="config.yaml is not the config of a run"):
         load_run(tmp_path)
 
 
@@ -227,7 +227,7 @@ def test_a_config_with_a_tag_that_would_run_code(tmp_path, capsys, sprung):
 
 def test_ids_with_a_tag_that_would_run_code(tmp_path, sprung):
     (tmp_path / "ids.yaml").write_text("7: " + TAG.format(sprung))
-    with pytest.raises(ValueError, match="ids.yaml is no YAML .could not determine a constructor"):
+    with pytest.raises(ValueError, match="ids.yaml is not YAML .could not determine a constructor"):
         own(tmp_path, "ids.yaml")
 
 
@@ -255,7 +255,7 @@ def test_ids_that_are_nested_too_deeply(tmp_path):
     limit, depth = sys.getrecursionlimit(), len(inspect.stack(0))
     sys.setrecursionlimit(depth + 120)  # or else it would take seconds to reach
     try:
-        with pytest.raises(ValueError, match="ids.yaml is no YAML .maximum recursion depth exceeded"):
+        with pytest.raises(ValueError, match="ids.yaml is not YAML .maximum recursion depth exceeded"):
             own(tmp_path, "ids.yaml")
     finally:
         sys.setrecursionlimit(limit)

@@ -53,7 +53,7 @@ def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
     try:
         ids = yaml.safe_load(found.read_text())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{found} is no YAML ({' '.join(str(error).split())}); write lines like '7: road'") from error
+        raise ValueError(f"{found} is not YAML ({' '.join(str(error).split())}); write lines like '7: road'") from error
     if not isinstance(ids, Mapping):
         raise ValueError(f"{found} holds no mapping; write lines like '7: road'")
     return ids
