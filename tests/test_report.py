@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -303,3 +305,10 @@ def test_reading_a_folder_keeps_the_order_of_the_test(demo, capsys):
     assert len(results.drop_duplicates(["row", "seed"])) == 9
     assert capsys.readouterr().out == ""  # none is left out
     assert results["domain"].tolist()[:3] == ["game", "fog", "night"]
+
+
+def test_the_door_of_the_report_loads_nothing_heavy():
+    heavy = {"matplotlib", "scipy", "pandas", "wandb", "jinja2", "torch", "lightning"}
+    code = f"import sys, ppar_lightning.report.arguments; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
