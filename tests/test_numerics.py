@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppar_lightning.baselines.photometric import photometric
 from ppar_lightning.method.bank import VisualBank
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prototypes import Prototypes
 from ppar_lightning.method.reweighting import MIN_SIGMA, MarginStatistics
+from ppar_lightning.segmenter.segmenter import Segmenter
+from ppar_lightning.segmenter.sliding import predict
 
 STEPS = 6
 
@@ -173,3 +176,30 @@ def test_no_bank_takes_in_a_nan(clip_folder, value):
         assert torch.equal(after[name][:3], before[name][:3]), name
         assert not torch.equal(after[name][3:], before[name][3:]), name
     assert (objective.pending == 0).all()
+
+
+class Operators(TorchDispatchMode):
+    """Notes the operators that run, and refuses what Apple's MPS lacks."""
+
+    LACKING = ("_upsample_bilinear2d_aa", "_adaptive_avg_pool2d", "linalg_svd", "linalg_eigh", "histc", "bucketize")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in self.LACKING, name
+        result = function(*args, **(kwargs or {}))
+        for tensor in (*args, *(result if isinstance(result, tuple | list) else [result])):
+            assert not isinstance(tensor, Tensor) or tensor.dtype != torch.float64, name
+        return result
+
+
+def test_no_operator_of_a_step_is_missing_on_mps(clip_folder):
+    segmenter = Segmenter("resnet_small", "fpn", CLASSES, pretrained=False, decoder_channels=16)
+    options = PPAROptions(clip=str(clip_folder), visual_size=32, clip_dtype="float32", ensemble=1.0)
+    objective = PPAR(options, segmenter.decoder_channels, CLASSES)
+    image, label = torch.rand(2, 3, 61, 117), torch.randint(0, CLASSES, (2, 61, 117))
+    with Operators():
+        for u in (0.2, 0.6):
+            output = segmenter.outputs(photometric(image, (0, 0)))
+            objective(output, image, label, u).total.backward()
+            objective.update()
+            predict(objective.ensemble(output), (50, 100))

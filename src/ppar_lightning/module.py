@@ -25,7 +25,7 @@ from ppar_lightning.segmenter.sliding import predict, slide
 
 
 class Prediction(NamedTuple):
-    """Of a batch of pictures."""
+    """Labels and confidences of a batch of pictures."""
 
     label: Tensor
     """(B, H, W) train ids."""

@@ -35,7 +35,8 @@ def photometric(image: Tensor, seed: tuple[int, ...]) -> Tensor:
     brightness, contrast, saturation = rng.uniform(1 - STRENGTH, 1 + STRENGTH, 3)
     colours = brightness * turn_hue(rng.uniform(-TURN, TURN)) @ saturate(saturation)
     with torch.autocast(image.device.type, enabled=False):
-        changed = torch.einsum("dc,bchw->bdhw", image.new_tensor(colours), image)
-        luma = torch.einsum("c,bchw->bhw", image.new_tensor(LUMA), changed).mean(dim=(1, 2)).view(-1, 1, 1, 1)
+        changed = torch.einsum("dc,bchw->bdhw", image.new_tensor(colours.astype(np.float32)), image)
+        weights = image.new_tensor(LUMA.astype(np.float32))
+        luma = torch.einsum("c,bchw->bhw", weights, changed).mean(dim=(1, 2)).view(-1, 1, 1, 1)
         sigma = image.new_full(image.shape[:1], rng.uniform(*SIGMAS))
         return gaussian_blur((luma + contrast * (changed - luma)).clamp(0, 1), sigma)

@@ -41,10 +41,8 @@ class Grid(NamedTuple):
         Returns:
             (..., h, w).
         """
-        rows, columns = (
-            overlap(count, cell, pixels, maps)
-            for count, cell, pixels in zip(self.size, self.cell, maps.shape[-2:], strict=True)
-        )
+        axes = zip(self.size, self.cell, maps.shape[-2:], strict=True)
+        rows, columns = (overlap(count, cell, pixels, maps) for count, cell, pixels in axes)
         return rows @ maps @ columns.T
 
     def spread(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -57,10 +55,8 @@ class Grid(NamedTuple):
         Returns:
             (..., H, W).
         """
-        rows, columns = (
-            interpolation(pixels, 1 / cell, count, maps)
-            for pixels, cell, count in zip(size, self.cell, self.size, strict=True)
-        )
+        axes = zip(size, self.cell, self.size, strict=True)
+        rows, columns = (interpolation(pixels, 1 / cell, count, maps) for pixels, cell, count in axes)
         return rows @ maps @ columns.T
 
 

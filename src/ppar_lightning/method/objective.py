@@ -189,9 +189,8 @@ class PPAR(nn.Module):
     def margins(self, embedded: Embedded, now: Schedules) -> Tensor:
         """Return the margins r_n to A = norm((1 - rho) Pv + rho T0), pooled to the granularity; (B, n)."""
         vtp, otp, naive = now.shares
-        anchors = F.normalize(
-            vtp * self.prototypes.bank + otp * self.prototypes.otp + naive * self.visual_bank.bank, dim=-1
-        )
+        mixed = vtp * self.prototypes.bank + otp * self.prototypes.otp + naive * self.visual_bank.bank
+        anchors = F.normalize(mixed, dim=-1)
         margin = reweighting.margins(alignment.cosines(embedded.features, anchors), embedded.labels.label)
         return reweighting.pool_margins(margin, embedded.one_hot, self.options.reweighting)
 
@@ -210,14 +209,9 @@ class PPAR(nn.Module):
     def _alignment(self, embedded: Embedded, weights: Weights, shares: alignment.AnchorShares) -> Tensor:
         """L_align = sum over anchor sets of share * <l_A>_w, times the number of ranks."""
         anchors = (self.prototypes.bank, self.prototypes.otp, self.visual_bank.bank)
-        parts = [
-            share
-            * alignment.alignment_nll(
-                alignment.cosines(embedded.features, anchor), embedded.labels.label, self.options.tau
-            )
-            for share, anchor in zip(shares, anchors, strict=True)
-            if share > 0
-        ]
+        z, y, tau = embedded.features, embedded.labels.label, self.options.tau
+        used = [(share, anchor) for share, anchor in zip(shares, anchors, strict=True) if share > 0]
+        parts = [share * alignment.alignment_nll(alignment.cosines(z, anchor), y, tau) for share, anchor in used]
         loss = torch.stack(parts).sum(dim=0)
         weight = weights.w * embedded.labels.purity
         mean = alignment.class_balanced_mean(loss, weight, embedded.one_hot, weights.total, weights.number)
@@ -226,14 +220,9 @@ class PPAR(nn.Module):
     @torch.no_grad()
     def _note(self, vtp: Tensor, margin: Tensor, weights: Weights, embedded: Embedded) -> None:
         """Add this batch's sums to those that :meth:`update` applies."""
-        self.pending += torch.cat(
-            [
-                prototypes.vtp_sums(vtp, embedded.labels.present),
-                bank.feature_sums(embedded.features, weights.w * embedded.labels.purity, embedded.one_hot),
-                reweighting.margin_sums(margin, embedded.one_hot),
-            ],
-            dim=1,
-        )
+        text = prototypes.vtp_sums(vtp, embedded.labels.present)
+        visual = bank.feature_sums(embedded.features, weights.w * embedded.labels.purity, embedded.one_hot)
+        self.pending += torch.cat([text, visual, reweighting.margin_sums(margin, embedded.one_hot)], dim=1)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -254,15 +243,11 @@ class PPAR(nn.Module):
     def _diagnose(self, embedded: Embedded, weights: Weights, now: Schedules) -> dict[str, Tensor]:
         """Return the scheduled values, the spread of the weights, and the distance E||z - A_y|| to both prototypes."""
         counted = embedded.labels.counted
-        number = counted.sum().clamp_min(1)
+        index, number = embedded.labels.label.unsqueeze(-1), counted.sum().clamp_min(1)
         w = torch.where(counted, weights.w, torch.ones_like(weights.w))
 
         def distance(anchors: Tensor) -> Tensor:
-            own = (
-                alignment.cosines(embedded.features, anchors)
-                .gather(-1, embedded.labels.label.unsqueeze(-1))
-                .squeeze(-1)
-            )
+            own = alignment.cosines(embedded.features, anchors).gather(-1, index).squeeze(-1)
             return ((2 - 2 * own).clamp_min(0).sqrt() * counted).sum() / number
 
         return {

@@ -85,7 +85,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), norms in eval mode; 0: none.
             output_stride: Stride of the last map. A ResNet is dilated to it (None: 16); other networks keep their own.
             decoder_channels: C_d.
-            auxiliary: Train an FCN head on the last stage but one, with DeepLabV3+ alone.
+            auxiliary: Train an FCN head on the last stage but one, as a second loss. Only with ``deeplabv3plus``; the
+                other heads have none, whatever is set.
             early_stages: Number of first stages whose maps are in ``SegmenterOutput.early``, for a loss that uses them.
             backbone_config: Config to build the backbone from, instead of reading it by name; see ``description``.
 
