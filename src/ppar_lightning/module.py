@@ -1,4 +1,4 @@
-"""The Lightning glue: steps, optimiser and schedule around a segmenter and PPAR's objective."""
+"""The LightningModule: training and evaluation steps, optimiser and schedule for a segmenter with PPAR's objective."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
     label: Tensor
     """(B, H, W) train ids."""
     confidence: Tensor
-    """(B, H, W), the label's probability, in [0, 1]."""
+    """(B, H, W), the probability of the label, in [0, 1]."""
 
 
 class PPARModule(L.LightningModule):
@@ -52,18 +52,18 @@ class PPARModule(L.LightningModule):
         """Wrap a segmenter, and build the objective and the whitening around it.
 
         Args:
-            segmenter: The network that ships.
+            segmenter: The network to train.
             ppar: Options of the method.
-            isw: Options of the whitening, a baseline alone or beside PPAR.
-            optimizer: Optimiser of all parameters, with the learning rate of everything but the backbone.
+            isw: Options of the whitening, a baseline that can be trained alone or with PPAR.
+            optimizer: Optimiser of all parameters; its learning rate applies to everything except the backbone.
             backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
             warmup_steps: Optimiser steps of linear warm-up.
             power: Exponent of the polynomial decay (1 - t/T)^power to 0 at the last step.
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
             compile: Backend of ``torch.compile`` for backbone and head in training, such as ``inductor``; None runs
                 them uncompiled. Names in the checkpoint are the same.
-            for_training: Build what only training needs, the objective and the whitening. False needs no CLIP, unless
-                ``ppar.ensemble`` reads the prototypes. The command line sets it: true for ``ppar fit``, else false.
+            for_training: Build the parts that only training needs, objective and whitening. False needs no CLIP, unless
+                ``ppar.ensemble`` uses the prototypes. The command line sets it: true for ``ppar fit``, else false.
         """
         super().__init__()
         self.segmenter = segmenter
@@ -95,10 +95,10 @@ class PPARModule(L.LightningModule):
                 part.compile(backend=self.compile_backend)
 
     def configure_model(self) -> None:
-        """Shard what learns over the ranks, under Lightning's ``ModelParallelStrategy`` (FSDP).
+        """Shard the trained parts over the ranks if the strategy is Lightning's ``ModelParallelStrategy`` (FSDP).
 
         Raises:
-            ValueError: Under its ``FSDPStrategy``.
+            ValueError: The strategy is Lightning's older ``FSDPStrategy``.
         """
         strategy = self.trainer.strategy
         if isinstance(strategy, FSDPStrategy):
@@ -108,11 +108,11 @@ class PPARModule(L.LightningModule):
             )
         if isinstance(strategy, ModelParallelStrategy):
             objective = [] if self.objective is None else self.objective.children()
-            for part in (*self.segmenter.children(), *objective):  # each of them is called as a module
+            for part in (*self.segmenter.children(), *objective):  # each of these is called as a module
                 shard(part, strategy.device_mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the segmenter can be built from, so that a checkpoint alone is enough."""
+        """Store the description of the segmenter, so that it can be rebuilt from a checkpoint alone."""
         checkpoint["segmenter"] = self.segmenter.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -128,13 +128,13 @@ class PPARModule(L.LightningModule):
         return min(1.0, self.trainer.global_step / self.trainer.estimated_stepping_batches)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Segment: (B, 3, H, W) float RGB in [0, 1] -> (B, K, H, W) logits."""
+        """Segment (B, 3, H, W) float RGB in [0, 1] into (B, K, H, W) logits."""
         if self.objective is not None and self.options.ensemble > 0:
             return self.objective.ensemble(self.segmenter.outputs(image))
         return self.segmenter(image)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make the dropout a function of (seed, epoch, batch, rank), so that a resumed run continues exactly."""
+        """Seed the dropout by (seed, epoch, batch, rank), so that a resumed run continues exactly."""
         seed = (self.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
@@ -165,7 +165,7 @@ class PPARModule(L.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in zip(values, others, strict=True)})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move the banks, once per optimiser step whatever the gradient accumulation."""
+        """Update the banks once per optimiser step, also with gradient accumulation."""
         if self.objective is not None:
             self.objective.update()
 
@@ -173,7 +173,7 @@ class PPARModule(L.LightningModule):
         """Load a checkpoint's weights.
 
         Raises:
-            ValueError: They do not fit, as they are of other classes or another network.
+            ValueError: They do not fit: they belong to other classes or another network.
         """
         try:
             return super().load_state_dict(state_dict, strict, assign)
@@ -184,16 +184,16 @@ class PPARModule(L.LightningModule):
             ) from error
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Apply the variations that the workers drew, and lay the batch out as the segmenter takes it."""
+        """Apply the variations that the workers drew, and convert the types for the segmenter."""
         return on_device(batch)
 
     def logits(self, batch: Batch) -> Tensor:
-        """Segment a batch through the window of its protocol, or whole where it names none: (B, K, H, W) logits."""
+        """Segment a batch through the window of its protocol, or whole if it has none: (B, K, H, W) logits."""
         image, window = as_float(batch["image"]), batch.get("window")
         return self(image) if window is None else slide(self, image, *window)
 
     def segment(self, batch: Batch) -> Tensor:
-        """Segment a batch as `logits` does, into train ids at its labels' size, (B, H, W)."""
+        """Segment a batch into train ids at the size of its labels, (B, H, W)."""
         return predict(self.logits(batch), (batch["label"].shape[-2], batch["label"].shape[-1]))
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -205,12 +205,12 @@ class PPARModule(L.LightningModule):
         return self.segment(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
-        """Segment pictures of no data set, at their own size."""
+        """Segment the user's pictures at their own size."""
         confidence, label = self.logits(batch).float().softmax(dim=1).max(dim=1)
         return Prediction(label, confidence)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Give the backbone its own learning rate; warm up linearly, then decay polynomially, per step."""
+        """Give the backbone its own learning rate. The rates warm up linearly, then decay polynomially, per step."""
         backbone = [p for p in self.segmenter.backbone.parameters() if p.requires_grad]
         inside = {id(p) for p in self.segmenter.backbone.parameters()}
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
@@ -244,14 +244,15 @@ def as_float(image: Tensor) -> Tensor:
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard every block of a network, then what is left of it, so that one block at a time is gathered.
+    """Shard each block of a network, then the rest of it, so that only one block at a time is gathered.
 
-    A block is an element of a ``ModuleList``, which is how backbones list their layers. Buffers, prototypes and their
-    statistics among them, stay whole and in their own precision on every rank.
+    A block is an element of a ``ModuleList``, in which backbones list their layers. Buffers, including prototypes and
+    statistics, stay whole and in their own precision on every rank.
 
     Args:
-        module: Called as a module, since its parameters are gathered then; without parameters it is left alone.
-        mesh: The ranks, one dimension.
+        module: The network. It must be called as a module, because its parameters are gathered then. A module without
+            parameters is left unchanged.
+        mesh: The ranks, in one dimension.
     """
     lists = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
     blocks = [block for each in reversed(lists) for block in each]  # the inner ones first

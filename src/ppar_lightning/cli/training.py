@@ -53,7 +53,7 @@ class PPARCLI(LightningCLI):
         """Parse the words and run the subcommand that they name.
 
         Args:
-            options: Of LightningCLI, beside those that are the same for every subcommand.
+            options: Options of LightningCLI besides those that every subcommand has.
         """
         options["trainer_defaults"] = {"default_root_dir": "runs/ppar"}
         options |= {"parser_class": OneLineParser, "parser_kwargs": {"prog": "ppar"}}
@@ -76,17 +76,17 @@ class PPARCLI(LightningCLI):
             parser.link_arguments("seed_everything", name)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words; Lightning would warn that ``sys.argv`` says something else."""
+        """Parse the words without Lightning's warning that ``sys.argv`` differs."""
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Take no options from a checkpoint, where Lightning would: the config says what to build."""
+        """Take no options from a checkpoint, unlike Lightning: only the config says what to build."""
 
     def before_instantiate_classes(self) -> None:
-        """Find the last checkpoint, which is evaluated unless another is named.
+        """Find the checkpoint: the last one, unless another is named.
 
         Raises:
-            ValueError: The checkpoint is damaged, none of a run, or would run code.
+            ValueError: The checkpoint is damaged, is not a run's, or would run code.
         """
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)

@@ -1,1 +1,1 @@
-"""``ppar doctor``: whether a config's folders, files and machine are as training needs them."""
+"""``ppar doctor``: checks the folders, files and machine that a config needs."""

@@ -49,9 +49,9 @@ def look_for(subject: str, name: str, wanted: str) -> Finding:
     """Look for a model on this machine.
 
     Args:
-        subject: What it is for.
+        subject: What the model is used for.
         name: Hub id, folder, or name of a model that comes with the package.
-        wanted: ``weights``, or ``config`` where weights are not read.
+        wanted: ``weights``, or ``config`` if no weights are read.
     """
     if name == "efficientnet_lite0" and wanted == "weights":
         return (faults(subject, weight_file) or [Finding("ok", subject, f"{name}, weights in a package")])[0]
@@ -78,7 +78,7 @@ def look_for(subject: str, name: str, wanted: str) -> Finding:
 
 
 def local_folder(name: str) -> Path | None:
-    """Folder of a model that comes with the package, is given as a folder, or lies in the hub's cache.
+    """Return the folder of a model: in the package, given as a folder, or in the hub's cache.
 
     Raises:
         HFValidationError: It is none of them and no hub id.

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Findings of the checks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        level: ``error`` where training would fail, ``note`` where it would not do what one may expect.
-        subject: What was looked at, such as ``gta/train``.
-        message: What was seen, with a remedy if there is one. Line breaks become spaces.
+        level: ``error`` if training would fail, ``note`` if it would not do what one may expect.
+        subject: What was checked, such as ``gta/train``.
+        message: The result, with a remedy if there is one. Line breaks become spaces.
     """
 
     level: Level

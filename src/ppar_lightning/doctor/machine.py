@@ -16,11 +16,11 @@ from ppar_lightning.doctor.finding import Finding, faults
 
 GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000
-"""Bytes that a small network's checkpoint, its pictures and curves take."""
+"""Bytes needed for a small network's checkpoint, pictures and curves."""
 
 
 def check_versions() -> Finding:
-    """Give the versions and the GPUs."""
+    """List the versions and the GPUs."""
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     shown = ", ".join(f"{gpu.name} ({gpu.total_memory / GIGABYTE:.0f} GB)" for gpu in gpus) or "no GPU"
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
@@ -52,7 +52,7 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
 def check_run_folder(config: Namespace) -> list[Finding]:
     """Check whether a run can be written into its folder, by the rule of ``fit``, and what is free on the disk.
 
-    That the folder holds the run of the config itself is no error, as ``ppar test`` takes that config.
+    If the folder holds the run of this very config, that is no error, because ``ppar test`` uses that config.
     """
     folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
@@ -73,7 +73,7 @@ def check_run_folder(config: Namespace) -> list[Finding]:
 
 
 def check_wandb(trainer: Namespace) -> list[Finding]:
-    """Note that a W&B logger would log offline, for want of an account."""
+    """Note that a W&B logger would log offline because there is no account."""
     if "WandbLogger" not in str(trainer.logger) or "WANDB_MODE" in os.environ or has_account():
         return []
     message = "no account on this machine, a run logs offline; `wandb login` before it, or `wandb sync` after it"

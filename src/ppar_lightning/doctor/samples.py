@@ -23,7 +23,7 @@ LEFT_OUT = "it is left out, extract its counterpart again"
 
 @dataclass
 class SplitCheck:
-    """A split that a run reads, and what was found out about it.
+    """A split that a run reads, and the findings about it.
 
     Attributes:
         option: Path of the domain's options, such as ``--data.sources.gta``.
@@ -32,7 +32,7 @@ class SplitCheck:
         domain: The domain as the config gives it.
         protocol: Protocol that scores it, by name.
         bad: Level of a file that cannot be read or has no counterpart.
-        images: Number of pairs that a run reads; None where the split does not open.
+        images: Number of pairs that a run reads; None if the split does not open.
         findings: The findings so far.
         pixels: (256,) pixels of each train id in the samples.
         sizes: (height, width) of the samples.
@@ -55,18 +55,18 @@ class SplitCheck:
 
     @property
     def subject(self) -> str:
-        """What its findings are about."""
+        """Subject of the findings, such as ``gta/train``."""
         return f"{self.name}/{self.role}"
 
     def add(self, level: Level, message: str, topic: str = "") -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.findings.append(Finding(level, self.subject + topic, message))
 
     def open(self) -> Split | None:
-        """Open the split, and note what there is to say about its folder.
+        """Open the split, and add findings about its folder.
 
         Returns:
-            The split without files that lack a counterpart; None where it does not open, or is empty.
+            The split without files that lack a counterpart; None if it does not open or is empty.
         """
         try:
             dataset = self.domain.open(self.name, self.role, self.protocol, "skip")  # and list all such files
@@ -104,7 +104,7 @@ class SplitCheck:
         return seconds
 
     def judge(self, seconds: Sequence[float | None]) -> None:
-        """Note how long the samples took, and what they show together."""
+        """Add findings about the decoding time and about all samples together."""
         taken = [value for value in seconds if value is not None]
         if not taken:
             self.add("error", "none of the samples can be read; look at the folder", " samples")
@@ -140,7 +140,7 @@ def is_resized(dataset: Split, index: int) -> bool:
 
 
 def describe(dataset: Split) -> str:
-    """Say how many images a split has, how many are known, and where they lie."""
+    """Describe a split: its number of images, the known number, and its folder."""
     whole, images = dataset.whole, len(dataset)
     known = whole.counts.get(whole.split)
     count = f"{images:,} of {len(whole):,}" if images < len(whole) else f"{images:,}"

@@ -1,1 +1,1 @@
-"""``ppar report``: the runs of a setting over seeds, as tables, CSV and chart."""
+"""``ppar report``: tables over seeds, comparisons of runs, and the page of a run."""

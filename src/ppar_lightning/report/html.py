@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that needs nothing beside it."""
+"""The page of a run: one self-contained HTML file."""
 
 import math
 from importlib.resources import files
@@ -24,7 +24,7 @@ from ppar_lightning.runs.tested_run import read_confusion, read_test
 
 
 def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
-    """Write the page of a run; where the run lacks a part, a sentence says why.
+    """Write the page of a run. If the run lacks a part, a sentence says why.
 
     Args:
         folder: The run folder.

@@ -1,4 +1,4 @@
-"""Published numbers of a setting, shipped with the package as ``published.yaml``."""
+"""Published scores of a setting, from ``published.yaml`` in the package."""
 
 from importlib.resources import files
 

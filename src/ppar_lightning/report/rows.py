@@ -10,5 +10,5 @@ ROWS = (
 
 
 def in_order(rows: Iterable[str]) -> list[str]:
-    """Sort rows as the table has them, others behind by name."""
+    """Sort rows in the order of the table; other rows follow by name."""
     return sorted(set(rows), key=lambda row: (ROWS.index(row) if row in ROWS else len(ROWS), row))

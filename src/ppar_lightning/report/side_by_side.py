@@ -113,7 +113,7 @@ def _titled(title: str, header: list[str], rows: list[list[str]], text: int) -> 
 
 
 def _notes(runs: dict[str, TestedRun]) -> list[str]:
-    """What a reader has to know of the runs, one sentence each."""
+    """List what a reader should know about the runs, one sentence each."""
     notes = [f"{title}: {note}" for title, run in runs.items() for note in run.notes]
     first = next(iter(runs.values())).data
     for title, run in runs.items():

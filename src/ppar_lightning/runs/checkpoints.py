@@ -14,16 +14,16 @@ Checkpoint = dict[str, Any]
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Write to a temporary file beside the checkpoint, and give it its name once the disk has all of it.
+    """Write a checkpoint to a temporary file beside it, and rename the file when all of it is on the disk.
 
-    Lightning's own goes through the system's folder for temporary files, which may be another disk, and does not wait.
+    Lightning's own uses the system's temporary folder, which may be on another disk, and does not sync.
     """
 
     def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            OSError: It cannot be written; what was there before is as it was.
+            OSError: It cannot be written; the earlier file is unchanged.
         """
         path = Path(path)
         partial = path.with_name(f"{path.name}.tmp")
@@ -44,7 +44,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def sync(folder: Path) -> None:
-    """Wait until the disk has a folder's names."""
+    """Wait until a folder's entries are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,7 +53,7 @@ def sync(folder: Path) -> None:
 
 
 def promote(folder: Path) -> None:
-    """Make ``next.ckpt`` the ``last.ckpt`` of a folder, and that one its ``previous.ckpt``."""
+    """Rename ``last.ckpt`` to ``previous.ckpt``, and ``next.ckpt`` to ``last.ckpt``."""
     last = folder / "last.ckpt"
     if last.exists():
         last.replace(folder / "previous.ckpt")
@@ -62,7 +62,7 @@ def promote(folder: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether all of a file is as it was written, by its checksums; torch does not look at them."""
+    """Return whether a file is undamaged, by its checksums, which torch does not check."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
@@ -78,16 +78,17 @@ def is_whole(path: Path) -> bool:
 def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | None:
     """Find the checkpoint to load.
 
-    Where ``last.ckpt`` is damaged or missing, training goes on from ``previous.ckpt`` and says so: it comes to the same
-    weights, some steps later. A test would have another result, so it never takes the older one by itself.
+    If ``last.ckpt`` is damaged or missing, training continues from ``previous.ckpt`` and says so; it ends with the same
+    weights. A test would have another result, so it never uses the older checkpoint by itself.
 
     Args:
         folder: Run folder.
         wanted: What ``--ckpt_path`` says: a path, ``last``, or None, which is ``last`` unless for training.
-        training: Whether it is for training.
+        training: Whether a training is to be continued.
 
     Returns:
-        A path; what Lightning is left to find, as ``best``; None, or ``last`` where there is none, to start afresh.
+        A path; a word that Lightning resolves, such as ``best``; or None, or ``last`` if there is no checkpoint, to
+        start from the beginning.
 
     Raises:
         FileNotFoundError: The run has not written one, and it is not for training.

@@ -82,7 +82,7 @@ class TestedRun:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the scores has to know, one sentence each."""
+        """List what a reader of the scores should know, one sentence each."""
         selected = (
             f"The checkpoint was selected on unseen domains, by {', '.join(self.selected_on)}: no measure of them."
         )
