@@ -90,7 +90,7 @@ class LoadedRun:
 
     @torch.no_grad()
     def confidence(self, image: Tensor, domain: str) -> Tensor:
-        """Largest class probability of each pixel, in [0, 1], through the window of the domain's protocol.
+        """Return the largest class probability of each pixel, in [0, 1], with the window of the domain's protocol.
 
         Args:
             image: (3, H, W) uint8 RGB.

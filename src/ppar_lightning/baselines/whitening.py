@@ -173,7 +173,7 @@ def covariance(features: Tensor) -> Tensor:
 
 
 def k_means(values: Tensor, clusters: int) -> Tensor:
-    """Cluster numbers by Lloyd's algorithm, from evenly spaced quantiles, so that equal values get equal numbers.
+    """Cluster values by Lloyd's algorithm from evenly spaced quantiles, so that equal values get equal numbers.
 
     Args:
         values: (n,), on the CPU.
@@ -187,5 +187,5 @@ def k_means(values: Tensor, clusters: int) -> Tensor:
     found = values.double().numpy()
     quantiles = ((torch.arange(clusters) + 0.5) / clusters * len(values)).long()
     centres = values.double().sort().values[quantiles].unsqueeze(1).numpy()
-    with warnings.catch_warnings(action="ignore"):  # of a cluster without values, which keeps its centre
+    with warnings.catch_warnings(action="ignore"):  # a cluster without values keeps its centre
         return torch.from_numpy(kmeans2(found[:, None], centres, LLOYD_STEPS, minit="matrix")[1]).long()

@@ -17,7 +17,7 @@ CYCLE, FOCUS = 1, 2  # keys of two separate random streams
 
 @dataclass(frozen=True)
 class Sampling:
-    """How training images are chosen.
+    """Options for choosing training images.
 
     - `uniform`: every image once an epoch.
     - `class_uniform`: a share of the draws first picks a class, each with the same probability, then an image that

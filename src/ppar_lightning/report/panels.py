@@ -63,7 +63,7 @@ def _prediction(run: LoadedRun, domain: str, score: ImageScore, ranked: str) -> 
 def weight_maps(run: LoadedRun, count: int = 4) -> list[Panel]:
     """Draw the weights of a few evaluation images of the sources at the end of training.
 
-    They are weighted in a batch as in training: as many crops, taken in turn from the sources.
+    The images are weighted in a batch as in training: of the same size, with crops taken in turn from the sources.
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`, trained with PPAR.
