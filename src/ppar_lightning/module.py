@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
 
 class PPARModule(L.LightningModule):
-    """A segmenter trained with PPAR on the source, or without it (``ppar.enabled: false``, the baseline)."""
+    """A segmenter with PPAR's training objective; ``ppar.enabled: false`` trains the plain baseline."""
 
     def __init__(
         self,
@@ -222,6 +222,8 @@ class PPARModule(L.LightningModule):
             group["lr"] *= self.backbone_lr if group["name"] == "backbone" else 1.0
         total = self.trainer.estimated_stepping_batches
 
+        # Not torch's PolynomialLR: it multiplies the last rate, so a finished training, whose rate is 0, could not be
+        # continued with a larger max_steps, and its state would keep the old length.
         def factor(step: int) -> float:
             warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
             return warm * (1 - min(step, total) / total) ** self.power
