@@ -27,23 +27,18 @@ class Interruption(L.Callback):
     """
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen during ``validate``, but not during the validations of a training."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._end_with("nothing was scored")
+        """Listen during ``validate``, ``test`` and ``predict``, but not during the validations of a training."""
+        predicting = trainer.state.fn == TrainerFn.PREDICTING
+        remark = "the same command goes on with --skip_existing" if predicting else "nothing was scored"
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen during ``test``."""
-        self._end_with("nothing was scored")
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen during ``predict``."""
-        self._end_with("the same command goes on with --skip_existing")
-
-    def _end_with(self, remark: str) -> None:
         def end(number: int, frame: FrameType | None) -> NoReturn:
             for each in SIGNALS:
                 signal.signal(each, signal.SIG_IGN)
             print(f"ppar: {signal.Signals(number).name}: {remark}", file=sys.stderr)
             raise SystemExit(128 + number)
 
-        listen(end)
+        if trainer.state.fn != TrainerFn.FITTING:
+            listen(end)
+
+    on_test_start = on_validation_start
+    on_predict_start = on_validation_start

@@ -59,17 +59,13 @@ class LastCheckpoint(Checkpoint):
         listen(self._note)
         self._written, self._step = time.monotonic(), trainer.global_step
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Make a new checkpoint count, as the losses up to it are logged by now; stop if told to."""
         self._settle(trainer)
         if self._stopping:
             self._stop(trainer)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Write a checkpoint if it is time, but not just before a validation: a resumed run would leave that out."""
         self._stepped, self._step = trainer.global_step > self._step, trainer.global_step
         loop = trainer.fit_loop

@@ -1,17 +1,16 @@
-"""Prediction grids in the fixed Cityscapes palette: image, label and prediction of a few images of each domain."""
+"""Prediction grids in the palette of Cityscapes: image, label and prediction of a few images of each domain."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from torch import Tensor
 
 from ppar_lightning.images.drawing import Picture, grid, triple, write_picture
 
 
 class PredictionGrid(L.Callback):
-    """Save one row a domain as ``pictures/{stage}.png`` in the run folder, and show it in the logger if it can."""
+    """Save one row per domain as ``pictures/{stage}.png`` in the run folder; log it to W&B or TensorBoard."""
 
     def __init__(self, images: int = 2, width: int = 256) -> None:
         """Choose the size of the grid.
@@ -24,19 +23,29 @@ class PredictionGrid(L.Callback):
         self.width = width
         self._rows: dict[str, list[Picture]] = {}
 
-    def _collect(self, trainer: L.Trainer, batch: dict[str, Any], prediction: Tensor) -> None:
-        if trainer.sanity_checking or batch["padding"]:  # nothing is learnt yet
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first images of each domain, in a test too."""
+        if trainer.sanity_checking or batch["padding"] or not trainer.is_global_zero:  # at first nothing is learnt
             return
         row = self._rows.setdefault(batch["domain"][0], [])
-        missing = self.images - len(row) if trainer.is_global_zero else 0
-        tiles = zip(batch["image"][:missing], batch["label"][:missing], prediction[:missing], strict=True)
-        for image, label, predicted in tiles:
-            row.append(triple(image.cpu().numpy(), label.cpu().numpy(), predicted.cpu().numpy(), self.width))
+        missing = self.images - len(row)
+        for tensors in zip(batch["image"][:missing], batch["label"][:missing], outputs[:missing], strict=True):
+            image, label, predicted = (tensor.cpu().numpy() for tensor in tensors)
+            row.append(triple(image, label, predicted, self.width))
 
-    def _save(self, trainer: L.Trainer, stage: str) -> None:
-        rows = {domain: row for domain, row in self._rows.items() if row}
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save ``pictures/val.png``, in a test ``pictures/test.png``."""
+        rows, stage = {domain: row for domain, row in self._rows.items() if row}, "test" if trainer.testing else "val"
         self._rows = {}
-        if not rows or not trainer.is_global_zero:
+        if not rows:
             return
         picture = grid(rows)
         write_picture(Path(trainer.default_root_dir) / "pictures" / f"{stage}.png", picture)
@@ -46,22 +55,5 @@ class PredictionGrid(L.Callback):
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"{stage}/predictions", picture, trainer.global_step, dataformats="HWC")
 
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Draw the first images of each domain."""
-        self._collect(trainer, batch, outputs)
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Draw the first images of each domain."""
-        self._collect(trainer, batch, outputs)
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save ``pictures/val.png``."""
-        self._save(trainer, "val")
-
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save ``pictures/test.png``."""
-        self._save(trainer, "test")
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end

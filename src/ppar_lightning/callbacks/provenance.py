@@ -91,13 +91,11 @@ class Provenance(L.Callback):
         }
         self._save_manifest(trainer)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, *_: Any) -> None:
         """Keep what this start has written: the run has begun."""
         self._begun = True
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
         """Count the time up to a checkpoint."""
         self._save_manifest(trainer)
 

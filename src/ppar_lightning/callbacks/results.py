@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.runs.manifest import read_manifest
-from ppar_lightning.runs.markdown import mean_title
+from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFUSION
 from ppar_lightning.runs.tested_run import Score, find_test
 
@@ -149,31 +149,30 @@ def log_tables(loggers: Iterable[Logger], scores: Scores) -> None:
 
 def print_tables(scores: Scores) -> Console:
     """Print mIoU by domain and IoU by class, and return the console."""
-    means = mean_names(scores)
-    domains = Table(title="mIoU (%) by domain")
-    for head in ("domain", "role", "protocol"):
-        domains.add_column(head)
-    for head in ("images", *map(mean_title, means)):
-        domains.add_column(head, justify="right")
-    for name, score in scores.items():
-        values = map(percent, score.means.values())
-        domains.add_row(name, score.role, score.protocol, str(score.images), *values)
-    domains.add_section()
-    domains.add_row(UNSEEN, "", "", "", *(percent(mean_over_unseen(scores, mean)) for mean in means))
-    classes = Table(title="IoU (%) by class")
-    classes.add_column("class")
-    for name in scores:
-        classes.add_column(name, justify="right")
-    classes.add_row("protocol", *(score.protocol for score in scores.values()))
-    classes.add_section()
-    for label in CLASSES:
-        classes.add_row(label, *(percent(score.iou[label]) for score in scores.values()))
-    console = Console()
-    console.print(domains)
-    console.print(classes)
+    console, means = Console(), mean_names(scores)
+    rows = [
+        [name, score.role, score.protocol, str(score.images), *map(percent, score.means.values())]
+        for name, score in scores.items()
+    ]
+    rows.append([UNSEEN, "", "", "", *(percent(mean_over_unseen(scores, mean)) for mean in means)])
+    head = ["domain", "role", "protocol", "images", *map(mean_title, means)]
+    console.print(tabulate("mIoU (%) by domain", head, rows, texts=3))
+    rows = [["protocol", *(score.protocol for score in scores.values())]]
+    rows += [[label, *(percent(score.iou[label]) for score in scores.values())] for label in CLASSES]
+    console.print(tabulate("IoU (%) by class", ["class", *scores], rows, texts=1))
     return console
 
 
-def percent(value: float) -> str:
+def tabulate(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> Table:
+    """Lay out a table: the first ``texts`` columns are aligned to the left, the others to the right."""
+    table = Table(title=title)
+    for column, name in enumerate(head):
+        table.add_column(name, justify="left" if column < texts else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def percent(share: float) -> str:
     """Format a share as a percentage with one decimal; a dash for NaN."""
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+    return number(100 * share)

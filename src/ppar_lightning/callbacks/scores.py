@@ -43,63 +43,49 @@ class DomainScores(L.Callback):
             logger.log_hyperparams({"protocol": dict(data_of(trainer).protocol_titles)})
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reset the matrices."""
-        self._start(trainer, pl_module)
-
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reset the matrices."""
-        self._start(trainer, pl_module)
+        """Reset the matrices, in a test too."""
+        # validation would sort every image: readers refuse labels that are no train id, and see `setup`
+        options: dict[str, Any] = {"num_classes": len(CLASSES), "ignore_index": IGNORE, "validate_args": False}
+        names = data_of(trainer).eval_splits
+        self._confusion = {name: MulticlassConfusionMatrix(**options).to(pl_module.device) for name in names}
+        self._images = {name: torch.zeros((), dtype=torch.long, device=pl_module.device) for name in names}
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """Count the pixels of a batch."""
-        self._update(batch, outputs)
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Count the pixels of a batch."""
-        self._update(batch, outputs)
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the scores under ``val/``."""
-        self._finish(trainer, pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the scores under ``test/``."""
-        self._finish(trainer, pl_module, "test")
-
-    def _start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._confusion = {
-            # validation would sort every image: readers refuse labels that are no train id, and see `setup`
-            name: MulticlassConfusionMatrix(len(CLASSES), ignore_index=IGNORE, validate_args=False).to(module.device)
-            for name in data_of(trainer).eval_splits
-        }
-        self._images = {name: torch.zeros((), dtype=torch.long, device=module.device) for name in self._confusion}
-
-    def _update(self, batch: dict[str, Any], prediction: Tensor) -> None:
+        """Count the pixels of a batch, in a test too."""
         domain = batch["domain"][0]
-        self._confusion[domain].update(prediction, batch["label"])
+        self._confusion[domain].update(outputs, batch["label"])
         self._images[domain] += 0 if batch["padding"] else len(batch["name"])
 
-    def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        data = data_of(trainer)
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the scores under ``val/``, in a test under ``test/``."""
+        data, stage = data_of(trainer), "test" if trainer.testing else "val"
         logged: dict[str, float] = {}
         self.scores = {}
         self.matrices = {domain: confusion.compute() for domain, confusion in self._confusion.items()}
         for domain, confusion in self.matrices.items():
-            iou = class_iou(confusion)
+            iou, split = class_iou(confusion), data.eval_splits[domain]
             by_class = dict(zip(CLASSES, iou.tolist(), strict=True))
             images = int(trainer.strategy.reduce(self._images[domain], reduce_op="sum"))
-            scored, protocol = set(data.eval_splits[domain].scored_classes), data.eval_splits[domain].protocol
-            means = {name: float(mean_iou(iou, sorted(scored & set(ids)))) for name, ids in data.means.items()}
-            self.scores[domain] = Score(domain in data.unseen, protocol, images, means, by_class)
+            scored = {name: sorted({*split.scored_classes} & {*ids}) for name, ids in data.means.items()}
+            means = {name: float(mean_iou(iou, ids)) for name, ids in scored.items()}
+            self.scores[domain] = Score(domain in data.unseen, split.protocol, images, means, by_class)
             logged |= {f"{stage}/{domain}/{name}": value for name, value in means.items()}
             logged |= {f"{stage}/{domain}/iou/{name}": value for name, value in by_class.items()}
         if any(score.unseen for score in self.scores.values()):
             logged |= {f"{stage}/unseen/{name}": mean_over_unseen(self.scores, name) for name in data.means}
-        module.log_dict(logged)
+        pl_module.log_dict(logged)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
 
 def mean_over_unseen(scores: dict[str, Score], mean: str) -> float:

@@ -18,15 +18,10 @@ import torch
 Session = dict[str, Any]
 
 PACKAGES = (
-    "ppar-lightning",
-    "torch",
-    "lightning",
-    "transformers",
-    "torchmetrics",
-    "albumentations",
-    "opencv-python-headless",
-    "numpy",
+    *("ppar-lightning", "torch", "lightning", "transformers", "torchmetrics"),
+    *("albumentations", "opencv-python-headless", "numpy"),
 )
+"""Packages whose versions are recorded."""
 
 
 def new_session(trainer: L.Trainer) -> Session:

@@ -42,7 +42,7 @@ class SkippedSamples(L.Callback):
         trainer.strategy.barrier()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """List the samples that were replaced in a batch."""
         if batch["error"]:
@@ -58,20 +58,15 @@ class SkippedSamples(L.Callback):
             Console(stderr=True).print(f"left out: {error.message}", highlight=False, soft_wrap=True)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print how many samples the training left out."""
-        self._count(trainer, "train")
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print how many pictures were left out."""
-        self._count(trainer, "predict")
-
-    def _count(self, trainer: L.Trainer, stage: str) -> None:
+        """Print how many samples were left out, in a prediction too."""
         trainer.strategy.barrier()
-        path = list_of(trainer)
+        path, stage = list_of(trainer), "predict" if trainer.predicting else "train"
         count = sum(line.startswith(f"{stage},") for line in read_lines(path)) if trainer.is_global_zero else 0
         if count:
             samples = "1 sample was" if count == 1 else f"{count} samples were"
             Console().print(f"{samples} left out in {stage}, listed in {path}")
+
+    on_predict_end = on_fit_end
 
 
 def list_of(trainer: L.Trainer) -> Path:
