@@ -13,7 +13,9 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+PACKAGE_DATA = PYPROJECT["tool"]["setuptools"]["package-data"]
 PINS = {
     Requirement(line).name.lower().replace("_", "-"): Requirement(line)
     for line in (ROOT / "constraints.txt").read_text().splitlines()
@@ -60,14 +62,19 @@ def test_the_package_imports_without_torchvision():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_the_package_data_is_declared():
+def test_every_file_beside_the_code_is_declared():
     weights = ROOT / "src" / "ppar_lightning" / "segmenter" / "shipped" / "tinyclip"
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {p.name for p in weights.iterdir()}
-    assert '"ppar_lightning.segmenter" = ["shipped/*/*"]' in (ROOT / "pyproject.toml").read_text()
-
-
-def test_the_published_numbers_and_the_page_are_declared():
-    assert '"ppar_lightning.report" = ["published.yaml", "page.html.j2"]' in (ROOT / "pyproject.toml").read_text()
+    declared = {
+        path
+        for package, patterns in PACKAGE_DATA.items()
+        for folder in (ROOT / "src").glob("ppar_lightning/**" if package == "*" else package.replace(".", "/"))
+        for pattern in patterns
+        for path in folder.glob(pattern)
+    }
+    beside = {path for path in (ROOT / "src" / "ppar_lightning").rglob("*") if path.is_file()}
+    beside = {path for path in beside if path.suffix not in (".py", ".pyc")}
+    assert beside == {path for path in declared if path.is_file()}
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "test-slow", "lint", "reproduce", "tinyclip", "benchmark", "docs"])

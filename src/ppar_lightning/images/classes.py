@@ -1,34 +1,18 @@
 """The 19 Cityscapes classes, their colours, and the ids of Cityscapes' label files."""
 
 from collections.abc import Mapping
+from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 IGNORE = 255
 """Train id of pixels that are neither trained on nor scored."""
 
-CLASSES: tuple[str, ...] = (
-    "road",
-    "sidewalk",
-    "building",
-    "wall",
-    "fence",
-    "pole",
-    "traffic light",
-    "traffic sign",
-    "vegetation",
-    "terrain",
-    "sky",
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "motorcycle",
-    "bicycle",
-)
+_ROWS = yaml.safe_load((files(__package__) / "cityscapes19.yaml").read_text())
+
+CLASSES: tuple[str, ...] = tuple(row["name"] for row in _ROWS)
 """Class names; the position is the train id."""
 
 SYNTHIA_16: tuple[int, ...] = tuple(k for k, name in enumerate(CLASSES) if name not in ("terrain", "truck", "train"))
@@ -37,34 +21,10 @@ SYNTHIA_16: tuple[int, ...] = tuple(k for k, name in enumerate(CLASSES) if name 
 SYNTHIA_13: tuple[int, ...] = tuple(k for k in SYNTHIA_16 if CLASSES[k] not in ("wall", "fence", "pole"))
 """SYNTHIA's train ids without wall, fence and pole, which some papers leave out."""
 
-PALETTE: npt.NDArray[np.uint8] = np.array(
-    [
-        (128, 64, 128),
-        (244, 35, 232),
-        (70, 70, 70),
-        (102, 102, 156),
-        (190, 153, 153),
-        (153, 153, 153),
-        (250, 170, 30),
-        (220, 220, 0),
-        (107, 142, 35),
-        (152, 251, 152),
-        (70, 130, 180),
-        (220, 20, 60),
-        (255, 0, 0),
-        (0, 0, 142),
-        (0, 0, 70),
-        (0, 60, 100),
-        (0, 80, 100),
-        (0, 0, 230),
-        (119, 11, 32),
-    ],
-    dtype=np.uint8,
-)
+PALETTE: npt.NDArray[np.uint8] = np.array([row["colour"] for row in _ROWS], dtype=np.uint8)
 """Cityscapes' RGB colour of each train id, (19, 3); IGNORE is drawn black."""
 
-_IN_ORDER_OF_TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-CITYSCAPES_LABEL_IDS: Mapping[int, int] = dict(zip(_IN_ORDER_OF_TRAIN_IDS, range(len(CLASSES)), strict=True))
+CITYSCAPES_LABEL_IDS: Mapping[int, int] = {row["label_id"]: train_id for train_id, row in enumerate(_ROWS)}
 """Cityscapes label id -> train id; the other ids from 0 to 33, and license plate (-1, stored as 255), are IGNORE."""
 
 
