@@ -1,4 +1,4 @@
-"""Files and parts of files that are written whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import errno
 import os
@@ -30,18 +30,3 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         if partial.exists():
             partial.unlink()
-
-
-def append_whole(path: Path, content: bytes) -> None:
-    """Add to the end of a file that no other process writes to; where that fails, the file is as it was.
-
-    Raises:
-        OSError: It cannot be written, of the kind and with the number of its cause.
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("ab") as file:
-            file.write(content)
-    except OSError as error:
-        os.truncate(path, size)  # a full disk has taken a part
-        raise OSError(error.errno, error.strerror, str(path)) from error
