@@ -1,32 +1,18 @@
 """Colours of the visible surfaces: a style's materials, light, weather and sensor."""
 
-from collections.abc import Mapping
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ppar_lightning.streets.geometry import FAR, Material, Surfaces
+from ppar_lightning.streets.geometry import FAR, Surfaces
+from ppar_lightning.streets.materials import Material, column
 from ppar_lightning.streets.styles import Style
 
 Image = npt.NDArray[np.floating]
 """(H, W, 3) float32 RGB where 1 is white, or one such channel (H, W)."""
 
 TEXELS, TEXELS_PER_METRE = 64, 10
-
-
-def _table(values: Mapping[Material, float], default: float) -> npt.NDArray[np.float32]:
-    """Build a table with one number per material."""
-    return np.array([values.get(material, default) for material in Material], dtype=np.float32)
-
-
-M = Material
-TRAFFIC_LIGHTS = dict.fromkeys((M.LAMP_RED, M.LAMP_AMBER, M.LAMP_GREEN), 1.3)
-GLOW = _table(TRAFFIC_LIGHTS | {M.LIT_WINDOW: 0.9, M.STREET_LAMP: 1.5, M.HEADLAMP: 1.4, M.TAIL_LAMP: 1.0}, 0.0)
-ROAD = dict.fromkeys((M.ASPHALT, M.MARKING), 0.75)
-SNOW = _table(ROAD | {M.SKY: 0, M.RAIL: 0.6, M.ROOF: 1, M.FOLIAGE: 0.45, M.FOLIAGE_LIGHT: 1, M.HEADLAMP: 0}, 0.06)
-MASONRY = _table({M.FACADE: 1, M.WALL: 1, M.PAVEMENT: 0.8, M.ASPHALT: 0.35}, 0.0)
-GRAIN = _table({M.SKY: 0.5, M.GRASS: 2, M.FOLIAGE: 2.5, M.FOLIAGE_LIGHT: 2.5, M.ASPHALT: 1.2, M.TRUNK: 2}, 1.0)
+GLOW, SNOW, MASONRY, GRAIN = column("glow"), column("snow", 0.06), column("masonry"), column("grain", 1.0)
 WARM = np.array([1.0, 0.85, 0.55], dtype=np.float32)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ppar_lightning.streets import objects, vehicles
-from ppar_lightning.streets.geometry import FAR, GROUND, Camera, Material, Polygons, Street, facing, rect
+from ppar_lightning.streets.geometry import FAR, GROUND, Camera, Polygons, Street, facing, rect
+from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.objects import LABEL, WHOLE, Point
 
 NEAR, END = 2.0, 90.0

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum, auto
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,59 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ppar_lightning.streets.materials import Material
+
 FAR = 400.0
 """Depth of the sky, metres."""
 
 Polygons = npt.NDArray[np.floating]
 """(polygons, corners, 2) in a patch's own coordinates."""
-
-
-class Material(IntEnum):
-    """The materials of shapes; a style gives each material its colours."""
-
-    SKY = 0
-    GRASS = auto()
-    ASPHALT = auto()
-    MARKING = auto()
-    PAVEMENT = auto()
-    KERB = auto()
-    RAIL = auto()
-    FACADE = auto()
-    WINDOW = auto()
-    LIT_WINDOW = auto()
-    ROOF = auto()
-    WALL = auto()
-    FENCE = auto()
-    METAL = auto()
-    HOUSING = auto()
-    LAMP_RED = auto()
-    LAMP_AMBER = auto()
-    LAMP_GREEN = auto()
-    STREET_LAMP = auto()
-    SIGN = auto()
-    SIGN_FACE = auto()
-    FOLIAGE = auto()
-    FOLIAGE_LIGHT = auto()
-    TRUNK = auto()
-    SKIN = auto()
-    HAIR = auto()
-    SHIRT = auto()
-    TROUSERS = auto()
-    RIDER_SHIRT = auto()
-    HELMET = auto()
-    CAR_PAINT = auto()
-    TRUCK_PAINT = auto()
-    CARGO = auto()
-    BUS_PAINT = auto()
-    TRAIN_PAINT = auto()
-    STRIPE = auto()
-    GLASS = auto()
-    TYRE = auto()
-    HEADLAMP = auto()
-    TAIL_LAMP = auto()
-    MOTOR_PAINT = auto()
-    SPOKES = auto()
-    FRAME = auto()
 
 
 class Patch(NamedTuple):
