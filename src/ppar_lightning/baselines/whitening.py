@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -150,19 +151,15 @@ class InstanceSelectiveWhitening(nn.Module):
         start, end = self.options.statistics
         self._known_fixed = self._known_fixed or (u >= start and bool(self.fixed))
         if u >= start and not self._known_fixed:
-            self._observe(early(image), early(photometric(image, seed)), last=u >= end)
+            for mask, *pair in zip(self.masks, early(image), early(photometric(image, seed)), strict=True):
+                assert isinstance(mask, SelectiveMask)  # which a ModuleList does not say
+                mask.observe(*pair)
+                if u >= end:
+                    mask.select(self.options.clusters)
+            self.fixed.fill_(u >= end)
         loss = torch.stack([mask(each) for mask, each in zip(self.masks, maps, strict=True)]).mean(dim=0)
         images = all_reduce_sum(loss.new_full((), len(loss)))
         return self.options.weight * loss.sum() * world_size() / images
-
-    @torch.no_grad()
-    def _observe(self, plain: Sequence[Tensor], changed: Sequence[Tensor], last: bool) -> None:
-        for mask, *pair in zip(self.masks, plain, changed, strict=True):
-            assert isinstance(mask, SelectiveMask)  # which a ModuleList does not say
-            mask.observe(*pair)
-            if last:
-                mask.select(self.options.clusters)
-        self.fixed.fill_(last)
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -180,12 +177,11 @@ def k_means(values: Tensor, clusters: int) -> Tensor:
         clusters: k.
 
     Returns:
-        (n,) int64, the index of the nearest centre, 0 the lowest.
+        (n,) int32, the index of the nearest centre, 0 the lowest.
     """
     from scipy.cluster.vq import kmeans2
 
     found = values.double().numpy()
-    quantiles = ((torch.arange(clusters) + 0.5) / clusters * len(values)).long()
-    centres = values.double().sort().values[quantiles].unsqueeze(1).numpy()
+    centres = np.sort(found)[((np.arange(clusters) + 0.5) / clusters * len(found)).astype(int)]
     with warnings.catch_warnings(action="ignore"):  # a cluster without values keeps its centre
-        return torch.from_numpy(kmeans2(found[:, None], centres, LLOYD_STEPS, minit="matrix")[1]).long()
+        return torch.from_numpy(kmeans2(found, centres, LLOYD_STEPS, minit="matrix")[1])

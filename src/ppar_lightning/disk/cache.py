@@ -44,12 +44,8 @@ def load_array(path: Path) -> Array:
         OSError: The file cannot be opened.
         ValueError: The file is damaged, or holds anything but one array of numbers.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # NumPy has no error of its own for each fault of a file
-        raise ValueError(f"{path} is no .npy array of numbers ({error}); save one with numpy.save") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} is an archive of arrays; save one array with numpy.save")
-    return array
+    with path.open("rb") as file:
+        try:
+            return np.lib.format.read_array(file, allow_pickle=False)
+        except Exception as error:  # NumPy has no error of its own for each fault of a file
+            raise ValueError(f"{path} is no .npy array of numbers ({error}); save one with numpy.save") from error

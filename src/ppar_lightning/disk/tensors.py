@@ -28,15 +28,11 @@ def read_checkpoint(path: Path, training: bool = False) -> dict[str, Any]:
     """
     remedy = "give a checkpoint that `ppar fit` has written"
     content = read_tensors(path, remedy)
-    needed = ENTRIES | (TRAINING if training else {})
-    absent = [entry for entry, kind in needed.items() if not isinstance(_get(content, entry), kind)]
-    if absent:
-        raise ValueError(f"{path} holds no {absent[0]}; {remedy}")
-    return content
-
-
-def _get(content: Any, entry: str) -> Any:
-    return content.get(entry) if isinstance(content, dict) else None
+    entries = content if isinstance(content, dict) else {}
+    for entry, kind in (ENTRIES | (TRAINING if training else {})).items():
+        if not isinstance(entries.get(entry), kind):
+            raise ValueError(f"{path} holds no {entry}; {remedy}")
+    return entries
 
 
 def read_tensors(path: Path, remedy: str) -> Any:

@@ -28,7 +28,7 @@ class CLIPTower(nn.Module):
 
     def forward(self, image: Tensor) -> BackboneOutput:
         """Map (B, 3, H, W), sides multiples of the patch size, to one map (B, C, H / patch, W / patch)."""
-        grid = (image.shape[2] // self.patch, image.shape[3] // self.patch)
+        grid = [side // self.patch for side in image.shape[2:]]
         tokens = self.tower(image, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
         tokens = self.tower.post_layernorm(tokens).transpose(1, 2)
         return BackboneOutput(feature_maps=(tokens.unflatten(2, grid),))
@@ -134,12 +134,11 @@ class Backbone(nn.Module):
         self.eval()
         maps = self(torch.zeros(1, 3, 2 * self.stride, 2 * self.stride))
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(
-            [m.sum() for m, used in zip(maps, read, strict=False) if used], parameters, allow_unused=True
-        )
+        sums = [each.sum() for each, used in zip(maps, read, strict=False) if used]
+        gradients = torch.autograd.grad(sums, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.requires_grad_(gradient is not None)
-        return [m.shape[1] for m in maps]
+        return [each.shape[1] for each in maps]
 
 
 def stem_and_stages(network: nn.Module, depth: int) -> tuple[list[nn.Module], list[nn.Module]]:

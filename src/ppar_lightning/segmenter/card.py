@@ -1,5 +1,6 @@
 """The card of a shared model: training data, scores, and how to load it."""
 
+from pathlib import Path
 from typing import Any
 
 ABOUT: dict[str, Any] = {
@@ -11,25 +12,5 @@ ABOUT: dict[str, Any] = {
 }
 """Metadata that huggingface_hub writes at the top of a card."""
 
-CARD = """---
-{{ card_data }}
----
-
-# Semantic segmentation for unseen domains
-
-A network of `ppar_lightning`, an independent implementation of *Prototypical Progressive Alignment and Reweighting for
-Generalizable Semantic Segmentation* ([arXiv 2507.11955]({{ paper_url }})).
-
-It predicts {{ predicts }}.
-
-```python
-from ppar_lightning import load_segmenter
-
-label = load_segmenter("{{ model_id | default('FOLDER', true) }}").predict("picture.png")  # (H, W) train ids
-```
-
-{{ training_summary | default('The training was not recorded.', true) }}
-
-Licence of this network's code and weights: Apache-2.0. The licences of its training images may restrict their use.
-"""
+CARD = Path(__file__).with_suffix(".md").read_text()
 """Template of a card; `training_summary` is Markdown, `predicts` says which classes."""

@@ -41,17 +41,12 @@ def to_image(picture: Picture) -> Tensor:
         picture = torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
     if not isinstance(picture, Tensor):
         raise ValueError(f"a {type(picture).__name__} is no picture: give a path, a PIL image, an array or a tensor")
-    floating, kind = picture.is_floating_point(), f"a tensor {tuple(picture.shape)} of {picture.dtype}"
-    remedy = "give (3, H, W), uint8 or float in [0, 1]"
-    if (
-        picture.ndim != 3
-        or picture.shape[0] != 3
-        or not picture.numel()
-        or not (floating or picture.dtype == torch.uint8)
-    ):
-        raise ValueError(f"{kind} is no picture: {remedy}")
-    if not floating:
+    kind, remedy = f"a tensor {tuple(picture.shape)} of {picture.dtype}", "give (3, H, W), uint8 or float in [0, 1]"
+    shaped = picture.ndim == 3 and picture.shape[0] == 3 and picture.numel() > 0
+    if shaped and picture.dtype == torch.uint8:
         return picture.float() / 255
+    if not shaped or not picture.is_floating_point():
+        raise ValueError(f"{kind} is no picture: {remedy}")
     low, high = float(picture.min()), float(picture.max())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # this form also refuses NaN
         raise ValueError(f"{kind} with values from {low:g} to {high:g} is no picture: {remedy}")

@@ -17,12 +17,8 @@ IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 Colour = tuple[float, float, float]
 
-_HERE = Path(__file__).parent / "shipped"
-SHIPPED = {
-    "tinyclip": _HERE / "tinyclip",
-    "resnet_small": _HERE / "resnet_small",
-    "efficientnet_lite0": _HERE / "efficientnet_lite0",
-}
+_NAMES = ("tinyclip", "resnet_small", "efficientnet_lite0")
+SHIPPED = {name: Path(__file__).parent / "shipped" / name for name in _NAMES}
 """Models included in the package. ``resnet_small``, a ResNet-18 of half the width, is a config without weights; the
 weights of ``efficientnet_lite0`` come with the extra ``lite``."""
 
@@ -94,9 +90,7 @@ def revision(name: str) -> str:
     folder = Path(resolve(name))
     if not folder.is_dir():
         load_pretrained(AutoConfig, name)  # says in one line why there is no such model
-        return Path(
-            str(cached_file(name, "config.json"))
-        ).parent.name  # the hub's cache: snapshots/{commit}/config.json
+        return Path(str(cached_file(name, "config.json"))).parent.name  # the hub's cache: snapshots/{commit}/
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin"))]:
         with path.open("rb") as file:

@@ -127,13 +127,10 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""
-        return super().generate_model_card(
-            *args, **{"training_summary": self.training_summary, "predicts": self._predicts(), **kwargs}
-        )
-
-    def _predicts(self) -> str:
         kind = "of Cityscapes" if self.classes == CLASSES else "by number"
-        return f"{self.num_classes} classes {kind}: {', '.join(self.classes)}"
+        predicts = f"{self.num_classes} classes {kind}: {', '.join(self.classes)}"
+        content = {"training_summary": self.training_summary, "predicts": predicts} | kwargs
+        return super().generate_model_card(*args, **content)
 
     @property
     def classes(self) -> tuple[str, ...]:
