@@ -18,7 +18,7 @@ import lightning as L
 from rich.console import Console
 from rich.table import Table
 
-from ppar_lightning.cli.main import main as ppar
+from ppar_lightning.cli import main as ppar
 
 INTERVAL = 50
 WARM_UP = 200

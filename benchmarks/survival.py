@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ppar_lightning.callbacks import last_checkpoint
-from ppar_lightning.cli.main import main as ppar
+from ppar_lightning.cli import main as ppar
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 TRAINER = "--trainer.log_every_n_steps 1 --trainer.limit_val_batches 0 --trainer.accumulate_grad_batches 2"

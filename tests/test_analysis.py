@@ -18,7 +18,7 @@ from ppar_lightning.analysis.figures import draw_diagnostics
 from ppar_lightning.analysis.image_scores import score_images
 from ppar_lightning.analysis.loaded_run import checkpoints, load_run
 from ppar_lightning.analysis.weighing import auc, compare, weigh
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou, mean_iou
 

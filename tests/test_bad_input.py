@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 from trees import TREES
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.console import leave
 
 DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")

@@ -7,7 +7,7 @@ import torch
 import yaml
 from test_cli import evaluate, fit, rows, weights
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = ("demo", "cityscapes_256", "gta")

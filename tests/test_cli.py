@@ -15,7 +15,7 @@ import torch
 import wandb
 import yaml
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import CLASSES
 
@@ -323,20 +323,26 @@ def test_all_options_and_those_of_a_class_are_shown_on_demand(capsys):
         assert option in capsys.readouterr().out
 
 
+LOADING = {"torch", "transformers", "scipy", "cv2"}
 DOORS = {
     "import ppar_lightning": set(),
-    "from ppar_lightning.cli.main import main; main(['--help'])": set(),
-    "from ppar_lightning.cli.main import main; main(['fit', '--help'])": set(),
-    "from ppar_lightning.cli.main import main; main(['configs'])": set(),
-    "from ppar_lightning import load_segmenter": {"torch", "transformers", "scipy", "cv2"},
-    "from ppar_lightning.cli.main import find; find('export')": {"torch", "transformers", "scipy", "cv2"},
+    "from ppar_lightning import load_segmenter": LOADING,
+    "main(['--help'])": set(),
+    "main(['fit', '--help'])": set(),
+    "main(['configs'])": set(),
+    "main(['reproduce', '--help'])": set(),
+    "main(['report', '--help'])": set(),
+    "main(['export', '--help'])": LOADING,
 }
 HEAVY = ("torch", "transformers", "lightning", "albumentations", "matplotlib", "scipy", "wandb", "pandas", "cv2")
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_door_loads_no_more_than_it_needs(door):
-    code = f"{door}\nimport sys; print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+    code = (
+        f"import sys\nfrom ppar_lightning.cli import main\ntry: {door}\nexcept SystemExit as end: assert not end.code\n"
+        f"print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stderr.split()) == DOORS[door]
 
@@ -344,13 +350,21 @@ def test_a_door_loads_no_more_than_it_needs(door):
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, expected):
     code = (
-        "import os, sys; from ppar_lightning.cli.main import main; assert 'torch' not in sys.modules\n"
+        "import os, sys; from ppar_lightning.cli import main; assert 'torch' not in sys.modules\n"
         "main(['--help']); print(os.environ['OMP_WAIT_POLICY'], file=sys.stderr)"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stderr.split() == [expected]
+
+
+@pytest.mark.parametrize("words", [["--config", CONFIG, "fit"], ["fitt"]])
+def test_what_is_no_subcommand_is_one_line(capsys, words):
+    with pytest.raises(SystemExit, match="1"):
+        main(words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ppar: error: there is no subcommand {words[0]!r}; `ppar --help` lists them, and options")
 
 
 def test_a_config_that_is_not_there_is_one_line(capsys):

@@ -11,7 +11,7 @@ import yaml
 from transformers import CLIPModel, ResNetConfig, ResNetModel
 from trees import TREES
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.data.domain import Domain
 
 CONFIGS = Path(__file__).parents[1] / "configs"

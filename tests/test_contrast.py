@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 
 FULL = {"protocol": "full", "unseen": True, "images": 60}
 

@@ -10,7 +10,7 @@ import torch
 from ranks import run_ranks
 from test_cli import CONFIG, SMALL, weights
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.module import PPARModule
 
 # With OTP as the only anchor nothing that the segmenter learns from depends on the context decoder's dropout, which

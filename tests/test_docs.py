@@ -11,7 +11,7 @@ import pytest
 import trees
 import yaml
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.protocols import PROTOCOLS

@@ -12,7 +12,7 @@ import pytest
 import trees
 from huggingface_hub import constants
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.examination import sample_indices
 from ppar_lightning.images.classes import IGNORE, PALETTE

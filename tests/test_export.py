@@ -14,7 +14,7 @@ from test_cli import fit
 from torch.utils.flop_counter import FlopCounterMode
 
 from ppar_lightning import load_segmenter
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.export import export_onnx, export_torch
 from ppar_lightning.images.window import Window
 

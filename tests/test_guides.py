@@ -13,7 +13,7 @@ from test_cli import rows
 from test_configs import QUICK
 
 from ppar_lightning.callbacks.last_checkpoint import INTERVAL
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.cli.words import long_form
 from ppar_lightning.export import parser
 from ppar_lightning.images.classes import CLASSES

@@ -17,7 +17,7 @@ from test_cli import evaluate, fit
 from ppar_lightning.analysis.image_scores import extremes
 from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.callbacks.results import log_tables
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou
 from ppar_lightning.report.chart import draw_curves

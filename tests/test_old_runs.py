@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ppar_lightning import load_segmenter
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.runs.manifest import read_manifest
 
 OLD = Path(__file__).parent / "data" / "run_0_1_0"  # six steps of a ResNet of 12,580 weights; VTP's decoder is zeroed

@@ -56,7 +56,7 @@ def test_torch_is_pinned_and_nothing_needs_torchvision():
 def test_the_package_imports_without_torchvision():
     code = (
         "import sys; sys.modules['torchvision'] = None; "  # any import of it fails
-        "import ppar_lightning.cli.main, tools.tinyclip.train; "
+        "import ppar_lightning.cli.training, tools.tinyclip.train; "
         "import transformers; transformers.CLIPModel; transformers.ResNetBackbone"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

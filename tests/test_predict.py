@@ -15,7 +15,7 @@ from test_cli import fit
 
 from ppar_lightning import load_segmenter
 from ppar_lightning.callbacks.prediction_writer import PredictionWriter
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.data.own_pictures import PictureDataset, find
 from ppar_lightning.images.classes import CLASSES, PALETTE, colourise

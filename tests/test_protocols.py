@@ -12,7 +12,7 @@ from test_cli import CONFIG, SMALL, fit
 from torch import nn
 
 from ppar_lightning.callbacks.selection import monitored_targets
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.cli.words import long_form
 from ppar_lightning.export import parser
 from ppar_lightning.report.arguments import parse

@@ -12,7 +12,7 @@ import cv2
 import pandas as pd
 import pytest
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.published import published_tables, read_published
 from ppar_lightning.report.rows import ROWS, in_order

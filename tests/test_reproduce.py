@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from ppar_lightning import reproduce
-from ppar_lightning.cli.main import main as ppar
-from ppar_lightning.cli.training import resolve
+from ppar_lightning.cli import main as ppar
+from ppar_lightning.cli import resolve
 from ppar_lightning.report.rows import ROWS
 from ppar_lightning.reproduce import Processes, device_groups, locked, plan
 

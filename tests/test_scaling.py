@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.run import get_args_parser
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.module import PPARModule, shard
 from ppar_lightning.segmenter.segmenter import Segmenter

@@ -13,9 +13,10 @@ import pytest
 import yaml
 from test_house import FILES, ROOMS, own_imports, room
 
-from ppar_lightning.cli.main import OTHERS, TRAINING
+from ppar_lightning.cli import PAGES
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = re.findall(r"^  ppar (\w+)", (PAGES / "overview.txt").read_text(), flags=re.MULTILINE)
 DOCS = ROOT / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
 FIGURES = {path.name: ElementTree.parse(path).getroot() for path in sorted(DOCS.glob("*.svg"))}
@@ -55,7 +56,7 @@ def test_nothing_is_loaded_from_elsewhere(site):
 
 def test_the_table_of_commands_is_the_command():
     rows = re.findall(r"^\| `ppar (\w+)` \|", (DOCS / "reference.md").read_text(), flags=re.MULTILINE)
-    assert sorted(rows) == sorted({*TRAINING, *OTHERS})
+    assert sorted(rows) == sorted(COMMANDS)
 
 
 def styles(text: str) -> dict[str, str]:
@@ -137,4 +138,4 @@ def test_the_changelog_names_every_command_and_the_version():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "## [Unreleased]" in text
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] in text
-    assert [name for name in {*TRAINING, *OTHERS} if f"`{name}`" not in text and f"ppar {name}" not in text] == []
+    assert [name for name in COMMANDS if f"`{name}`" not in text and f"ppar {name}" not in text] == []

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, find_checkpoint, is_whole, promote
 

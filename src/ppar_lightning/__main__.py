@@ -1,5 +1,5 @@
 """``python -m ppar_lightning`` is ``ppar``."""
 
-from ppar_lightning.cli.main import main
+from ppar_lightning.cli import main
 
 main()

@@ -23,7 +23,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, NoReturn
 
-import torch
 import yaml
 
 from ppar_lightning.console import PlainParser, leave
@@ -247,6 +246,8 @@ def device_groups(trainer: Resolved) -> list[str | None]:
     Returns:
         ``CUDA_VISIBLE_DEVICES`` of each run; a single None, which leaves it as it is, for one run after the other.
     """
+    import torch  # here, as `ppar reproduce --help` does not need it
+
     if trainer["accelerator"] not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
         return [None]
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -28,18 +28,16 @@ CONFIGURED: Mapping[str, type[Callback]] = {
 """Group of options in a config -> the callback that they set up."""
 
 
-def run_callbacks(configured: Mapping[str, Callback], provenance: Provenance) -> list[Callback]:
-    """Return the callbacks of every run, whatever the subcommand.
+def run_callbacks(provenance: Provenance) -> list[Callback]:
+    """Return the callbacks of every run besides those of CONFIGURED, whatever the subcommand.
 
     Their order does not matter: a callback that needs another one takes it as an argument.
 
     Args:
-        configured: The callbacks of CONFIGURED, with the options of the config.
         provenance: The record of the run's config and environment.
     """
     scores = DomainScores()
     return [
-        *configured.values(),
         provenance,
         scores,
         TestResults(scores, provenance),

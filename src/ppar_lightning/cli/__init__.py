@@ -1,1 +1,68 @@
-"""The command ``ppar``."""
+"""The command ``ppar``. Each subcommand loads what it needs when it is called, so that help is there at once.
+
+ppar {fit,validate,test,predict,doctor} --config configs/demo.yaml
+ppar predict pictures/ --run runs/demo, ppar report runs/reproduce/demo, ppar export --run runs/demo
+"""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ppar_lightning.console import leave
+
+TRAINING = ("fit", "validate", "test", "predict", "doctor")
+"""Subcommands that take a training config."""
+OTHERS = {
+    "report": "ppar_lightning.report.arguments",
+    "export": "ppar_lightning.export",
+    "reproduce": "ppar_lightning.reproduce",
+    "configs": "ppar_lightning.shipped_configs",
+}
+"""Subcommand that parses its own words -> module whose ``main`` runs it."""
+HELP = ("-h", "--help")
+PAGES = Path(__file__).parent
+"""Folder of the help that is shown without loading anything."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would slow down other processes manyfold
+    command, *words = (sys.argv[1:] if args is None else args) or HELP
+    try:
+        if command in HELP:
+            print((PAGES / "overview.txt").read_text(), end="")
+        elif command in TRAINING and any(word in HELP for word in words):
+            print((PAGES / "options.txt").read_text(), end="")
+        elif command in TRAINING:
+            from ppar_lightning.cli.training import run
+
+            run([command, *words], launched=args is None)
+        elif command in OTHERS:
+            also = {"resolve": resolve} if command == "reproduce" else {}
+            import_module(OTHERS[command]).main(words, **also)
+        else:
+            remedy = "`ppar --help` lists them, and options follow the subcommand, as in `ppar fit --config gta`"
+            raise ValueError(f"there is no subcommand {command!r}; {remedy}")
+    except (ImportError, OSError, ValueError) as error:
+        leave(error)
+    except KeyboardInterrupt:  # before there is anything to go on from
+        leave("interrupted", status=130)
+
+
+def resolve(words: Sequence[str]) -> dict[str, Any]:
+    """Resolve the words of ``ppar fit`` into the config that it would save."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            main(["fit", *words, "--print_config"])
+    except SystemExit as end:
+        if end.code:
+            raise
+    return yaml.safe_load(printed.getvalue())

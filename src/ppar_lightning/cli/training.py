@@ -1,9 +1,7 @@
 """The subcommands that read a training config: LightningCLI over the module and the data module."""
 
-import io
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,15 +53,22 @@ class PPARCLI(LightningCLI):
         Args:
             options: Options of LightningCLI besides those that every subcommand has.
         """
-        options["trainer_defaults"] = {"default_root_dir": "runs/ppar"}
-        options |= {"parser_class": OneLineParser, "parser_kwargs": {"prog": "ppar"}}
-        options |= {"seed_everything_default": 0, "auto_configure_optimizers": False}
-        super().__init__(PPARModule, DomainDataModule, save_config_callback=None, **options)
+        super().__init__(
+            PPARModule,
+            DomainDataModule,
+            save_config_callback=None,
+            trainer_defaults={"default_root_dir": "runs/ppar"},
+            seed_everything_default=0,
+            parser_class=OneLineParser,
+            parser_kwargs={"prog": "ppar"},
+            auto_configure_optimizers=False,
+            **options,
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
         for name, callback in CONFIGURED.items():
-            parser.add_class_arguments(callback, name, sub_configs=True)
+            parser.add_lightning_class_args(callback, name)
         parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
         parser.add_argument("--overwrite", action="store_true", help="Predict over earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
@@ -108,11 +113,9 @@ class PPARCLI(LightningCLI):
             kwargs["logger"] = False
         elif config.logger in (None, True):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
-        configured = {name: self.config_init[self.subcommand][name] for name in CONFIGURED}
         given = self.config[self.subcommand].ckpt_path
         provenance = Provenance(self.resolved(), Path(config.default_root_dir), given)
-        listed = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks] * bool(config.callbacks)
-        kwargs["callbacks"] = [*listed, *run_callbacks(configured, provenance)]
+        self.trainer_defaults["callbacks"] = run_callbacks(provenance)  # beside those that the config names
         return super().instantiate_trainer(**kwargs)
 
     def resolved(self) -> str:
@@ -144,14 +147,14 @@ def run(words: Sequence[str], launched: bool) -> None:
     """Run a subcommand that trains, evaluates, predicts or examines.
 
     Args:
-        words: The command line.
+        words: The command line, which begins with the subcommand.
         launched: Whether they are those of this process, which DDP starts again for each further rank.
 
     Raises:
         OSError, ValueError: One line that names the fault and the remedy.
     """
     quieten()
-    words = current_words(spelt_out(words))
+    words = current_words(spelt_out(["--help" if word == "--help.all" else word for word in words]))
     if launched:
         sys.argv[1:] = words
     try:
@@ -161,15 +164,3 @@ def run(words: Sequence[str], launched: bool) -> None:
             PPARCLI(args=words)
     except MisconfigurationException as error:
         raise ValueError(error) from error
-
-
-def resolve(words: Sequence[str]) -> dict[str, Any]:
-    """Resolve the words of ``ppar fit`` into the config that it would save."""
-    printed = io.StringIO()
-    try:
-        with redirect_stdout(printed):
-            run(["fit", *words, "--print_config"], launched=False)
-    except SystemExit as end:
-        if end.code:
-            raise
-    return yaml.safe_load(printed.getvalue())

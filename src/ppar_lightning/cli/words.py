@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from json import dumps
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def spelt_out(words: Sequence[str]) -> list[str]:
         ValueError: The short form lacks the run or the pictures.
     """
     given = named_configs(words)
-    words = long_form(given) if given[:1] == ["predict"] else given
+    words = long_form(given) if given[0] == "predict" else given
     if words != given and not Path(words[2]).is_file():
         remedy = "--run names the folder of a run; other checkpoints are given with --ckpt_path beside it"
         raise FileNotFoundError(f"{words[2]} not found: {remedy}")
@@ -38,7 +39,7 @@ def named_configs(words: Sequence[str]) -> list[str]:
     for word in words:
         name, equals, value = word.partition("=")
         found += [name, value] if name in CONFIG and equals else [word]
-    return [find(word) if before in CONFIG else word for before, word in zip(["", *found], found, strict=False)]
+    return [find(word) if before in CONFIG else word for before, word in pairwise(["", *found])]
 
 
 def long_form(words: Sequence[str]) -> list[str]:
@@ -63,13 +64,8 @@ def long_form(words: Sequence[str]) -> list[str]:
     if not run or not places:
         missing = "pictures" if run else "the run"
         raise ValueError(f"{missing} not given: the short form is `ppar predict PICTURES --run RUN`, options after it")
-    return [
-        "predict",
-        "--config",
-        f"{run}/config.yaml",
-        f"--data.predict_dir={dumps(places, ensure_ascii=False)}",
-        *rest,
-    ]
+    pictures = f"--data.predict_dir={dumps(places, ensure_ascii=False)}"
+    return ["predict", "--config", f"{run}/config.yaml", pictures, *rest]
 
 
 def at_home(words: list[str]) -> list[str]:
@@ -80,16 +76,11 @@ def at_home(words: list[str]) -> list[str]:
     """
     if any(word.partition("=")[0] == FOLDER for word in words):
         return words
-    for before, word in zip(words[-2::-1], words[:0:-1], strict=True):
-        path = Path(word) if before in CONFIG else Path()
-        is_run = path.name == "config.yaml" and path.is_file() and (path.parent / "checkpoints").is_dir()
-        if is_run and Path(recorded_folder(path)).resolve() != path.parent.resolve():
-            return [*words, FOLDER, str(path.parent)]
-    return words
-
-
-def recorded_folder(config: Path) -> str:
-    """Read where a run was when its config was saved; if the config does not say, where it is now."""
-    text = config.read_text(errors="replace")  # the parser says whether it is YAML
-    found = re.search(r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE)
-    return str(yaml.safe_load(found[1])) if found else str(config.parent)
+    configs = [Path(word) for before, word in pairwise(words) if before in CONFIG]
+    runs = [path for path in configs if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir()]
+    if not runs or not runs[-1].is_file():
+        return words
+    home, text = runs[-1].parent, runs[-1].read_text(errors="replace")  # the parser says whether it is YAML
+    recorded = re.search(r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE)
+    moved = recorded is not None and Path(str(yaml.safe_load(recorded[1]))).resolve() != home.resolve()
+    return [*words, FOLDER, str(home)] if moved else words
