@@ -10,7 +10,6 @@ from ranks import run_ranks
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.loading import on_device
 
 
 class ByColour(LightningModule):
@@ -20,9 +19,6 @@ class ByColour(LightningModule):
         super().__init__()
         self.norm = torch.nn.BatchNorm2d(3)
         self.segmenter = SimpleNamespace(num_classes=19)
-
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        return on_device(batch)
 
     def training_step(self, batch):
         return self.norm(batch["image"].float()).square().mean()

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader, Dataset
 
 from ppar_lightning.baselines.whitening import ISWOptions
 from ppar_lightning.method import objective as method
@@ -124,3 +126,51 @@ def test_a_finished_training_goes_on_with_the_rates_of_its_new_length():
     longer["optimizer"].step()
     scheduler.step()
     assert scheduler.get_last_lr()[0] == pytest.approx(0.01 * (1 - 7 / 12) ** 0.9)
+
+
+class Plain(Dataset):
+    """Batches of two images with labels, without names or domains."""
+
+    def __init__(self, images: str, **entries) -> None:
+        self.images = images
+        self.entries = entries
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index):
+        image = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(index))
+        label = (image[:, 0] % 19).to(torch.uint8 if self.images == "uint8" else torch.int64)
+        return {"image": image if self.images == "uint8" else image / 255, "label": label, **self.entries}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_plain_trainer_fits_validates_and_predicts_with_plain_loaders(enabled, tmp_path):
+    """Bytes and floats give the same weights and the same maps, and nothing of the data module is needed."""
+    weights, maps = [], []
+    for images in ("uint8", "float32"):
+        torch.manual_seed(1)
+        segmenter = Segmenter("resnet_small", "fpn", 19, pretrained=False, decoder_channels=16)
+        module = PPARModule(segmenter, PPAROptions(visual_size=32, clip_dtype="float32", enabled=enabled))
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        trainer = Trainer(max_steps=2, default_root_dir=tmp_path, enable_checkpointing=False, **options)
+        plain = DataLoader(Plain(images), batch_size=None)
+        trainer.fit(module, plain, DataLoader(Plain(images, window=(32, 16), domain=["a", "a"]), batch_size=None))
+        assert trainer.global_step == 2
+        assert all(loss.isfinite() for loss in module.loss_terms.values())
+        trainer.validate(module, plain, verbose=False)
+        trainer.test(module, plain, verbose=False)
+        (first, *_) = trainer.predict(module, plain)
+        assert first.label.shape == (2, 32, 64)
+        assert ((first.confidence > 0) & (first.confidence <= 1)).all()
+        weights.append(module.state_dict())
+        maps.append(first.label)
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert torch.equal(*maps)
+
+
+def test_the_data_module_alone_prepares_batches():
+    """Lightning warns in every run if the module overrides a hook that it shares with the data module."""
+    assert not {"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"} & set(
+        vars(PPARModule)
+    )

@@ -20,7 +20,6 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Skipped
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.epoch_order import Sampling
-from ppar_lightning.data.loading import on_device
 from ppar_lightning.images.classes import IGNORE
 
 
@@ -116,9 +115,6 @@ class AllRoad(LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.segmenter = SimpleNamespace(num_classes=19)
-
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        return on_device(batch)
 
     def training_step(self, batch):
         assert batch["label"].dtype == torch.int64

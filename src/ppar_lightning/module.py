@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
-from ppar_lightning.data.loading import Batch, on_device
+from ppar_lightning.data.loading import Batch
 from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
@@ -34,7 +34,19 @@ class Prediction(NamedTuple):
 
 
 class PPARModule(L.LightningModule):
-    """A segmenter with PPAR's training objective; ``ppar.enabled: false`` trains the plain baseline."""
+    """A segmenter with PPAR's training objective; ``ppar.enabled: false`` trains the plain baseline.
+
+    It works with the data module and the callbacks of this package, and with a plain ``Trainer`` and loaders of
+    dictionaries::
+
+        module = PPARModule(Segmenter("resnet_small", "fpn"), PPAROptions(visual_size=32))
+        Trainer(max_steps=100).fit(module, train_loader, val_loader)
+
+    A batch holds ``image``, (B, 3, H, W) RGB, uint8 or float in [0, 1], and ``label``, (B, H, W) train ids of any
+    integer type, 255 where a pixel has no label; ``predict`` needs no label. A batch to evaluate may hold ``window``,
+    the size and stride in pixels of a sliding window. Other entries, such as ``domain``, are for callbacks. Evaluation
+    steps return the predicted train ids; scores are logged by :class:`~ppar_lightning.callbacks.scores.DomainScores`.
+    """
 
     def __init__(
         self,
@@ -140,7 +152,7 @@ class PPARModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of a source batch and log its terms."""
-        image, label = as_float(batch["image"]), batch["label"]
+        image, label = as_float(batch["image"]), batch["label"].long()
         output = self.segmenter.outputs(image)
         if self.objective is None:
             terms = supervised_terms(output, label)
@@ -183,10 +195,6 @@ class PPARModule(L.LightningModule):
                 f"the checkpoint does not fit the config ({fault}): give the config it was trained with"
             ) from error
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Apply the variations that the workers drew, and convert the types for the segmenter."""
-        return on_device(batch)
-
     def logits(self, batch: Batch) -> Tensor:
         """Segment a batch through the window of its protocol, or whole if it has none: (B, K, H, W) logits."""
         image, window = as_float(batch["image"]), batch.get("window")
@@ -200,9 +208,7 @@ class PPARModule(L.LightningModule):
         """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
         return self.segment(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
-        return self.segment(batch)
+    test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
         """Segment the user's pictures at their own size."""
@@ -211,13 +217,11 @@ class PPARModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Give the backbone its own learning rate. The rates warm up linearly, then decay polynomially, per step."""
-        backbone = [p for p in self.segmenter.backbone.parameters() if p.requires_grad]
-        inside = {id(p) for p in self.segmenter.backbone.parameters()}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
-        groups = [{"params": rest, "name": "head"}]
-        if backbone:
-            groups.append({"params": backbone, "name": "backbone"})
-        optimizer = self.optimizer(groups)
+        backbone = {id(p) for p in self.segmenter.backbone.parameters()}
+        parts: dict[str, list[nn.Parameter]] = {"head": [], "backbone": []}
+        for parameter in filter(lambda p: p.requires_grad, self.parameters()):
+            parts["backbone" if id(parameter) in backbone else "head"].append(parameter)
+        optimizer = self.optimizer([{"params": part, "name": name} for name, part in parts.items() if part])
         for group in optimizer.param_groups:
             group["lr"] *= self.backbone_lr if group["name"] == "backbone" else 1.0
         total = self.trainer.estimated_stepping_batches
@@ -241,8 +245,8 @@ def is_logging_step(trainer: L.Trainer) -> bool:
 
 
 def as_float(image: Tensor) -> Tensor:
-    """Convert uint8 RGB to float in [0, 1], on the device it is on."""
-    return image.float() / 255
+    """Convert RGB, uint8 or float in [0, 1], to float32 in [0, 1], on the device it is on."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> None:

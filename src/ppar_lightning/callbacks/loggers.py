@@ -80,6 +80,6 @@ def quieten() -> None:
     warnings.formatwarning = lambda message, category, *_, **__: f"{category.__name__}: {message}\n"
     trainer = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     trainer.addFilter(lambda record: "litlogger" not in record.getMessage())
-    eval_mode, hook = "Found .* in eval mode at the start", "You have overridden `on_after_batch_transfer`"
-    for message in (eval_mode, hook, "`isinstance.treespec", "The number of training batches"):
-        warnings.filterwarnings("ignore", f".*{message}")  # frozen stages are in eval mode, the module prepares batches
+    frozen = "Found .* in eval mode at the start"
+    for message in (frozen, "`isinstance.treespec", "The number of training batches"):
+        warnings.filterwarnings("ignore", f".*{message}")

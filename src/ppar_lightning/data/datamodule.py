@@ -13,7 +13,7 @@ from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skip
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.epoch_order import DEFAULT_SAMPLING, EpochOrder, Sampling
 from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
-from ppar_lightning.data.loading import ResumableLoader, collate, start_worker
+from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, start_worker
 from ppar_lightning.data.own_pictures import PictureDataset
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.roles import check_roles
@@ -180,6 +180,10 @@ class DomainDataModule(LightningDataModule):
         window = protocol_window(self.protocol, self.window)
         title = protocol_title(self.protocol, self.window)
         return self._eval_loader(Split(self.pictures, window=window, protocol=title, skip=True), batch_size=1)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Apply the variations that the workers drew, and convert the types for the segmenter."""
+        return on_device(batch)
 
     def skipped(self) -> list[Skipped]:
         """List the samples that are left out from the start: files without a counterpart, labels without statistics."""
