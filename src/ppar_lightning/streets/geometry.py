@@ -59,6 +59,11 @@ def _cells(columns: int, rows: int) -> Polygons:
     return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 1, 2) + 0.5
 
 
+def polygon(*corners: tuple[float, float]) -> Polygons:
+    """Return a polygon, (1, corners, 2)."""
+    return np.array([corners])
+
+
 ANGLES = np.linspace(0, 2 * np.pi, 12, endpoint=False)
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)[None]
 

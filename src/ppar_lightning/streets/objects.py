@@ -1,71 +1,14 @@
 """The things in a street, each built from flat patches."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
 
 from ppar_lightning.images.classes import CLASSES
-from ppar_lightning.streets.geometry import (
-    CIRCLE,
-    Material,
-    Patch,
-    Polygons,
-    Street,
-    disc,
-    facing,
-    grid,
-    rect,
-    upright,
-)
+from ppar_lightning.streets.geometry import CIRCLE, Polygons, Street, disc, facing, grid, polygon, rect, upright
+from ppar_lightning.streets.materials import Material
+from ppar_lightning.streets.stencils import END_SHADE, SIDE_SHADE, Point, paint_flat
 
 LABEL = {name: index for index, name in enumerate(CLASSES)}
 WHOLE = rect(0, 0, 1, 1)
-SIDE_SHADE, END_SHADE, TOP_SHADE = 0.35, 0.8, 1.0
-
-Point = tuple[float, float]
-
-
-class Face(NamedTuple):
-    """A side of a box that is visible from the camera."""
-
-    name: str
-    patch: Patch
-    shade: float
-
-
-def box_faces(street: Street, centre: Point, size: tuple[float, float], span: Point, heading: float) -> Iterator[Face]:
-    """Yield the visible faces of an upright box.
-
-    Args:
-        street: The street, whose camera decides which faces are visible.
-        centre: (x, z) of the footprint, metres.
-        size: Length along the heading and width across it, metres.
-        span: Heights of bottom and top, metres.
-        heading: Radians, 0 drives away from the camera, pi/2 to the right.
-
-    Yields:
-        Sides with s from rear to front, ends with s across, tops with s across and t forward.
-    """
-    ahead = np.array([np.sin(heading), np.cos(heading)])
-    right = np.array([ahead[1], -ahead[0]])
-    middle, along, across = np.array(centre), ahead * size[0] / 2, right * size[1] / 2
-    for name, normal, half in (
-        ("rear", -along, across),
-        ("front", along, across),
-        ("side", -across, along),
-        ("side", across, along),
-    ):
-        face = middle + normal
-        if face @ normal < 0:
-            shade = END_SHADE if abs(normal[1]) > abs(normal[0]) else SIDE_SHADE
-            a, b = face - half, face + half
-            yield Face(name, upright((a[0], a[1]), (b[0], b[1]), *span), shade)
-    if span[1] < street.camera.height:
-        corner = middle - along - across
-        u, v = 2 * across, 2 * along
-        top = Patch((corner[0], span[1], corner[1]), (u[0], 0.0, u[1]), (v[0], 0.0, v[1]))
-        yield Face("top", top, TOP_SHADE)
 
 
 def building(street: Street, rng: np.random.Generator, a: Point, b: Point, outward: float) -> None:
@@ -156,7 +99,7 @@ def traffic_light(street: Street, rng: np.random.Generator, x: float, z: float) 
 
 SIGN_OUTLINES: tuple[Polygons, ...] = (
     disc(0.5, 0.5, 0.5, 0.5),
-    np.array([[(0.0, 0.05), (1.0, 0.05), (0.5, 1.0)]]),
+    polygon((0.0, 0.05), (1.0, 0.05), (0.5, 1.0)),
     rect(0.03, 0.03, 0.97, 0.97),
 )
 
@@ -177,54 +120,21 @@ def person(street: Street, rng: np.random.Generator, x: float, z: float) -> None
     """Add a walker seen from the front."""
     thing, height, stride = street.thing(LABEL["person"], z), rng.uniform(1.6, 1.9), rng.uniform(0.02, 0.22)
     body = facing(x, z, 0.8, 0, height)
-    legs = np.array(
-        [
-            [(0.34, 0.5), (0.5 - stride - 0.12, 0), (0.5 - stride + 0.1, 0), (0.52, 0.5)],
-            [(0.48, 0.5), (0.5 + stride - 0.1, 0), (0.5 + stride + 0.12, 0), (0.66, 0.5)],
-        ]
-    )
-    street.paint(thing, Material.TROUSERS, body, legs[:1], END_SHADE)
-    street.paint(thing, Material.TROUSERS, body, legs[1:], END_SHADE)
-    arms = np.array(
-        [[(0.3, 0.82), (0.12, 0.45), (0.24, 0.44), (0.4, 0.78)], [(0.7, 0.82), (0.88, 0.45), (0.76, 0.44), (0.6, 0.78)]]
-    )
-    torso = np.array([[(0.32, 0.46), (0.68, 0.46), (0.72, 0.84), (0.28, 0.84)]])
-    for part in (arms, torso):
-        street.paint(thing, Material.SHIRT, body, part, END_SHADE)
-    street.paint(thing, Material.SKIN, body, disc(0.5, 0.91, 0.13, 0.085), END_SHADE)
-    street.paint(thing, Material.HAIR, body, disc(0.5, 0.955, 0.14, 0.05), END_SHADE)
+    left, right = 0.5 - stride, 0.5 + stride
+    for leg in (
+        polygon((0.34, 0.5), (left - 0.12, 0), (left + 0.1, 0), (0.52, 0.5)),
+        polygon((0.48, 0.5), (right - 0.1, 0), (right + 0.12, 0), (0.66, 0.5)),
+    ):
+        street.paint(thing, Material.TROUSERS, body, leg, END_SHADE)
+    paint_flat(street, thing, "person", body)
 
 
 def two_wheeler(street: Street, rng: np.random.Generator, x: float, z: float, motor: bool, ridden: bool) -> None:
     """Add a bicycle or motorcycle at any angle, with a rider if it is ridden."""
     turn = rng.uniform(0.6, 1.1) * rng.choice([-1.0, 1.0])
-    thing = street.thing(LABEL["motorcycle" if motor else "bicycle"], z)
-    side = upright((x - turn, z), (x + turn, z), 0, 1.2)
-    wheels = np.concatenate([disc(0.18, 0.3, 0.18, 0.3), disc(0.82, 0.3, 0.18, 0.3)])
-    hubs = np.concatenate([disc(0.18, 0.3, 0.12, 0.2), disc(0.82, 0.3, 0.12, 0.2)])
-    street.paint(thing, Material.TYRE, side, wheels, SIDE_SHADE)
-    street.paint(thing, Material.METAL if motor else Material.SPOKES, side, hubs * 1.0, SIDE_SHADE)
-    if motor:
-        frame = np.array([[(0.2, 0.35), (0.8, 0.3), (0.84, 0.85), (0.6, 0.82), (0.5, 0.68), (0.08, 0.75)]])
-        street.paint(thing, Material.MOTOR_PAINT, side, frame, END_SHADE)
-        street.paint(thing, Material.TYRE, side, rect(0.12, 0.68, 0.52, 0.8), END_SHADE)
-        street.paint(thing, Material.HEADLAMP, side, disc(0.86, 0.78, 0.06, 0.09), END_SHADE)
-    else:
-        frame = np.array([[(0.16, 0.24), (0.5, 0.2), (0.78, 0.72), (0.76, 0.82), (0.36, 0.78), (0.3, 0.6)]])
-        bars = np.concatenate([rect(0.68, 0.82, 0.86, 0.92), rect(0.28, 0.78, 0.46, 0.88)])
-        street.paint(thing, Material.FRAME, side, frame, END_SHADE)
-        street.paint(thing, Material.FRAME, side, bars, END_SHADE)
+    kind = "motorcycle" if motor else "bicycle"
+    paint_flat(street, street.thing(LABEL[kind], z), kind, upright((x - turn, z), (x + turn, z), 0, 1.2))
     if ridden:
-        _rider(street, x, z - 0.01, turn)
-
-
-def _rider(street: Street, x: float, z: float, turn: float) -> None:
-    """Add a rider with a helmet in the saddle, leaning towards the handlebar."""
-    thing = street.thing(LABEL["rider"], z)
-    body = upright((x - turn * 0.6, z), (x + turn * 0.6, z), 0.3, 1.85)
-    leg = np.array([[(0.3, 0.36), (0.52, 0.5), (0.72, 0.36), (0.62, 0.05), (0.5, 0.05), (0.54, 0.3)]])
-    torso = np.array([[(0.2, 0.36), (0.5, 0.36), (0.66, 0.74), (0.9, 0.52), (0.92, 0.6), (0.68, 0.84), (0.42, 0.82)]])
-    street.paint(thing, Material.TROUSERS, body, leg, END_SHADE)
-    street.paint(thing, Material.RIDER_SHIRT, body, torso, END_SHADE)
-    street.paint(thing, Material.SKIN, body, disc(0.63, 0.88, 0.1, 0.08), END_SHADE)
-    street.paint(thing, Material.HELMET, body, disc(0.6, 0.93, 0.14, 0.075), END_SHADE)
+        z, reach = z - 0.01, turn * 0.6
+        rider = street.thing(LABEL["rider"], z)
+        paint_flat(street, rider, "rider", upright((x - reach, z), (x + reach, z), 0.3, 1.85))

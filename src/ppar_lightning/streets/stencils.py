@@ -1,0 +1,92 @@
+"""Stencils: figures of fixed shape from the table `stencils.yaml`, painted on flat patches and on faces of boxes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from ppar_lightning.streets.geometry import Patch, Polygons, Street, disc, grid, polygon, rect, upright
+from ppar_lightning.streets.materials import Material
+
+Point = tuple[float, float]
+
+SIDE_SHADE, END_SHADE, TOP_SHADE = 0.35, 0.8, 1.0
+SHADES = {"side": SIDE_SHADE, "end": END_SHADE}
+OUTLINES: Mapping[str, Callable[..., Polygons]] = {"disc": disc, "rect": rect, "grid": grid, "polygon": polygon}
+FACES = {"all": ("rear", "front", "side", "top"), "end": ("rear", "front")}
+
+
+class Part(NamedTuple):
+    """Polygons of one material in a stencil, and the faces that they are on."""
+
+    where: str
+    material: Material
+    polygons: Polygons
+
+
+_TABLE = yaml.safe_load((files(__package__) / "stencils.yaml").read_text())
+STENCILS = {
+    name: [Part(where, Material[material], OUTLINES[outline](*numbers)) for where, material, outline, *numbers in rows]
+    for name, rows in _TABLE.items()
+}
+"""Name -> parts in the order in which they are painted."""
+
+
+def paint_flat(street: Street, thing: int, stencil: str, patch: Patch) -> None:
+    """Paint a stencil on one patch."""
+    for where, material, polygons in STENCILS[stencil]:
+        street.paint(thing, material, patch, polygons, SHADES[where])
+
+
+def paint_box(
+    street: Street, thing: int, stencil: str, centre: Point, size: tuple[float, float], span: Point, heading: float
+) -> None:
+    """Paint a stencil on the visible faces of a box; see `box_faces` for the arguments."""
+    for face, patch, shade in box_faces(street, centre, size, span, heading):
+        for where, material, polygons in STENCILS[stencil]:
+            if face in FACES.get(where, (where,)):
+                street.paint(thing, material, patch, polygons, shade)
+
+
+class Face(NamedTuple):
+    """A side of a box that is visible from the camera."""
+
+    name: str
+    patch: Patch
+    shade: float
+
+
+def box_faces(street: Street, centre: Point, size: tuple[float, float], span: Point, heading: float) -> Iterator[Face]:
+    """Yield the visible faces of an upright box.
+
+    Args:
+        street: The street, whose camera decides which faces are visible.
+        centre: (x, z) of the footprint, metres.
+        size: Length along the heading and width across it, metres.
+        span: Heights of bottom and top, metres.
+        heading: Radians, 0 drives away from the camera, pi/2 to the right.
+
+    Yields:
+        Sides with s from rear to front, ends with s across, tops with s across and t forward.
+    """
+    ahead = np.array([np.sin(heading), np.cos(heading)])
+    right = np.array([ahead[1], -ahead[0]])
+    middle, along, across = np.array(centre), ahead * size[0] / 2, right * size[1] / 2
+    for name, normal, half in (
+        ("rear", -along, across),
+        ("front", along, across),
+        ("side", -across, along),
+        ("side", across, along),
+    ):
+        face = middle + normal
+        if face @ normal < 0:
+            shade = END_SHADE if abs(normal[1]) > abs(normal[0]) else SIDE_SHADE
+            a, b = face - half, face + half
+            yield Face(name, upright((a[0], a[1]), (b[0], b[1]), *span), shade)
+    if span[1] < street.camera.height:
+        corner = middle - along - across
+        u, v = 2 * across, 2 * along
+        top = Patch((corner[0], span[1], corner[1]), (u[0], 0.0, u[1]), (v[0], 0.0, v[1]))
+        yield Face("top", top, TOP_SHADE)
