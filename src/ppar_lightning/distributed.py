@@ -1,5 +1,7 @@
 """Sums over all ranks, so that N ranks with batch b compute what one rank computes with batch N b."""
 
+from typing import Any
+
 import torch.distributed as dist
 from torch import Tensor
 
@@ -29,3 +31,11 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def gather(part: Any) -> list[Any]:
+    """Return what each rank gives, any object that can be pickled, in the order of the ranks."""
+    parts = [part] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(parts, part)
+    return parts

@@ -7,7 +7,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ppar_lightning.callbacks.artifact import ModelArtifact
 from ppar_lightning.callbacks.diagnostics import TrainingDiagnostics
-from ppar_lightning.callbacks.distances import DomainDistances
 from ppar_lightning.callbacks.finite_guard import FiniteGuard
 from ppar_lightning.callbacks.interruption import Interruption
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
@@ -42,7 +41,6 @@ def run_callbacks(provenance: Provenance) -> list[Callback]:
         scores,
         TestResults(scores, provenance),
         TrainingDiagnostics(),
-        DomainDistances(),
         FiniteGuard(),
         SkippedSamples(),
         LastCheckpoint(),

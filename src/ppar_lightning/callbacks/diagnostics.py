@@ -1,10 +1,15 @@
-"""State of the training: learning rates, how far VTP is from OTP, whether the margins spread."""
+"""What training logs beside losses and scores: learning rates, the state of the prototypes, distances to them."""
+
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from ppar_lightning.callbacks.access import module_of
+from ppar_lightning.analysis.distance import measure_domains
+from ppar_lightning.analysis.features import Features, clear_positions, embed
+from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.data.loading import Batch
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.reweighting import MIN_SIGMA
@@ -12,22 +17,50 @@ from ppar_lightning.module import is_logging_step
 
 
 class TrainingDiagnostics(L.Callback):
-    """Log the learning rate of each parameter group and the prototypes, as this step uses them, when Lightning logs.
+    """Log the learning rates and the prototypes on logging steps, and distances of features at each validation.
 
     Failure signs: ``prototypes/vtp_otp/mean`` near 1 (VTP collapsed onto OTP), ``prototypes/sigma_floor`` near 1 (the
     margins of most classes no longer spread).
+
+    ``val/{domain}/distance/otp`` and ``.../distance/vtp`` are E||z - A_y||, the mean over classes; ``.../frechet`` is
+    the distance to the sources of the residuals z - OTP_y: both sides of the bound in docs/method.md. Only the first
+    batch of each domain on the first rank counts, which costs little; :mod:`ppar_lightning.analysis.diagnosis` reads
+    more.
     """
+
+    def __init__(self) -> None:
+        """Start without features."""
+        self._features: dict[str, Features] = {}
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Log ``lr/{group}``, and with PPAR ``prototypes/...``, on logging steps only."""
+        """Log ``lr/{group}``, and with PPAR ``prototypes/...``, as this step uses them, on logging steps only."""
         if not is_logging_step(trainer):
             return
         pl_module.log_dict({f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups})
         objective = module_of(pl_module).objective
         if objective is not None:
             pl_module.log_dict(prototype_state(objective))
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
+    ) -> None:
+        """Keep the features of a domain's first batch."""
+        module = module_of(pl_module)
+        if batch_idx == 0 and module.objective is not None and not trainer.sanity_checking:
+            features = clear_positions(embed(module, batch))
+            if len(features.label):  # a placeholder has none
+                self._features[batch["domain"][0]] = features
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the distances."""
+        features, self._features = self._features, {}
+        objective, sources = module_of(pl_module).objective, data_of(trainer).source_names
+        if objective is not None and set(sources) & set(features):
+            for domain, measures in measure_domains(features, sources, objective).items():
+                means = {f"val/{domain}/{name}": float(values.nanmean()) for name, values in measures.items()}
+                pl_module.log_dict(means, rank_zero_only=True)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -15,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.disk.files import write_whole
-from ppar_lightning.distributed import all_reduce_sum, world_size
+from ppar_lightning.distributed import all_reduce_sum, gather
 
 Seen = tuple[Batch, dict[str, Tensor]]
 """A batch and its loss terms."""
@@ -57,14 +56,12 @@ class FiniteGuard(L.Callback):
         """
         seen, self._seen = self._seen, []
         bad_terms, bad_gradients = look(seen, optimizer)
-        precision = trainer.precision_plugin
-        if isinstance(precision, MixedPrecision) and precision.scaler is not None and precision.scaler.get_scale() > 1:
-            bad_gradients = False
-        if not bad_terms and not bad_gradients:
+        if not bad_terms and (not bad_gradients or loss_scale(trainer) > 1):
             return
         faults = bad_loss_terms(seen) if bad_terms else bad_parameters(seen, pl_module)
-        found = gather([(fault, images_of(batch)) for fault, batch in faults])
-        terms, images = (list(dict.fromkeys(each)) for each in zip(*found, strict=True))
+        named = [(fault, pair) for fault, batch in faults for pair in zip(batch["domain"], batch["name"], strict=True)]
+        found = [each for part in gather(named) for each in part]
+        terms, images = (dict.fromkeys(each) for each in zip(*found, strict=True))
         step, folder = trainer.global_step, Path(trainer.default_root_dir) / "nonfinite"
         state = "is saved in"
         try:
@@ -72,8 +69,15 @@ class FiniteGuard(L.Callback):
                 save([batch for _, batch in faults], folder / f"step_{step}_rank_{trainer.global_rank}.pt")
         except OSError as error:  # a full disk must not hide the NaN
             state = f"could not be saved ({error.strerror}) in"
-        where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(images)}"
+        where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
         raise ValueError(f"{where}; the batch {state} {folder}; {REMEDY}")
+
+
+def loss_scale(trainer: L.Trainer) -> float:
+    """Return the scale of fp16's loss scaler, 1 without one."""
+    precision = trainer.precision_plugin
+    scaler = precision.scaler if isinstance(precision, MixedPrecision) else None
+    return 1.0 if scaler is None else scaler.get_scale()
 
 
 @torch.no_grad()
@@ -102,19 +106,6 @@ def bad_parameters(seen: Sequence[Seen], module: L.LightningModule) -> list[Faul
     bad = [name for name, p in module.named_parameters() if p.grad is not None and not own(p.grad).isfinite().all()]
     others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return [(f"gradient of {bad[0]!r}{others} is not finite", batch) for batch, _ in seen] if bad else []
-
-
-def images_of(batch: Batch) -> str:
-    """List the images of a batch by domain and name."""
-    return ", ".join(f"{domain}: {name}" for domain, name in zip(batch["domain"], batch["name"], strict=True))
-
-
-def gather(part: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Collect what all ranks found, in the order of the ranks."""
-    parts = [part] * world_size()
-    if world_size() > 1:
-        dist.all_gather_object(parts, part)
-    return [found for each in parts for found in each]
 
 
 def save(batches: Sequence[Batch], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM outside of training, and how this process listens to them."""
+"""SIGINT and SIGTERM: how this process listens to them, and what they do outside of training."""
 
 import signal
 import sys
@@ -13,11 +13,27 @@ from lightning.pytorch.trainer.states import TrainerFn
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def listen(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Have a handler called at SIGINT and SIGTERM. Lightning's teardown restores the handlers from before."""
+def listen(handler: Callable[[int], None]) -> None:
+    """Have a handler called at the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Lightning's teardown restores the handlers from before.
+    """
+
+    def first(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        handler(number)
+
     if threading.current_thread() is threading.main_thread():  # Python allows no other
-        for number in SIGNALS:
-            signal.signal(number, handler)
+        for each in SIGNALS:
+            signal.signal(each, first)
+
+
+def leave_after(number: int, remark: str) -> NoReturn:
+    """Print the name of a signal and a remark, and exit with status 128 + signal."""
+    if remark:
+        print(f"ppar: {signal.Signals(number).name}{remark}", file=sys.stderr)
+    raise SystemExit(128 + number)
 
 
 class Interruption(L.Callback):
@@ -30,15 +46,8 @@ class Interruption(L.Callback):
         """Listen during ``validate``, ``test`` and ``predict``, but not during the validations of a training."""
         predicting = trainer.state.fn == TrainerFn.PREDICTING
         remark = "the same command goes on with --skip_existing" if predicting else "nothing was scored"
-
-        def end(number: int, frame: FrameType | None) -> NoReturn:
-            for each in SIGNALS:
-                signal.signal(each, signal.SIG_IGN)
-            print(f"ppar: {signal.Signals(number).name}: {remark}", file=sys.stderr)
-            raise SystemExit(128 + number)
-
         if trainer.state.fn != TrainerFn.FITTING:
-            listen(end)
+            listen(lambda number: leave_after(number, f": {remark}"))
 
     on_test_start = on_validation_start
     on_predict_start = on_validation_start

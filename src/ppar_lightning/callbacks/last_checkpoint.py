@@ -2,10 +2,8 @@
 
 import shlex
 import signal
-import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import lightning as L
@@ -13,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from ppar_lightning.callbacks.interruption import SIGNALS, listen
+from ppar_lightning.callbacks.interruption import leave_after, listen
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, promote
 
 INTERVAL = 120.0
@@ -100,18 +98,14 @@ class LastCheckpoint(Checkpoint):
             promote(checkpoints(trainer))
         self._pending = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int) -> None:
         self._signal = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:
-        number = signal.Signals(self._signal or signal.SIGTERM)  # another rank may have received it
-        if trainer.is_global_zero:
-            config = shlex.quote(str(Path(trainer.default_root_dir) / "config.yaml"))
-            command = f"ppar fit --config {config} --ckpt_path last"
-            print(f"ppar: {number.name} after step {trainer.global_step}; go on with: {command}", file=sys.stderr)
-        raise SystemExit(128 + number)
+        config = shlex.quote(str(Path(trainer.default_root_dir) / "config.yaml"))
+        remark = f" after step {trainer.global_step}; go on with: ppar fit --config {config} --ckpt_path last"
+        # another rank may have received the signal
+        leave_after(self._signal or signal.SIGTERM, remark if trainer.is_global_zero else "")
 
 
 def any_rank(trainer: L.Trainer, here: bool) -> bool:

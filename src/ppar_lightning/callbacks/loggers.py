@@ -1,7 +1,5 @@
 """Loggers: curves as CSV in the run folder by default, W&B offline where there is no account."""
 
-import csv
-import io
 import logging
 import os
 import warnings
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import pandas as pd
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
@@ -30,11 +29,8 @@ class WholeWriter(ExperimentWriter):
         columns = sorted({*self.metrics_keys, *(name for row in self.metrics for name in row)})
         path = Path(self.metrics_file_path)
         if columns != self.metrics_keys and path.is_file():
-            table = io.StringIO(newline="")
-            writer = csv.DictWriter(table, columns)
-            writer.writeheader()
-            writer.writerows(read_rows(path))
-            write_whole(path, table.getvalue().encode())
+            rows = pd.DataFrame(read_rows(path), columns=columns)
+            write_whole(path, rows.to_csv(index=False, lineterminator="\r\n").encode())
             self.metrics_keys = columns
         super().save()
 

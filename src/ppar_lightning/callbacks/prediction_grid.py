@@ -24,15 +24,9 @@ class PredictionGrid(L.Callback):
         self._rows: dict[str, list[Picture]] = {}
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Draw the first images of each domain, in a test too."""
+        """Draw the first images of each domain."""
         if trainer.sanity_checking or batch["padding"] or not trainer.is_global_zero:  # at first nothing is learnt
             return
         row = self._rows.setdefault(batch["domain"][0], [])
@@ -55,5 +49,8 @@ class PredictionGrid(L.Callback):
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"{stage}/predictions", picture, trainer.global_step, dataformats="HWC")
 
-    on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
+
+    def on_test_batch_end(self, *given: Any) -> None:
+        """Draw the first images of each domain."""
+        self.on_validation_batch_end(*given)

@@ -1,6 +1,5 @@
 """Scores by domain: one confusion matrix each, logged under the domain's name."""
 
-import math
 from typing import Any
 
 import lightning as L
@@ -10,8 +9,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.images.classes import CLASSES, IGNORE
-from ppar_lightning.metrics import class_iou, mean_iou, unseen_mean
-from ppar_lightning.runs.tested_run import Score
+from ppar_lightning.metrics import class_iou, mean_iou
+from ppar_lightning.runs.tested_run import Score, mean_over_unseen
 
 
 class DomainScores(L.Callback):
@@ -51,15 +50,9 @@ class DomainScores(L.Callback):
         self._images = {name: torch.zeros((), dtype=torch.long, device=pl_module.device) for name in names}
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Count the pixels of a batch, in a test too."""
+        """Count the pixels of a batch."""
         domain = batch["domain"][0]
         self._confusion[domain].update(outputs, batch["label"])
         self._images[domain] += 0 if batch["padding"] else len(batch["name"])
@@ -84,11 +77,8 @@ class DomainScores(L.Callback):
         pl_module.log_dict(logged)
 
     on_test_epoch_start = on_validation_epoch_start
-    on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
-
-def mean_over_unseen(scores: dict[str, Score], mean: str) -> float:
-    """Average a mean over classes over the unseen domains, in [0, 1]; NaN without an unseen domain."""
-    values = {name: score.means.get(mean, math.nan) for name, score in scores.items()}
-    return unseen_mean(values, [name for name, score in scores.items() if score.unseen])
+    def on_test_batch_end(self, *given: Any) -> None:
+        """Count the pixels of a batch."""
+        self.on_validation_batch_end(*given)

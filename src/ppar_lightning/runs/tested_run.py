@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,7 @@ class TestedRun:
 
     def unseen_mean(self, name: str) -> float:
         """Mean over the unseen domains of a mean over classes, in [0, 1]; NaN without an unseen domain."""
-        values = {domain: score.means.get(name, math.nan) for domain, score in self.scores.items()}
-        return unseen_mean(values, [domain for domain, score in self.scores.items() if score.unseen])
+        return mean_over_unseen(self.scores, name)
 
     @property
     def finished(self) -> bool:
@@ -100,6 +99,12 @@ class TestedRun:
             "revision": distinct(s["git"] or UNKNOWN for s in sessions) or UNKNOWN,
             "versions": distinct(versions) or UNKNOWN,
         }
+
+
+def mean_over_unseen(scores: Mapping[str, Score], mean: str) -> float:
+    """Average a mean over classes over the unseen domains, in [0, 1]; NaN without an unseen domain."""
+    values = {name: score.means.get(mean, math.nan) for name, score in scores.items()}
+    return unseen_mean(values, [name for name, score in scores.items() if score.unseen])
 
 
 def distinct(values: Iterable[str]) -> str:
