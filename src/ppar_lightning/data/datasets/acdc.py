@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from ppar_lightning.data.dataset import FolderDataset
-from ppar_lightning.data.datasets.cityscapes import LABEL_IDS, TRAIN_IDS
+from ppar_lightning.data.datasets.label_ids import LABEL_IDS, TRAIN_IDS
 from ppar_lightning.data.layout import Layout
 
 

@@ -3,13 +3,12 @@
 from typing import ClassVar
 
 from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.datasets.label_ids import shipped_ids
 from ppar_lightning.data.layout import Layout
-from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.classes import IGNORE
 
-NAMES = ("sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person", "rider")
-IDS = {label_id: CLASSES.index(name) for label_id, name in enumerate(NAMES)} | {11: IGNORE}
-"""Label id -> train id. Id 6 covers traffic lights too. Id 10 is a cyclist, bicycle included, and counts as rider, its
-larger part; a bicycle found on it is an error in that class, and `bicycle` and `traffic light` are not scored."""
+IDS = shipped_ids("camvid")
+"""A bicycle found on a cyclist is an error in class rider; `bicycle` and `traffic light` are not scored."""
 
 
 class CamVid(FolderDataset):

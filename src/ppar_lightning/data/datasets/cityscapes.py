@@ -3,14 +3,8 @@
 from typing import ClassVar
 
 from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.datasets.label_ids import LABEL_IDS, TRAIN_IDS
 from ppar_lightning.data.layout import Layout
-from ppar_lightning.images.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
-
-LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | dict(CITYSCAPES_LABEL_IDS)
-"""All the ids that `labelIds` files hold; 255 is the license plate, -1 stored in a byte."""
-
-TRAIN_IDS = {train_id: train_id for train_id in (*range(len(CLASSES)), IGNORE)}
-"""Files that hold train ids."""
 
 
 class Cityscapes(FolderDataset):

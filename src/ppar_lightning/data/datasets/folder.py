@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample
+from ppar_lightning.data.datasets.label_ids import MEANINGS
 from ppar_lightning.data.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, Layout
 from ppar_lightning.images.classes import CLASSES, IGNORE
 
@@ -60,13 +61,12 @@ def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
 
 
 def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
-    known = {name: train_id for train_id, name in enumerate(CLASSES)} | {"ignore": IGNORE}
     table: dict[int, int] = {}
     if not ids:
         raise ValueError("ids maps nothing; write lines like '7: road'")
     for key, meaning in ids.items():
-        label_id, train_id = _number(key), known.get(meaning) if isinstance(meaning, str) else _number(meaning)
-        if label_id is None or label_id > 255 or train_id is None or train_id not in known.values():
+        label_id, train_id = _number(key), MEANINGS.get(meaning) if isinstance(meaning, str) else _number(meaning)
+        if label_id is None or label_id > 255 or train_id is None or train_id not in MEANINGS.values():
             line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # which may be anything
             raise ValueError(
                 f"ids maps {line}; map an id of 0-255 to a train id of 0-18, ignore, or one of {', '.join(CLASSES)}"

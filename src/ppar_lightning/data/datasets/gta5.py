@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ppar_lightning.data.dataset import FolderDataset
-from ppar_lightning.data.datasets.cityscapes import LABEL_IDS, TRAIN_IDS
+from ppar_lightning.data.datasets.label_ids import LABEL_IDS, TRAIN_IDS
 from ppar_lightning.data.layout import Layout
 from ppar_lightning.images.classes import IGNORE
 

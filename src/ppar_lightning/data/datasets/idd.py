@@ -1,7 +1,7 @@
 """IDD: roads around Hyderabad and Bangalore, India."""
 
 from ppar_lightning.data.dataset import FolderDataset
-from ppar_lightning.data.datasets.cityscapes import TRAIN_IDS
+from ppar_lightning.data.datasets.label_ids import TRAIN_IDS
 from ppar_lightning.data.layout import Layout
 
 

@@ -1,41 +1,17 @@
 """Mapillary Vistas v1.2: streets all over the world, in many sizes, including portrait."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample
+from ppar_lightning.data.datasets.label_ids import shipped_ids
 from ppar_lightning.data.layout import Layout
-from ppar_lightning.images.classes import IGNORE
 
 Mapping19 = Literal["robustnet", "rein"]
 
-_EVERY_ID = dict.fromkeys(range(66), IGNORE)
-
-ROBUSTNET: Mapping[int, int] = (
-    _EVERY_ID
-    | dict.fromkeys((13, 24, 41), 0)
-    | dict.fromkeys((2, 15), 1)
-    | {17: 2, 6: 3, 3: 4}
-    | dict.fromkeys((45, 47), 5)
-    | {48: 6, 50: 7, 30: 8, 29: 9, 27: 10, 19: 11}
-    | dict.fromkeys((20, 21, 22), 12)
-    | {55: 13, 61: 14, 54: 15, 58: 16, 57: 17, 52: 18}
-)
-"""Label id -> train id, as used by RobustNet, HRDA, VLTSeg and SCSD."""
-
-REIN: Mapping[int, int] = (
-    dict(ROBUSTNET)
-    | dict.fromkeys((7, 8, 10, 14, 23), 0)
-    | dict.fromkeys((9, 11), 1)
-    | {44: 5}
-    | dict.fromkeys((46, 49), 7)
-    | {41: IGNORE}
-)
-"""Label id -> train id, as used by Rein and SoMA."""
-
-MAPPINGS: Mapping[str, Mapping[int, int]] = {"robustnet": ROBUSTNET, "rein": REIN}
+MAPPINGS = {name: shipped_ids(f"mapillary {name}") for name in get_args(Mapping19)}
+"""Name -> (label id -> train id)."""
 
 
 class Mapillary(FolderDataset):
@@ -64,10 +40,10 @@ class Mapillary(FolderDataset):
     ) -> None:
         if mapping not in MAPPINGS:
             raise ValueError(f"Mapillary has no mapping {mapping!r}; choose one of {', '.join(get_args(Mapping19))}")
-        ids = MAPPINGS[mapping]
+        self.ids = MAPPINGS[mapping]
         self.layouts = (
-            Layout("{split}/images/*.jpg", "{split}/v1.2/labels/*.png", ids),
-            Layout("{split}/images/*.jpg", "{split}/labels/*.png", ids),
+            Layout("{split}/images/*.jpg", "{split}/v1.2/labels/*.png", self.ids),
+            Layout("{split}/images/*.jpg", "{split}/labels/*.png", self.ids),
         )
         super().__init__(root, split, domain, on_bad_sample)
 
@@ -82,8 +58,8 @@ class Mapillary(FolderDataset):
                 if (self.root / name).exists() and not (self.root / "config_v1.2.json").exists():
                     raise ValueError(f"{self.root / name} belongs to Mapillary Vistas v2.0; {self.id_remedy}")
         for path in (self.root / "config_v1.2.json", self.root / "config.json"):
-            if path.is_file() and (labels := _count_labels(path)) != len(_EVERY_ID):
-                raise ValueError(f"{path} lists {labels} labels, not the {len(_EVERY_ID)} of v1.2; {self.id_remedy}")
+            if path.is_file() and (labels := _count_labels(path)) != len(self.ids):
+                raise ValueError(f"{path} lists {labels} labels, not the {len(self.ids)} of v1.2; {self.id_remedy}")
         return super().find()
 
 

@@ -8,13 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ppar_lightning.data.dataset import FolderDataset
+from ppar_lightning.data.datasets.label_ids import shipped_ids
 from ppar_lightning.data.layout import Layout
-from ppar_lightning.images.classes import CLASSES, IGNORE, SYNTHIA_16
+from ppar_lightning.images.classes import SYNTHIA_16
 from ppar_lightning.images.decoding import read_red_label
-
-_IN_ORDER_OF_TRAIN_IDS = (3, 4, 2, 21, 5, 7, 15, 9, 6, 16, 1, 10, 17, 8, 18, 19, 20, 12, 11)
-IDS = dict.fromkeys(range(23), IGNORE) | dict(zip(_IN_ORDER_OF_TRAIN_IDS, range(len(CLASSES)), strict=True))
-"""Label id -> train id. Void, parking slot, road work and lane marking (0, 13, 14, 22) are IGNORE."""
 
 
 class SYNTHIA(FolderDataset):
@@ -26,7 +23,7 @@ class SYNTHIA(FolderDataset):
     images. Label files are 16-bit RGB with the class in red; terrain, truck and train do not occur.
     """
 
-    layouts = (Layout("RGB/*.png", "GT/LABELS/*.png", IDS, beside="_labelTrainIds"),)
+    layouts = (Layout("RGB/*.png", "GT/LABELS/*.png", shipped_ids("synthia"), beside="_labelTrainIds"),)
     splits = ("train", "val", "all")
     scored_classes = SYNTHIA_16
     counts: ClassVar = {"train": 6580, "val": 2820, "all": 9400}

@@ -1,7 +1,7 @@
 """UrbanSyn: rendered cities, 2048x1024."""
 
 from ppar_lightning.data.dataset import FolderDataset
-from ppar_lightning.data.datasets.cityscapes import TRAIN_IDS
+from ppar_lightning.data.datasets.label_ids import TRAIN_IDS
 from ppar_lightning.data.layout import Layout
 from ppar_lightning.images.classes import IGNORE
 
