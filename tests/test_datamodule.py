@@ -241,7 +241,7 @@ def test_unseen_domains_are_read_in_test_alone(stage, watch, domains):
     assert found == [{name} for name in domains]
     assert list(datamodule.eval_splits) == domains
     assert next(iter(loaders[0]))["image"].shape == (1, 3, 32, 64)
-    assert (datamodule.source_names, datamodule.unseen_names) == (("game",), ("fog",))
+    assert ([*datamodule.sources], [*datamodule.unseen]) == (["game"], ["fog"])
 
 
 def test_images_of_folders_come_one_by_one_as_their_sizes_may_differ(tmp_path):
@@ -266,7 +266,7 @@ def test_several_sources_are_put_together():
     datamodule = fog(sources={"game": Domain(options=options), "rain": Domain(options=options)}, batch_size=3)
     domains = [name for batch in batches(datamodule) for name in batch["domain"]]
     assert sorted(domains) == ["game"] * 6 + ["rain"] * 6
-    assert datamodule.source_names == ("game", "rain")
+    assert [*datamodule.sources] == ["game", "rain"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class OneWeight(L.LightningModule):
 
 
 class Ones(L.LightningDataModule):
-    unseen_names = protocol_titles = ()
+    unseen = protocol_titles = ()
 
     def fingerprints(self):
         return {}

@@ -9,7 +9,7 @@ from ppar_lightning.images.colour import apply_map
 from ppar_lightning.images.variation import RADIUS, SIGMAS, Variation, draw_variation, gaussian_blur, vary
 
 PLAIN = Variation(torch.eye(3, 4), torch.tensor(0.0), torch.tensor(False))
-NOTHING = {"jitter": 0.0, "strength": 0.4, "blur": 0.0, "flip": 0.0}
+STRENGTH = 0.4
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def applied(images, variations):
 
 def test_an_image_without_variation_stays_bit_for_bit(images):
     np.testing.assert_array_equal(applied(images, [PLAIN] * 3)[0], images)
-    drawn = draw_variation(images[0], np.random.default_rng(0), **NOTHING)
+    drawn = draw_variation(images[0], np.random.default_rng(0), (0, 0, 0), STRENGTH)
     assert all(map(torch.equal, drawn, PLAIN))
 
 
@@ -38,8 +38,8 @@ def test_image_and_label_are_flipped_together(images):
 
 
 def test_colours_are_those_of_the_transform(images):
-    jitter = {**NOTHING, "jitter": 1.0}
-    drawn = [draw_variation(image, np.random.default_rng(seed), **jitter) for seed, image in enumerate(images)]
+    rngs = map(np.random.default_rng, range(3))
+    drawn = [draw_variation(image, rng, (1, 0, 0), STRENGTH) for image, rng in zip(images, rngs, strict=True)]
     for image, variation, changed in zip(images, drawn, applied(images, drawn)[0], strict=True):
         expected = apply_map(image, variation.colours.double().numpy())
         assert np.abs(changed.astype(int) - expected).max() <= 1  # halves are rounded elsewhere
@@ -66,8 +66,7 @@ def test_a_blur_keeps_the_sum_and_spreads_as_stated():
 
 def test_shares_and_ranges_are_those_asked_for(images):
     rng = np.random.default_rng(1)
-    shares = {"jitter": 0.8, "strength": 0.4, "blur": 0.5, "flip": 0.3}
-    drawn = [draw_variation(images[0], rng, **shares) for _ in range(400)]
+    drawn = [draw_variation(images[0], rng, (0.8, 0.5, 0.3), STRENGTH) for _ in range(400)]
     colours, sigma, flip = (torch.stack(field).numpy() for field in zip(*drawn, strict=True))
     changed = (colours != PLAIN.colours.numpy()).any(axis=(1, 2))
     assert 0.74 < changed.mean() < 0.86

@@ -49,10 +49,10 @@ def diagnose(run: LoadedRun, images: int = 60, limit: int = 200) -> list[Measure
     memory = run.objective.prototypes
     features = {domain: collect(run, domain, images, limit) for domain in run.domains}
     rows = list(by_class("cosine/vtp_otp", "", (memory.bank * memory.otp).sum(dim=1)))
-    for domain, measures in measure_domains(features, run.data.source_names, run.objective).items():
+    for domain, measures in measure_domains(features, run.data.sources, run.objective).items():
         for name, values in measures.items():
             rows += by_class(name, domain, values)
-    for domain in run.data.source_names:
+    for domain in run.data.sources:
         rows += weight_measures(run, domain, images)
     return rows
 

@@ -56,7 +56,7 @@ class TrainingDiagnostics(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the distances."""
         features, self._features = self._features, {}
-        objective, sources = module_of(pl_module).objective, data_of(trainer).source_names
+        objective, sources = module_of(pl_module).objective, data_of(trainer).sources
         if objective is not None and set(sources) & set(features):
             for domain, measures in measure_domains(features, sources, objective).items():
                 means = {f"val/{domain}/{name}": float(values.nanmean()) for name, values in measures.items()}

@@ -11,7 +11,7 @@ from ppar_lightning.callbacks.access import data_of
 
 def monitored_targets(trainer: L.Trainer) -> list[str]:
     """List the metrics of unseen domains that a callback of a run monitors."""
-    return targets_among(getattr(trainer, "callbacks", ()), data_of(trainer).unseen_names)
+    return targets_among(getattr(trainer, "callbacks", ()), data_of(trainer).unseen)
 
 
 def targets_among(callbacks: Iterable[object], unseen: Iterable[str]) -> list[str]:

@@ -104,16 +104,6 @@ class DomainDataModule(LightningDataModule):
             raise ValueError(f"protocol {protocol!r} has a window of its own; leave data.window out")
 
     @property
-    def source_names(self) -> tuple[str, ...]:
-        """Names of the domains that are trained on."""
-        return tuple(self.sources)
-
-    @property
-    def unseen_names(self) -> tuple[str, ...]:
-        """Names of the domains that are never trained on."""
-        return tuple(self.unseen)
-
-    @property
     def protocols(self) -> Mapping[str, str]:
         """Domain -> name of its protocol, for all domains."""
         return {name: domain.protocol or self.protocol for name, domain in (self.sources | self.unseen).items()}
@@ -142,9 +132,9 @@ class DomainDataModule(LightningDataModule):
                 raise ValueError("nothing to predict: give pictures with --data.predict_dir")
             self.pictures = PictureDataset(self.predict_dir)
             return
-        self.eval_splits = {name: self._open("sources", name, "eval") for name in self.sources}
+        self.eval_splits = {name: self._open(name, "eval") for name in self.sources}
         if stage == "fit":
-            self.train_splits = {name: self._open("sources", name, "train") for name in self.sources}
+            self.train_splits = {name: self._open(name, "train") for name in self.sources}
             for name, domain in self.sources.items():
                 if domain.split(name, "train") == domain.split(name, "eval"):
                     rank_zero_warn(f"domain {name!r}: its validation scores the images it is trained on")
@@ -156,7 +146,7 @@ class DomainDataModule(LightningDataModule):
             weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
             self._order = EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
         if stage == "test" or self.watch_unseen:
-            self.eval_splits |= {name: self._open("unseen", name, "eval") for name in self.unseen}
+            self.eval_splits |= {name: self._open(name, "eval") for name in self.unseen}
 
     def train_dataloader(self) -> ResumableLoader:
         """Return a loader of shuffled, augmented batches of the sources, without an incomplete last batch."""
@@ -220,10 +210,12 @@ class DomainDataModule(LightningDataModule):
             "generator": torch.Generator(),  # otherwise each epoch would use up a number of the global generator
         }
 
-    def _open(self, group: Literal["sources", "unseen"], name: str, role: Literal["train", "eval"]) -> Split:
-        domain: Domain = getattr(self, group)[name]
+    def _open(self, name: str, role: Literal["train", "eval"]) -> Split:
+        group = "sources" if name in self.sources else "unseen"
         try:
-            split = domain.open(name, role, self.protocols[name], self.on_bad_sample, self.window)
+            split = (self.sources | self.unseen)[name].open(
+                name, role, self.protocols[name], self.on_bad_sample, self.window
+            )
         except (ValueError, OSError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None

@@ -128,7 +128,12 @@ class FolderDataset(SegmentationDataset):
         self.layout, images, labels = self.find()
         self.unpaired = unpaired(images, labels)
         if self.unpaired:
-            self._report_unpaired(on_bad_sample, len(images) + len(labels))
+            files = len(images) + len(labels)
+            fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} images and labels are alone)"
+            if on_bad_sample == "raise" or len(self.unpaired) == files:
+                remedy = "extract the missing ones again, move such files away, or set --data.on_bad_sample skip"
+                raise FileNotFoundError(f"{fault}; {remedy}")
+            self.remarks.append(f"{fault} and left out; extract the missing ones again")
         self.names = self.select([name for name in images if name in labels])
         self.pairs = [(images[name], labels[name]) for name in self.names]
         self.table = lookup_table(self.layout.ids)
@@ -161,13 +166,13 @@ class FolderDataset(SegmentationDataset):
                 f"{len(listed)} images are listed for split {self.split!r} of {self.root}, {known} are known; "
                 "download the list again, unless it is meant to be a part"
             )
-        absent = sorted(set(listed) - set(names))
+        chosen = set(listed)
+        absent = sorted(chosen - set(names))
         if absent:
             self.remarks.append(
                 f"{len(absent)} of the {len(listed)} images listed for split {self.split!r} are not in {self.root}, "
                 f"the first is {absent[0]}; extract the download's other parts"
             )
-        chosen = set(listed)
         return [name for name in names if name in chosen]
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
@@ -195,21 +200,13 @@ class FolderDataset(SegmentationDataset):
         """
         image_path, label_path = self.pairs[index]
         image, label = read_image(image_path), self.read_label(index)
-        (height, width), (rows, columns) = image.shape[:2], label.shape
-        if (height, width) != (rows, columns):
+        height, width = image.shape[:2]
+        if (height, width) != label.shape:
             if not self.resize_labels:
-                sizes = f"{image_path} is {width}x{height} but {label_path} is {columns}x{rows}"
+                sizes = f"{image_path} is {width}x{height} but {label_path} is {label.shape[1]}x{label.shape[0]}"
                 raise ValueError(f"{sizes}; they must have one size: extract both again")
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
-
-    def _report_unpaired(self, on_bad_sample: OnBadSample, files: int) -> None:
-        fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} images and labels are alone)"
-        if on_bad_sample == "raise" or len(self.unpaired) == files:
-            raise FileNotFoundError(
-                f"{fault}; extract the missing ones again, move such files away, or set --data.on_bad_sample skip"
-            )
-        self.remarks.append(f"{fault} and left out; extract the missing ones again")
 
     def name(self, index: int) -> str:
         """Return the name of a pair."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
@@ -19,33 +20,32 @@ class Fingerprint(TypedDict):
 
 def fingerprint(split: Split) -> Fingerprint:
     """Take the fingerprint of a split. Two splits hold the same images if their fingerprints are equal."""
-    return {"images": len(split), "hash": identity(split, file_size)[:16]}
+    return {"images": len(split), "hash": identity(split, lambda file: file.st_size)[:16]}
 
 
-def identity(split: Split, of_file: Callable[[Path], object]) -> str:
+def identity(split: Split, of_file: Callable[[os.stat_result], object]) -> str:
     """Hash the names of a split's images and what `of_file` says of each file.
 
     The hash of a rendered split covers all that its images depend on.
 
     Args:
         split: The images.
-        of_file: Takes the path of an image or label file and returns what JSON can hold.
+        of_file: Takes size and times of an image or label file and returns what JSON can hold.
 
     Returns:
         SHA-256 in hexadecimal digits.
     """
+
+    def stated(path: Path) -> object:
+        try:
+            return of_file(path.stat())
+        except OSError:  # it is gone since its folder was listed, or cannot be read
+            return None
+
     whole = split.whole
     if isinstance(whole, FolderDataset):
-        what: list[object] = [(whole.names[i], *map(of_file, whole.pairs[i])) for i in split.indices]
+        what: list[object] = [(whole.names[i], *map(stated, whole.pairs[i])) for i in split.indices]
     else:
         what = [{key: value for key, value in vars(whole).items() if key != "domain"}, list(split.indices)]
     text = json.dumps([type(whole).__name__, what], default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_size(path: Path) -> int | None:
-    """Size of a file in bytes; None if it is gone since its folder was listed, or cannot be read."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

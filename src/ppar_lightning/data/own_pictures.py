@@ -106,33 +106,29 @@ def find(place: str) -> list[Found]:
     Raises:
         FileNotFoundError: There is no picture.
     """
-    path = Path(place)
-    if path.is_dir():
-        base, files = path, sorted(each for each in path.rglob("*") if each.is_file())
-    elif path.is_file():
-        base, files = path.parent, [path]
-    else:
-        files = sorted(Path(each) for each in glob.glob(place, recursive=True) if Path(each).is_file())  # noqa: PTH207
-        base = _fixed_part(path)
-    if not path.is_file():
-        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(base).parts)]
-    found = [_found(file, base, named=path.is_file()) for file in files]
-    others = Counter(file.suffix for file, each in zip(files, found, strict=True) if not each)
-    if not any(found):
+    path, kinds = Path(place), PICTURES | VIDEOS
+    if path.is_file():  # one that the user names is taken for a picture whatever its suffix
+        return _found(path, path.parent)
+    base = path if path.is_dir() else _fixed_part(path)
+    below = path.rglob("*") if path.is_dir() else map(Path, glob.iglob(place, recursive=True))  # noqa: PTH207
+    shown = (each for each in below if "/." not in f"/{each.relative_to(base).as_posix()}")
+    files = sorted(each for each in shown if each.is_file())
+    others = Counter(file.suffix for file in files if file.suffix.lower() not in kinds)
+    if others.total() == len(files):
         raise FileNotFoundError(
             f"no pictures in {place}: give a file, a folder or a glob of {', '.join(sorted(PICTURES))}"
         )
     if others:
-        kinds = ", ".join(sorted(suffix or "no suffix" for suffix in others))
-        rank_zero_info(f"{place}: {others.total()} files that are no pictures ({kinds}) are left alone")
-    return [each for frames in found for each in frames]
+        suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in others))
+        rank_zero_info(f"{place}: {others.total()} files that are no pictures ({suffixes}) are left alone")
+    return [each for file in files if file.suffix.lower() in kinds for each in _found(file, base)]
 
 
-def _found(path: Path, base: Path, named: bool) -> list[Found]:
-    """Return a picture, the frames of a video, or nothing. A file that the user named is taken for a picture."""
-    if path.suffix.lower() in VIDEOS:
-        return [Found(path, base, frame) for frame in range(max(1, count_frames(path)))]
-    return [Found(path, base)] if named or path.suffix.lower() in PICTURES else []
+def _found(path: Path, base: Path) -> list[Found]:
+    """Return a picture, or the frames of a video."""
+    if path.suffix.lower() not in VIDEOS:
+        return [Found(path, base)]
+    return [Found(path, base, frame) for frame in range(max(1, count_frames(path)))]
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -131,5 +131,4 @@ def protocol_window(name: str, window: Window | None) -> tuple[int, int] | None:
 
 def protocol_title(name: str, window: Window | None) -> str:
     """Name of a protocol as it is shown beside figures: with the window if that was chosen freely."""
-    chosen = name == "full" and window is not None
-    return f"{name} (window {window.size}, stride {window.stride})" if chosen and window else name
+    return f"full (window {window.size}, stride {window.stride})" if name == "full" and window else name

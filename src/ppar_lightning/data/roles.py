@@ -30,16 +30,6 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
             raise ValueError(
                 f"unseen domain {name!r} is scored on what source {source!r} trains on; take one of them out"
             )
-    _check_weights(sources, unseen)
-
-
-def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
-    """Return what identifies a set of images, independent of the domain's name."""
-    folder = None if domain.root is None else os.path.realpath(Path(domain.root).expanduser())  # of a loop, too
-    return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))
-
-
-def _check_weights(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> None:
     weights = {name: domain.weight for name, domain in sources.items()}
     given = [weight for weight in weights.values() if weight is not None]
     if given and (len(given) < len(weights) or min(given) <= 0):
@@ -47,3 +37,9 @@ def _check_weights(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) 
     weighted = [name for name, domain in unseen.items() if domain.weight is not None]
     if weighted:
         raise ValueError(f"{weighted[0]} is never trained on; leave data.unseen.{weighted[0]}.weight out")
+
+
+def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
+    """Return what identifies a set of images, independent of the domain's name."""
+    folder = None if domain.root is None else os.path.realpath(Path(domain.root).expanduser())  # of a loop, too
+    return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))

@@ -3,7 +3,6 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 
 from ppar_lightning.data.dataset import FolderDataset, SegmentationDataset
-from ppar_lightning.data.fingerprint import file_size, identity
+from ppar_lightning.data.fingerprint import identity
 from ppar_lightning.data.split import Split
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
 from ppar_lightning.distributed import barrier, rank
@@ -52,11 +51,17 @@ def class_statistics(split: Split, workers: int = 0) -> Counts:
 
 
 def _cached(split: Split, workers: int, recount: bool) -> Counts:
-    path = cache_folder() / f"statistics-{_key(split)}.npy"
-    counts = _load(path, len(split))
-    known = counts is not None
-    if counts is None:
-        counts = np.full((len(split), len(CLASSES)), UNREADABLE, dtype=np.int64)
+    table = split.whole.table.tobytes() if isinstance(split.whole, FolderDataset) else b""
+    files = identity(split, lambda file: (file.st_size, file.st_mtime_ns))
+    path = cache_folder() / f"statistics-{hashlib.sha256(files.encode() + table).hexdigest()[:20]}.npy"
+    shape = (len(split), len(CLASSES))
+    try:
+        counts = load_array(path)
+        known = counts.shape == shape and counts.dtype == np.int64
+    except (OSError, ValueError):  # it is not there, or damaged
+        known = False
+    if not known:
+        counts = np.full(shape, UNREADABLE, dtype=np.int64)
     rows = np.flatnonzero(counts[:, 0] == UNREADABLE)
     if known and not (recount and len(rows)):
         return counts
@@ -68,26 +73,6 @@ def _cached(split: Split, workers: int, recount: bool) -> Counts:
     save_array(path, counts)
     rank_zero_info(f"domain {split.domain!r}: class statistics are kept in {path}")
     return counts
-
-
-def _key(split: Split) -> str:
-    table = split.whole.table.tobytes() if isinstance(split.whole, FolderDataset) else b""
-    return hashlib.sha256(identity(split, _stamp).encode() + table).hexdigest()[:20]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and modification time of a file; None if it is gone."""
-    size = file_size(path)
-    return None if size is None else (size, path.stat().st_mtime_ns)
-
-
-def _load(path: Path, length: int) -> Counts | None:
-    """Read the file of the cache; None if it is not there, damaged or of another shape."""
-    try:
-        counts = load_array(path)
-    except (OSError, ValueError):
-        return None
-    return counts if counts.shape == (length, len(CLASSES)) and counts.dtype == np.int64 else None
 
 
 def count_label(whole: SegmentationDataset, index: int) -> list[int]:

@@ -74,9 +74,8 @@ class Augment:
         self.focus_pixels = focus_pixels
         self.style = None
         if augmentation.style > 0:
-            from ppar_lightning.baselines.style_randomisation import (
-                StyleRandomisation,
-            )  # albumentations is slow to load
+            # Here, because albumentations is slow to load.
+            from ppar_lightning.baselines.style_randomisation import StyleRandomisation
 
             self.style = StyleRandomisation(augmentation.style)
             if min(crop) < 2:  # ToGray would drop an axis of one pixel
@@ -100,12 +99,6 @@ class Augment:
         if self.style is not None:
             chance.random()  # 0.1.0 drew this number too; its runs can be repeated
             image = self.style(image, rng, chance)
-        variation = draw_variation(
-            image,
-            np.random.default_rng((*entropy, VARIATION)),
-            jitter=how.jitter,
-            strength=how.jitter_strength,
-            blur=how.blur,
-            flip=how.flip,
-        )
+        rng, chances = np.random.default_rng((*entropy, VARIATION)), (how.jitter, how.blur, how.flip)
+        variation = draw_variation(image, rng, chances, how.jitter_strength)
         return {**sample, "image": image, "label": label, "variation": variation}

@@ -59,7 +59,7 @@ def examine(config: Namespace) -> NoReturn:
     finally:
         logging.disable(logging.NOTSET)
     show_pixels(console, [check for check in checks if check.tiles])
-    for name in (*data.source_names, *data.unseen_names):
+    for name in (*data.sources, *data.unseen):
         path = output / f"{name}.png"
         path.unlink(missing_ok=True)  # of an earlier call
         if tiles := [tile for check in checks if check.name == name for tile in check.tiles]:
@@ -99,7 +99,7 @@ def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
     """Check whether a callback selects checkpoints on an unseen domain, by the rule of the guard."""
     callbacks = config.trainer.callbacks or []
     listed = callbacks if isinstance(callbacks, list) else [callbacks]
-    targets = targets_among([config.checkpoint, *(each.get("init_args") for each in listed)], data.unseen_names)
+    targets = targets_among([config.checkpoint, *(each.get("init_args") for each in listed)], data.unseen)
     if targets and config.allow_target_selection:
         return [Finding("note", "selection", f"{', '.join(targets)} is monitored: unseen domains select checkpoints")]
     return faults("selection", lambda: refuse_targets(targets))

@@ -30,19 +30,17 @@ RADIUS = 4
 
 
 def draw_variation(
-    image: Array, rng: np.random.Generator, *, jitter: float, strength: float, blur: float, flip: float
+    image: Array, rng: np.random.Generator, chances: tuple[float, float, float], strength: float
 ) -> Variation:
     """Draw a variation.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         rng: Random generator.
-        jitter: Probability of a change of colour.
-        strength: Strength of that change, see :func:`~ppar_lightning.images.colour.draw_map`.
-        blur: Probability of a blur.
-        flip: Probability of a horizontal flip.
+        chances: Probabilities of a change of colour, of a blur and of a horizontal flip.
+        strength: Strength of the change of colour, see :func:`~ppar_lightning.images.colour.draw_map`.
     """
-    jitters, blurs, flips = rng.uniform(size=3) < (jitter, blur, flip)
+    jitters, blurs, flips = rng.uniform(size=3) < chances
     colours = draw_map(image, strength, rng) if jitters else np.eye(3, 4)
     sigma = rng.uniform(*SIGMAS) if blurs else 0.0
     return Variation(torch.tensor(colours, dtype=torch.float32), torch.tensor(sigma), torch.tensor(bool(flips)))

@@ -93,7 +93,7 @@ def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
     """Draw the predictions for evaluation images and the weights of source images."""
     grids: dict[str, list[Panel]] = {}
     for domain in track(run.domains, f"Predicting up to {images} images a domain"):
-        role = "unseen" if domain in run.data.unseen_names else "source"
+        role = "unseen" if domain in run.data.unseen else "source"
         title = f"{domain} ({role}, protocol {run.data.protocol_titles[domain]})"
         grids[title] = predictions(run, domain, images)
     options = run.module.options

@@ -70,7 +70,7 @@ def weight_maps(run: LoadedRun, count: int = 4) -> list[Panel]:
         count: Number of images that are drawn.
     """
     augment = Augment(run.data.crop, ONLY_CROP)
-    datasets = {name: run.dataset(name) for name in run.data.source_names}
+    datasets = {name: run.dataset(name) for name in run.data.sources}
     turns = ((name, index) for index in range(run.data.batch_size) for name in datasets)
     places = [(name, index) for name, index in turns if index < len(datasets[name])][: run.data.batch_size]
     samples = [augment(datasets[name][index], (0, index)) for name, index in places]
