@@ -69,7 +69,7 @@ class Style:
 def _named_style(name: str, palette: str = "game", muted: float = 0.0, lift: float = 0.0, **look: Any) -> Style:
     """Read a style from its row of the table."""
     look = {key: tuple(value) if isinstance(value, list) else value for key, value in look.items()}
-    return Style(name, mute(CITY if palette == "city" else GAME, muted, lift), **look)
+    return Style(name, mute({"game": GAME, "city": CITY}[palette], muted, lift), **look)
 
 
 _TABLES = yaml.safe_load((files(__package__) / "styles.yaml").read_text())
