@@ -274,7 +274,8 @@ def shown(capsys, *words: str) -> str:
 def test_a_renamed_option_is_accepted_with_a_line_that_names_the_new_one(tmp_path, capsys):
     new = shown(capsys, "fit", "--config", CONFIG, "--prediction_grid.images", "5")
     assert yaml.safe_load(new)["prediction_grid"]["images"] == 5
-    (tmp_path / "old.yaml").write_text("pictures: {images: 5}\ndetect_nan: raise\nfinite: {policy: raise}\n")
+    old = "pictures: {images: 5}\ndetect_nan: raise\nfinite: {policy: raise}\nmodel: {ppar: {min_stride: 8}}\n"
+    (tmp_path / "old.yaml").write_text(old)
     for words in (["--pictures.images", "5"], ["--pictures.images=5"], ["--config", str(tmp_path / "old.yaml")]):
         with pytest.warns(FutureWarning, match="option pictures is now prediction_grid"):
             assert shown(capsys, "fit", "--config", CONFIG, *words, "--detect_nan", "raise") == new

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ppar_lightning.console import PlainParser
 from ppar_lightning.disk.files import write_whole
@@ -33,34 +32,27 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 def main(words: Sequence[str]) -> None:
     """Run the subcommand with its arguments."""
-    given = parser().parse_args(words)
+    parser = PlainParser("ppar export", description="Write a trained segmenter as ONNX or torch.export file.")
+    parser.add_argument("--run", required=True, help="run folder, checkpoint, saved segmenter or hub id")
+    parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
+    parser.add_argument("--output", type=Path, help="file to write (default: segmenter.onnx or .pt2 in the run folder)")
+    given = parser.parse_args(words)
     folder = Path(given.run) if Path(given.run).is_dir() else Path()
     output = given.output or folder / f"segmenter{SUFFIXES[given.format]}"
     if output.exists():
         raise FileExistsError(f"{output} is there already: move it away, or give another file with --output")
     segmenter = load_segmenter(given.run)
-    {"onnx": export_onnx, "torch": export_torch}[given.format](segmenter, output)
+    write = export_onnx if given.format == "onnx" else export_torch
+    write(segmenter, output)
     count = sum(parameter.numel() for parameter in segmenter.parameters())
-    stated = f", opset {OPSET}" if given.format == "onnx" else ""
     shapes = f"image (B, 3, H, W) in [0, 1] -> logits (B, {segmenter.num_classes}, H, W)"
-    print(f"{output}: {count:,} parameters{stated}; {shapes}")
-
-
-def parser() -> PlainParser:
-    """Build the parser of the subcommand's arguments."""
-    made = PlainParser("ppar export", description="Write a trained segmenter as ONNX or torch.export file.")
-    made.add_argument("--run", required=True, help="run folder, checkpoint, saved segmenter or hub id")
-    made.add_argument("--format", choices=list(SUFFIXES), default="onnx")
-    made.add_argument("--output", type=Path, help="file to write (default: segmenter.onnx or .pt2 in the run folder)")
-    return made
+    print(f"{output}: {count:,} parameters; {shapes}")
 
 
 def trace(segmenter: Segmenter) -> torch.export.ExportedProgram:
     """Trace a segmenter in eval mode, for any batch, height and width."""
-    free = torch.export.Dim.DYNAMIC
-    return torch.export.export(
-        Plain(segmenter).eval(), (torch.rand(EXAMPLE),), dynamic_shapes=(dict.fromkeys(AXES, free),)
-    )
+    axes = dict.fromkeys(AXES, torch.export.Dim.DYNAMIC)
+    return torch.export.export(segmenter.eval(), (torch.rand(EXAMPLE),), dynamic_shapes=(axes,))
 
 
 def export_torch(segmenter: Segmenter, path: Path) -> None:
@@ -109,15 +101,3 @@ def _name_axes(graph: Any) -> None:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param:
                 size.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), size.dim_param)
-
-
-class Plain(nn.Module):
-    """The segmenter as a function of only the image."""
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        super().__init__()
-        self.segmenter = segmenter
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the logits."""
-        return self.segmenter(image)
