@@ -255,7 +255,7 @@ def test_selection_that_is_allowed_is_recorded_with_the_protocol(tmp_path, capsy
     record = json.loads((folder / "test.json").read_text())
     assert record["target_selection"] == ["val/fog/miou"]
     assert {domain["protocol"] for domain in record["domains"].values()} == {"tqdm"}
-    assert (folder / "test.csv").read_text().splitlines()[1].startswith("game,tqdm,8,")
+    assert (folder / "test.csv").read_text().splitlines()[1].startswith("game,source,tqdm,8,")
     main(
         [
             "test",

@@ -5,7 +5,7 @@ import math
 import pytest
 import trees
 
-from ppar_lightning.callbacks.results import write_csv, write_json
+from ppar_lightning.callbacks.results import write_figures
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import CLASSES
@@ -41,9 +41,8 @@ def test_a_name_that_metrics_cannot_carry(name):
 
 def test_figures_without_a_value_are_null_and_empty(tmp_path):
     nothing = Score(True, "full", 0, {"miou": math.nan}, dict.fromkeys(CLASSES, math.nan))
-    write_json(tmp_path / "test.json", {"fog": nothing}, {})
+    write_figures(tmp_path, {"fog": nothing}, {}, {})
     text = (tmp_path / "test.json").read_text()
     assert "NaN" not in text
     assert '"unseen_miou": null' in text
-    write_csv(tmp_path / "test.csv", {"fog": nothing})
-    assert (tmp_path / "test.csv").read_text().splitlines()[1] == "fog,full,0," + "," * 19
+    assert (tmp_path / "test.csv").read_text().splitlines()[1] == "fog,unseen,full,0," + "," * 19

@@ -1,6 +1,5 @@
 """The results of a test: tables on the terminal and in W&B, and the same figures in the run folder."""
 
-import csv
 import io
 import json
 import math
@@ -10,15 +9,16 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.callbacks.provenance import Provenance
-from ppar_lightning.callbacks.scores import DomainScores, mean_over_unseen
+from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import differences, new_session
 from ppar_lightning.disk.files import write_whole
@@ -27,10 +27,12 @@ from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFUSION
-from ppar_lightning.runs.tested_run import Score, find_test
+from ppar_lightning.runs.tested_run import Score, find_test, mean_over_unseen
 
-Scores = dict[str, Score]
+Scores = Mapping[str, Score]
 """Domain -> score, in the order of the test."""
+ABOUT = ["domain", "role", "protocol", "images"]
+"""Columns of a table of scores before the scores."""
 
 
 class TestResults(L.Callback):
@@ -63,10 +65,8 @@ class TestResults(L.Callback):
         manifest, earlier = read_manifest(folder), find_test(folder)
         checkpoint = inside(folder, trainer.ckpt_path or "")
         about = {"checkpoint": checkpoint, "target_selection": selected_on, **session, "data": data}
-        write_json(folder / "test.json", scores, about)
-        write_csv(folder / "test.csv", scores)
-        write_confusion(folder / CONFUSION, self.scores.matrices)
-        log_tables(trainer.loggers, scores)
+        write_figures(folder, scores, self.scores.matrices, about)
+        log_tables(trainer.loggers, tabulate(scores))
         console = print_tables(scores)
         changes = differences(manifest, earlier.data if earlier else {}, session, data)
         for line in (*self.provenance.overrides, *changes):
@@ -84,18 +84,30 @@ def inside(folder: Path, path: str | Path) -> str:
     return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(path)
 
 
-def mean_names(scores: Scores) -> list[str]:
-    """List the names of the means, which are the same for every domain."""
-    return list(next(iter(scores.values())).means)
+def tabulate(scores: Scores) -> pd.DataFrame:
+    """Return one row per domain: ABOUT, its means and the IoU of its classes in [0, 1], NaN where a class is absent."""
+    about = [(name, score.role, score.protocol, score.images) for name, score in scores.items()]
+    values = [score.means | score.iou for score in scores.values()]
+    return pd.concat([pd.DataFrame(about, columns=ABOUT), pd.DataFrame(values)], axis=1)
 
 
 def or_none(value: float) -> float | None:
-    """Replace NaN by None, as JSON and W&B take it."""
+    """Replace NaN by None, as JSON takes it."""
     return None if math.isnan(value) else value
 
 
-def write_json(path: Path, scores: Scores, about: Mapping[str, Any]) -> None:
-    """Write all figures, in [0, 1], null for a class that does not occur, and how they were obtained."""
+def write_figures(folder: Path, scores: Scores, matrices: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write the figures of a test, in [0, 1].
+
+    ``test.json`` has null and ``test.csv`` an empty cell for a class that does not occur. ``confusion.npz`` has the
+    pixel counts of each domain under its name, (K, K) int64, row = ground truth, column = prediction.
+
+    Args:
+        folder: The run folder.
+        scores: What ``test.json`` and ``test.csv`` hold.
+        matrices: What ``confusion.npz`` holds.
+        about: How the figures were obtained, for ``test.json``.
+    """
     domains = {
         name: {
             "unseen": score.unseen,
@@ -108,71 +120,47 @@ def write_json(path: Path, scores: Scores, about: Mapping[str, Any]) -> None:
     }
     means = {f"unseen_{mean}": or_none(mean_over_unseen(scores, mean)) for mean in mean_names(scores)}
     text = json.dumps({"domains": domains, **means, **about}, indent=2, allow_nan=False)
-    write_whole(path, f"{text}\n".encode())
-
-
-def write_csv(path: Path, scores: Scores) -> None:
-    """Write one row per domain, in [0, 1], an empty cell for a class that does not occur."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["domain", "protocol", "images", *mean_names(scores), *CLASSES])
-    for name, score in scores.items():
-        values = (*score.means.values(), *score.iou.values())
-        writer.writerow([name, score.protocol, score.images, *("" if math.isnan(v) else f"{v:.6f}" for v in values)])
-    write_whole(path, text.getvalue().encode())
-
-
-def write_confusion(path: Path, matrices: Mapping[str, Tensor]) -> None:
-    """Write the pixel counts of each domain under its name, (K, K) int64, row = ground truth, column = prediction."""
+    write_whole(folder / "test.json", f"{text}\n".encode())
+    write_whole(folder / "test.csv", tabulate(scores).to_csv(index=False, float_format="%.6f").encode())
     content = io.BytesIO()
     arrays: dict[str, Any] = {name: matrix.cpu().numpy() for name, matrix in matrices.items()}
     np.savez_compressed(content, **arrays)
-    write_whole(path, content.getvalue())
+    write_whole(folder / CONFUSION, content.getvalue())
 
 
-def log_tables(loggers: Iterable[Logger], scores: Scores) -> None:
+def mean_names(scores: Scores) -> list[str]:
+    """List the names of the means, which are the same for every domain."""
+    return list(next(iter(scores.values())).means)
+
+
+def log_tables(loggers: Iterable[Logger], table: pd.DataFrame) -> None:
     """Log ``test/domains``, a row per domain, and ``test/classes``, a row per domain and class, in W&B."""
-    domains = [
-        [name, score.role, score.protocol, score.images, *map(or_none, score.means.values())]
-        for name, score in scores.items()
-    ]
-    classes = [
-        [name, score.protocol, label, or_none(value)]
-        for name, score in scores.items()
-        for label, value in score.iou.items()
-    ]
+    parts = {
+        "domains": table.drop(columns=[*CLASSES]),
+        "classes": table.melt(["domain", "protocol"], CLASSES, "class", "iou"),
+    }
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_table("test/domains", ["domain", "role", "protocol", "images", *mean_names(scores)], domains)
-            logger.log_table("test/classes", ["domain", "protocol", "class", "iou"], classes)
+            for name, part in parts.items():
+                logger.log_table(f"test/{name}", dataframe=part.astype(object).where(part.notna(), None))
 
 
 def print_tables(scores: Scores) -> Console:
     """Print mIoU by domain and IoU by class, and return the console."""
     console, means = Console(), mean_names(scores)
-    rows = [
-        [name, score.role, score.protocol, str(score.images), *map(percent, score.means.values())]
-        for name, score in scores.items()
-    ]
-    rows.append([UNSEEN, "", "", "", *(percent(mean_over_unseen(scores, mean)) for mean in means)])
-    head = ["domain", "role", "protocol", "images", *map(mean_title, means)]
-    console.print(tabulate("mIoU (%) by domain", head, rows, texts=3))
-    rows = [["protocol", *(score.protocol for score in scores.values())]]
-    rows += [[label, *(percent(score.iou[label]) for score in scores.values())] for label in CLASSES]
-    console.print(tabulate("IoU (%) by class", ["class", *scores], rows, texts=1))
+    shown = tabulate(scores).map(lambda value: number(100 * value) if isinstance(value, float) else str(value))
+    unseen = [UNSEEN, "", "", "", *(number(100 * mean_over_unseen(scores, mean)) for mean in means)]
+    rows = [*shown[ABOUT + means].to_numpy().tolist(), unseen]
+    console.print(lay_out("mIoU (%) by domain", [*ABOUT, *map(mean_title, means)], rows, texts=3))
+    by_class = shown.set_index("domain")[["protocol", *CLASSES]].T
+    console.print(lay_out("IoU (%) by class", ["class", *scores], by_class.reset_index().to_numpy().tolist(), texts=1))
     return console
 
 
-def tabulate(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> Table:
+def lay_out(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> Table:
     """Lay out a table: the first ``texts`` columns are aligned to the left, the others to the right."""
-    table = Table(title=title)
-    for column, name in enumerate(head):
-        table.add_column(name, justify="left" if column < texts else "right")
+    columns = [Column(name, justify="left" if place < texts else "right") for place, name in enumerate(head)]
+    table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*row)
     return table
-
-
-def percent(share: float) -> str:
-    """Format a share as a percentage with one decimal; a dash for NaN."""
-    return number(100 * share)
