@@ -234,6 +234,14 @@ def test_unseen_domains_can_be_watched(tmp_path):
 LOGGERS = "lightning.pytorch.loggers"
 
 
+def test_a_trial_writes_nothing_into_the_run_folder(run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    config = ["--config", str(run / "config.yaml"), "--trainer.fast_dev_run", "true"]
+    for words in (["fit", *config], ["test", *config]):
+        main(words)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
 def test_without_a_logger(tmp_path):
     folder = fit(tmp_path / "run", "--trainer.logger", "false")
     assert not (folder / "curves").exists()

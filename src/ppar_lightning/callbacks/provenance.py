@@ -1,8 +1,7 @@
 """Where a run comes from: its config and its manifest in the run folder, and the refusal to write over another run."""
 
+import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic as now
@@ -14,9 +13,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.callbacks.selection import monitored_targets
-from ppar_lightning.callbacks.session import Session, new_session, peak_memory
+from ppar_lightning.callbacks.session import new_session, peak_memory
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.runs.run_folder import CONFIG
 
 SCORED = ("seed_everything", "model", "data")
 """Parts of a config that a score depends on."""
@@ -36,95 +36,81 @@ class Provenance(L.Callback):
     each call of ``ppar fit`` that the run took. The time of a session (seconds, validation included) and its peak
     memory (GiB) are updated with each checkpoint, because what comes after the last one is lost, and at the end.
 
-    A run that fails before its first step leaves the folder as it was, so that the corrected command may use it.
+    Both files are first written after the first batch: until then the corrected command may use the folder.
 
     Attributes:
         overrides: In a test or validation, one line for each option that differs from the training's.
     """
 
-    def __init__(self, config: str, folder: Path, checkpoint: str | None = None) -> None:
-        """Describe the run, before a logger has made its folder.
+    def __init__(self, config: str, checkpoint: str | None = None) -> None:
+        """Take what the command line knows of the run.
 
         Args:
             config: The resolved config as YAML.
-            folder: The run folder.
             checkpoint: Value of ``--ckpt_path``; None if the run does not continue another.
         """
         self.config = config
         self.checkpoint = checkpoint
         self.overrides: list[str] = []
-        self.sessions: list[Session] = []
-        self._about: dict[str, Any] = {}
-        self._there = {Path(root, name) for root, _, files in os.walk(folder.absolute()) for name in ("", *files)}
+        self._manifest: dict[str, Any] = {}  # empty on other ranks and outside of a training
+        self._earlier = 0  # sessions before this one
         self._begun = False
         self._started = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write the config before the first step of a training; compare it with the training's in a test.
+        """Refuse the folder of another run in a training; compare the config with the training's in a test.
 
         Raises:
             FileExistsError: The folder holds another run, which this one does not continue.
         """
-        path = Path(trainer.default_root_dir) / "config.yaml"
+        path = Path(trainer.default_root_dir) / CONFIG
         if stage in ("validate", "test") and path.is_file():
             self.overrides = list(changed_options(path.read_text(), self.config))
-        if stage != TrainerFn.FITTING.value or getattr(trainer, "fast_dev_run", False):
-            return
-        if trainer.strategy.broadcast(path.exists()):
+        if stage == TrainerFn.FITTING.value and trainer.strategy.broadcast(path.exists()):
             refuse_another(path.parent, self.checkpoint)
-        if trainer.is_global_zero:
-            save_config(path, self.config)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write what is known before the first step, after the sessions that this one continues."""
-        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
+        """Describe the run and its sessions, of which this one is the last."""
+        if not trainer.is_global_zero:
             return
         self._started = now()
         data = data_of(trainer)
-        earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
-        self.sessions = [*(earlier or {"sessions": []})["sessions"], new_session(trainer)]
-        self._about = {
+        earlier = (read_manifest(Path(trainer.default_root_dir)) or {"sessions": []})["sessions"]
+        self._earlier = len(earlier)
+        session = new_session(trainer) | {"config": hashlib.sha256(self.config.encode()).hexdigest()[:16]}
+        self._manifest = {
             "seed": module_of(pl_module).seed,
             "data": data.fingerprints(),
             "protocol": dict(data.protocol_titles),
             "target_selection": monitored_targets(trainer),
+            "finished": False,
+            "sessions": [*(earlier if trainer.ckpt_path else []), session],
         }
-        self._save_manifest(trainer)
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Keep what this start has written: the run has begun."""
-        self._begun = True
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Write config and manifest once the run has begun."""
+        if not self._begun:
+            self._save(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
         """Count the time up to a checkpoint."""
-        self._save_manifest(trainer)
+        self._save(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count all of the time; training is finished."""
-        self._save_manifest(trainer, finished=True)
+        self._save(trainer, finished=True)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Remove what this start has made, and nothing else, if it failed before the end of its first batch.
-
-        A run that was told to stop raises no Exception; it keeps its config, to be started again.
-        """
-        failed = isinstance(exception, Exception) and trainer.state.fn == TrainerFn.FITTING
-        if self._begun or not failed or not trainer.is_global_zero:
+    def _save(self, trainer: L.Trainer, finished: bool = False) -> None:
+        if not self._manifest:
             return
-        folder = Path(trainer.default_root_dir).absolute()
-        curves = [Path(logger.log_dir).absolute() for logger in trainer.loggers if logger.log_dir]
-        for place in (folder / "config.yaml", folder / "manifest.json", *curves):
-            if place not in self._there and folder in place.parents:
-                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-                remove_empty(place.parent, folder)
-
-    def _save_manifest(self, trainer: L.Trainer, finished: bool = False) -> None:
-        if not self.sessions:  # on other ranks, and outside of a training
-            return
-        device = trainer.strategy.root_device
-        self.sessions[-1] |= {"seconds": round(now() - self._started, 1), "peak_memory": peak_memory(device)}
-        manifest = {**self._about, "finished": finished, "sessions": self.sessions}
-        write_whole(Path(trainer.default_root_dir) / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+        folder = Path(trainer.default_root_dir)
+        if not self._begun:
+            save_config(folder / CONFIG, self.config, self._earlier)
+            self._begun = True
+        memory = peak_memory(trainer.strategy.root_device)
+        self._manifest["sessions"][-1] |= {"seconds": round(now() - self._started, 1), "peak_memory": memory}
+        self._manifest["finished"] = finished
+        write_whole(folder / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
 
 
 def refuse_another(folder: Path, checkpoint: str | None) -> None:
@@ -147,13 +133,11 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
         )
 
 
-def save_config(path: Path, text: str) -> None:
-    """Write a config; keep an earlier one that says something else as ``config.{n}.yaml``, n its last session."""
+def save_config(path: Path, text: str, sessions: int) -> None:
+    """Write a config; keep an earlier one that says something else as ``config.{sessions}.yaml``."""
     if path.is_file() and yaml.safe_load(path.read_text()) != yaml.safe_load(text):
-        number = len((read_manifest(path.parent) or {"sessions": []})["sessions"])
-        path.replace(path.with_name(f"config.{number}.yaml"))
-    if not path.is_file():
-        write_whole(path, text.encode())
+        path.replace(path.with_name(f"config.{sessions}.yaml"))
+    write_whole(path, text.encode())
 
 
 def changed_options(before: str, now: str) -> Iterator[str]:
@@ -170,10 +154,3 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return found
-
-
-def remove_empty(place: Path, folder: Path) -> None:
-    """Remove a folder and those above it, up to and including ``folder``, as long as they are empty."""
-    while place.is_relative_to(folder) and place.is_dir() and not any(place.iterdir()):
-        place.rmdir()
-        place = place.parent

@@ -1,6 +1,5 @@
 """One process of a run: when, on what hardware, from which code, and what differs from the training's process."""
 
-import hashlib
 import os
 import platform
 import re
@@ -25,14 +24,12 @@ PACKAGES = (
 
 
 def new_session(trainer: L.Trainer) -> Session:
-    """Describe this process: start, hardware, versions, git revision, and a hash of the run's ``config.yaml``."""
-    config = Path(trainer.default_root_dir) / "config.yaml"
+    """Describe this process: start, hardware, versions and git revision."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(trainer),
         "versions": versions(),
         "git": revision(Path(__file__).parent),
-        "config": hashlib.sha256(config.read_bytes()).hexdigest()[:16] if config.is_file() else None,
     }
 
 
@@ -71,14 +68,14 @@ def revision(folder: Path) -> str | None:
     Returns:
         None if there is no git, or if git does not track the folder, as with an installed package.
     """
-    git = ["git", "-C", str(folder)]
+    said = ""
     try:
-        tracked = subprocess.run([*git, "ls-files"], capture_output=True, text=True, check=True).stdout
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        found = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+        for words in ("ls-files --error-unmatch .", "describe --always --dirty --abbrev=40 --exclude=*"):
+            command = ["git", "-C", str(folder), *words.split()]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found if tracked else None
+    return said
 
 
 def peak_memory(device: torch.device) -> float:

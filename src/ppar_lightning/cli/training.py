@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import yaml
@@ -109,12 +110,15 @@ class PPARCLI(LightningCLI):
         """Add the callbacks, log to CSV unless a logger is named, and read checkpoints as tensors and plain values."""
         self.config_init[self.subcommand].weights_only = True
         config = self.config_init[self.subcommand].trainer
+        if config.fast_dev_run:
+            self.trial = TemporaryDirectory()  # so that a trial writes over nothing in the run folder
+            config.default_root_dir = self.trial.name
         if self.subcommand == "predict":
             kwargs["logger"] = False
         elif config.logger in (None, True):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
         given = self.config[self.subcommand].ckpt_path
-        provenance = Provenance(self.resolved(), Path(config.default_root_dir), given)
+        provenance = Provenance(self.resolved(), given)
         self.trainer_defaults["callbacks"] = run_callbacks(provenance)  # beside those that the config names
         return super().instantiate_trainer(**kwargs)
 
