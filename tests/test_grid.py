@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -78,6 +79,15 @@ def test_cells_of_fractional_size_share_the_pixels_that_lie_on_their_border():
     torch.testing.assert_close(grid.purity, torch.tensor([[1.0, 3 / 3.5, 1.0, 3 / 3.5]]))
     steps = Grid.over((1, 2), (1, 7)).spread(torch.tensor([[0.0, 1.0]]), (1, 7))
     torch.testing.assert_close(steps[0], ((torch.arange(7) + 0.5) / 3.5 - 0.5).clamp(0, 1))
+
+
+@pytest.mark.parametrize(("size", "covered"), [((13, 18), (16, 24)), ((7, 5), (7, 7))])
+def test_a_pixel_has_the_value_of_its_cell(size, covered):
+    grid, cells = Grid.over((2, 3), covered), torch.arange(6.0).view(2, 3)
+    drawn = grid.look_up(cells, size)
+    for row, column in np.ndindex(*size):
+        place = int((row + 0.5) * 2 / covered[0]), int((column + 0.5) * 3 / covered[1])
+        assert drawn[row, column] == cells[place]
 
 
 def test_merged_cells_are_those_of_average_pooling():

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -263,6 +264,23 @@ def test_a_video_is_opened_once_and_read_on(tmp_path, monkeypatch, frames):
     assert len(opened) == 1
     assert round(pictures[3]["image"].mean() / 20) == 3  # going back opens it again
     assert len(opened) == 2
+
+
+def test_a_damaged_frame_does_not_end_a_video(tmp_path):
+    path = tmp_path / "drive.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for shade in range(12):
+        video.write(np.full((48, 64, 3), 20 * shade, np.uint8))
+    video.release()
+    content = bytearray(path.read_bytes())
+    start = [match.end() + 4 for match in re.finditer(b"00dc", content)][4]  # of frame 3; the header names one, too
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+    pictures = PictureDataset([str(path)])
+    assert len(pictures) == 12
+    with pytest.raises(ValueError, match="frame 3 cannot be decoded"):
+        pictures[3]
+    assert [round(pictures[frame]["image"].mean() / 20) for frame in (2, 4, 11)] == [2, 4, 11]
 
 
 def test_a_frame_that_cannot_be_decoded_is_named(pictures):

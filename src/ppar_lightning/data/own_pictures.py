@@ -17,6 +17,9 @@ from ppar_lightning.images.decoding import Array, read_image
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 
+GAP = 100
+"""A video ends where this many frames in a row cannot be decoded."""
+
 DOMAIN = "pictures"
 """Name of the domain of all pictures."""
 
@@ -139,10 +142,12 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def count_frames(path: Path) -> int:
-    """Count the frames of a video by going through it; the number that a header states is not reliable."""
-    video, count = cv2.VideoCapture(str(path)), 0
-    while video.grab():
-        count += 1
+    """Count the frames of a video up to the last that can be decoded; what its header states is not reliable."""
+    video, passed, count = cv2.VideoCapture(str(path)), 0, 0
+    while passed < count + GAP:
+        passed += 1
+        if video.grab():
+            count = passed
     return count
 
 

@@ -59,6 +59,12 @@ class Grid(NamedTuple):
         rows, columns = (interpolation(pixels, 1 / cell, count, maps) for pixels, cell, count in axes)
         return rows @ maps @ columns.T
 
+    def look_up(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Give each pixel of an (H, W) image the value of the cell that it lies in: (..., h, w) to (..., H, W)."""
+        axes = zip(size, self.cell, strict=True)
+        rows, columns = (((torch.arange(pixels) + 0.5) / cell).long() for pixels, cell in axes)
+        return maps[..., rows.unsqueeze(1), columns]
+
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (..., H, W) to (..., *size) bilinearly, with antialiasing where it shrinks."""

@@ -77,7 +77,8 @@ def weight_maps(run: LoadedRun, count: int = 4) -> list[Panel]:
     positions, grid = weigh(run, run.to_device(collate(samples)))
     panels = []
     for place, ((name, _), sample) in enumerate(zip(places[:count], samples, strict=False)):
-        weight, counted = (each[place].cpu().view(grid.size).numpy() for each in (positions.weight, positions.counted))
+        maps = (each[place].cpu().view(grid.size) for each in (positions.weight, positions.counted))
+        weight, counted = (grid.look_up(each, run.data.crop).numpy() for each in maps)
         colours = matplotlib.colormaps["RdBu_r"]((weight - WEIGHTS[0]) / (WEIGHTS[1] - WEIGHTS[0]), bytes=True)[..., :3]
         drawn = np.where(counted[..., None], colours, np.uint8(0))
         clear = weight[counted]
