@@ -10,8 +10,8 @@ import pytest
 import torch
 from test_cli import evaluate, fit
 
-from ppar_lightning.analysis import diagnosis
 from ppar_lightning.analysis.corruption import CORRUPTIONS, corrupt
+from ppar_lightning.analysis.diagnosis import diagnose
 from ppar_lightning.analysis.distance import anchor_distance, domain_distance, frechet
 from ppar_lightning.analysis.features import Features, collect, embed, smallest_keys
 from ppar_lightning.analysis.figures import draw_diagnostics
@@ -170,7 +170,7 @@ def test_a_run_without_prototypes_is_named(tmp_path):
     baseline = load_run(fit(tmp_path / "baseline", "--model.ppar.enabled", "false"))
     assert next(iter(baseline.batches("fog", 1)))["label"].shape == (2, 128, 256)
     with pytest.raises(ValueError, match="was trained without PPAR"):
-        diagnosis.diagnose(baseline, images=1)
+        diagnose(baseline, images=1)
 
 
 def test_collected_features_are_those_of_the_images(run):
@@ -217,11 +217,9 @@ def test_images_are_scored_one_by_one_the_worst_first(run):
 
 
 def test_the_diagnostics_of_a_run_in_a_table_and_a_picture(run, tmp_path):
-    measures = diagnosis.diagnose(run, images=8, limit=20)
-    diagnosis.write(measures, tmp_path / diagnosis.FILE)
-    with (tmp_path / diagnosis.FILE).open() as file:
-        assert set(next(csv.DictReader(file))) == {"measure", "domain", "class", "value"}
-    table = {measure[:3]: measure.value for measure in diagnosis.read(tmp_path / diagnosis.FILE)}
+    measures = diagnose(run, images=8, limit=20)
+    assert list(measures) == ["measure", "domain", "class", "value"]
+    table = measures.set_index(["measure", "domain", "class"])["value"].to_dict()
     assert len(table) == len(measures)
     assert all(math.isfinite(value) for value in table.values())
     own = [table["cosine/vtp_otp", "", name] for name in CLASSES]
@@ -231,12 +229,8 @@ def test_the_diagnostics_of_a_run_in_a_table_and_a_picture(run, tmp_path):
     assert table["frechet", "game", ""] == pytest.approx(0, abs=1e-6)
     assert table["frechet", "fog", ""] > 0
     assert 0 <= table["auc/labels/weight", "game", ""] <= 1
-    assert cv2.imread(str(draw_diagnostics(tmp_path))).shape[1] == 1100
-
-
-def test_a_picture_without_its_table_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"diagnostics.csv not found"):
-        draw_diagnostics(tmp_path)
+    draw_diagnostics(measures, tmp_path / "pictures" / "diagnostics.png")
+    assert cv2.imread(str(tmp_path / "pictures" / "diagnostics.png")).shape[1] == 1100
 
 
 def test_the_report_draws_the_diagnostics_of_runs_with_prototypes(folder, tmp_path, capsys):
@@ -244,7 +238,8 @@ def test_the_report_draws_the_diagnostics_of_runs_with_prototypes(folder, tmp_pa
     main(["report", "--diagnostics", str(folder), str(tmp_path)])
     said = " ".join(capsys.readouterr().out.split())
     assert f"{plain} is left out: it was trained without prototypes" in said
-    assert (folder / "diagnostics.csv").is_file()
+    with (folder / "diagnostics.csv").open() as file:
+        assert set(next(csv.DictReader(file))) == {"measure", "domain", "class", "value"}
     assert cv2.imread(str(folder / "pictures" / "diagnostics.png")) is not None
     with pytest.raises(SystemExit, match="1"):
         main(["report", "--diagnostics", str(tmp_path / "empty")])

@@ -22,7 +22,6 @@ from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou
 from ppar_lightning.report.chart import draw_curves
 from ppar_lightning.report.html import row_shares, shade
-from ppar_lightning.report.panels import rank
 from ppar_lightning.runs.curves import read_metrics
 from ppar_lightning.runs.tested_run import Score
 
@@ -172,7 +171,7 @@ def test_a_run_tested_before_matrices_were_kept_is_told_so(run, tmp_path):
     ("words", "message"),
     [
         (["--html", "{run}", "{run}"], "name one folder"),
-        (["--html", "{tmp}"], "config.yaml not found: name the folder of one run"),
+        (["--html", "{tmp}"], "config.yaml not found: name the folder of a run"),
         (["--html", "{run}", "--output", "{tmp}"], "is a folder: name the file"),
         (["--html", "{run}", "--images", "-1"], "--images of at least 0"),
         (["--html", "--diagnostics", "{run}"], "not allowed with"),
@@ -206,15 +205,6 @@ def test_the_extremes_are_those_of_the_whole_list():
     assert extremes([], 2) == ([], 0)
 
 
-def test_each_of_the_extremes_has_its_rank():
-    assert [rank(place, 4, 60) for place in range(4)] == [
-        "worst of 60",
-        "2nd worst of 60",
-        "2nd best of 60",
-        "best of 60",
-    ]
-
-
 def test_rows_of_confusion_are_shares_and_cells_know_their_colour():
     shares = row_shares(np.array([[3, 1], [0, 0]]))
     assert shares[0].tolist() == [75, 25]
@@ -229,10 +219,8 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text(f"epoch,step,train/loss\n{lines}\n")
     assert read_metrics(tmp_path) == {"train/loss": {49: 2.0, 99: 1.4, 149: 1.0}}
-    drawn = draw_curves(tmp_path)
-    assert drawn is not None
-    assert [bool(svg) for svg in drawn.values()] == [True, False, False]
-    assert draw_curves(tmp_path / "curves") is None
+    assert list(draw_curves(tmp_path)) == ["Losses on training crops"]
+    assert draw_curves(tmp_path / "curves") == {}
 
 
 def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):

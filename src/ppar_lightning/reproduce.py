@@ -26,7 +26,6 @@ from typing import Any, Literal, NoReturn
 import yaml
 
 from ppar_lightning.console import PlainParser, leave
-from ppar_lightning.report.arguments import report
 from ppar_lightning.report.rows import in_order
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.shipped_configs import FOLDER, find
@@ -121,6 +120,8 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
         OSError, ValueError: One line that names the fault and the remedy.
     """
     split = words.index("--") if "--" in words else len(words)
+    from ppar_lightning.report.seed_report import write_report
+
     given = parse(words[:split])
     config = Path(find(given.config))
     output = given.output or Path("runs/reproduce") / config.stem
@@ -134,7 +135,7 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
             leave("stopped; the same command continues", status=130)
         finally:
             signal.signal(signal.SIGTERM, before)
-        report([output])
+        write_report([output])
 
 
 def parse(words: Sequence[str]) -> Namespace:

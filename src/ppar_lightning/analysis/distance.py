@@ -57,15 +57,10 @@ def domain_distance(source: Features, target: Features, anchors: Tensor) -> floa
     Returns:
         At least 0; NaN if the two share no class.
     """
-    pairs = [[torch.where(side.label == k)[0] for side in (source, target)] for k in range(len(anchors))]
-    sizes = [min(len(one), len(other)) for one, other in pairs]
-    if sum(sizes) == 0:
-        return math.nan
-    residuals = []
-    for number, side in enumerate((source, target)):
-        chosen = torch.cat([pair[number][:size] for pair, size in zip(pairs, sizes, strict=True)])
-        residuals.append(side.z[chosen] - anchors[side.label[chosen]])
-    return frechet(residuals[0], residuals[1])
+    by_class = [[side.z[side.label == k] - anchor for side in (source, target)] for k, anchor in enumerate(anchors)]
+    paired = [[residuals[: min(map(len, pair))] for residuals in pair] for pair in by_class]
+    one, other = (torch.cat(residuals) for residuals in zip(*paired, strict=True))
+    return frechet(one, other) if len(one) else math.nan
 
 
 def frechet(one: Tensor, other: Tensor) -> float:

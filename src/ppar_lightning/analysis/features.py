@@ -39,15 +39,14 @@ def clear_positions(embedded: Embedded) -> Features:
     return Features(F.normalize(embedded.features[counted], dim=-1).cpu(), embedded.labels.label[counted].cpu())
 
 
-def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int = 200, seed: int = 0) -> Features:
+def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int = 200) -> Features:
     """Collect features of a domain.
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         domain: Name of the domain.
         images: Number of images, the first of the evaluation split; None reads all.
-        limit: Number of positions kept of each class, drawn uniformly from all that were read.
-        seed: Seed of the draw.
+        limit: Number of positions kept of each class, drawn uniformly, by a fixed seed, from all that were read.
 
     Returns:
         Positions whose label is clear enough to count in training.
@@ -55,7 +54,7 @@ def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int =
     Raises:
         ValueError: The run has no such domain, or was trained without PPAR.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     kept: list[Tensor] = []  # (z, label, key) of what is left so far
     for batch in run.batches(domain, images):
         clear = clear_positions(embed(run.module, batch))

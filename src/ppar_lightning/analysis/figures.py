@@ -1,74 +1,56 @@
-"""The figure of the diagnostics of a run, drawn from its ``diagnostics.csv``."""
+"""The figure of the diagnostics of a run."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ppar_lightning.analysis.corruption import CORRUPTIONS
-from ppar_lightning.analysis.diagnosis import FILE, QUANTILES, Measure, read
+from ppar_lightning.analysis.diagnosis import QUANTILES
 
 
-def draw_diagnostics(folder: str | Path) -> Path:
-    """Draw ``diagnostics.csv`` of a run folder as ``pictures/diagnostics.png``.
+def draw_diagnostics(measures: pd.DataFrame, path: Path) -> None:
+    """Save the figure of a run's measures as PNG, and create its folder.
 
-    Returns:
-        The path of the figure.
-
-    Raises:
-        FileNotFoundError: The run has no ``diagnostics.csv``.
+    Args:
+        measures: From :func:`~ppar_lightning.analysis.diagnosis.diagnose`.
+        path: The file.
     """
-    folder = Path(folder)
-    measures = read(folder / FILE)
+    means = measures[(measures["class"] == "") & (measures["domain"] != "")]
+    domains = means.pivot(index="domain", columns="measure", values="value").loc[means["domain"].unique()]
+    cosines = measures[(measures["measure"] == "cosine/vtp_otp") & (measures["class"] != "")]
     figure = Figure(figsize=(11, 7.5), layout="constrained")
-    axes = figure.subplots(2, 2)
-    draw_distances(axes[0, 0], measures)
-    draw_frechet(axes[0, 1], measures)
-    draw_cosines(axes[1, 0], measures)
-    draw_weights(axes[1, 1], measures)
-    path = folder / "pictures" / "diagnostics.png"
+    (upper_left, upper_right), (lower_left, lower_right) = figure.subplots(2, 2)
+    for shift, name in ((-0.2, "vtp"), (0.2, "otp")):
+        upper_left.bar(np.arange(len(domains)) + shift, domains[f"distance/{name}"], 0.4, label=name.upper())
+    upper_left.set_xticks(range(len(domains)), domains.index)
+    upper_left.set_title("E||z - A_y||, mean over classes")
+    upper_left.legend(loc="lower right")
+    upper_right.bar(domains.index, domains["frechet"], color="tab:green")
+    upper_right.set_title("Fréchet distance of z - OTP_y to the sources")
+    lower_left.bar(cosines["class"], cosines["value"], color="tab:purple")
+    lower_left.tick_params(axis="x", rotation=90, labelsize=8)
+    lower_left.set_title("cos(VTP, OTP)")
+    draw_weights(lower_right, domains.filter(regex="^(auc|weight)/").dropna(how="all"))
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=100)
-    return path
 
 
-def draw_distances(axis: Axes, measures: Sequence[Measure]) -> None:
-    """Draw E||z - A_y|| to both anchors as a pair of bars for each domain."""
-    for shift, name in ((-0.2, "vtp"), (0.2, "otp")):
-        found = {each.domain: each.value for each in measures if each.measure == f"distance/{name}" and not each.label}
-        axis.bar(np.arange(len(found)) + shift, list(found.values()), 0.4, label=name.upper())
-        axis.set_xticks(range(len(found)), list(found))
-    axis.set_title("E||z - A_y||, mean over classes")
-    axis.legend(loc="lower right")
+def draw_weights(axis: Axes, sources: pd.DataFrame) -> None:
+    """Draw the quantiles of the weights as boxes, clean beside corrupted, with the area under the ROC curve.
 
-
-def draw_frechet(axis: Axes, measures: Sequence[Measure]) -> None:
-    """Draw the Fréchet distance of each domain to the sources."""
-    found = {each.domain: each.value for each in measures if each.measure == "frechet"}
-    axis.bar(list(found), list(found.values()), color="tab:green")
-    axis.set_title("Fréchet distance of z - OTP_y to the sources")
-
-
-def draw_cosines(axis: Axes, measures: Sequence[Measure]) -> None:
-    """Draw cos(VTP, OTP) as a bar for each class."""
-    found = {each.label: each.value for each in measures if each.measure == "cosine/vtp_otp" and each.label}
-    axis.bar(list(found), list(found.values()), color="tab:purple")
-    axis.tick_params(axis="x", rotation=90, labelsize=8)
-    axis.set_title("cos(VTP, OTP)")
-
-
-def draw_weights(axis: Axes, measures: Sequence[Measure]) -> None:
-    """Draw the quantiles of the weights as boxes, clean beside corrupted, with the area under the ROC curve."""
-    values = {(each.domain, each.measure): each.value for each in measures}
+    Args:
+        axis: Drawn on.
+        sources: Source x measure.
+    """
     boxes = []
-    for domain in dict.fromkeys(domain for domain, measure in values if measure.startswith("auc/")):
+    for domain, values in sources.iterrows():
         for kind in CORRUPTIONS:
-            area = values[domain, f"auc/{kind}/weight"]
-            for group in ("clean", "corrupted"):
-                low, q1, middle, q3, high = (values[domain, f"weight/{kind}/{group}/{q}"] for q in QUANTILES)
-                label = f"{domain}, {kind}\n{group}" + (f"\nAUC {area:.2f}" if group == "corrupted" else "")
+            for group, area in (("clean", ""), ("corrupted", f"\nAUC {values[f'auc/{kind}/weight']:.2f}")):
+                low, q1, middle, q3, high = (values[f"weight/{kind}/{group}/{quantile}"] for quantile in QUANTILES)
+                label = f"{domain}, {kind}\n{group}{area}"
                 boxes.append({"label": label, "whislo": low, "q1": q1, "med": middle, "q3": q3, "whishi": high})
     axis.bxp(boxes, showfliers=False)
     axis.axhline(1, color="grey", linewidth=0.6)

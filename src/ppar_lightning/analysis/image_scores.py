@@ -59,14 +59,13 @@ def each_score(run: LoadedRun, domain: str, images: int | None = None) -> Iterat
 
     Images without a labelled pixel are left out.
     """
-    return islice(_scores(run, domain, images), images)
-
-
-def _scores(run: LoadedRun, domain: str, images: int | None) -> Iterator[ImageScore]:
-    for batch in run.batches(domain, images):
-        tensors = zip(batch["name"], batch["image"], batch["label"], run.predict(batch), strict=True)
-        for name, image, label, prediction in tensors:
-            if not (label == IGNORE).all():
-                confusion = multiclass_confusion_matrix(prediction, label, len(CLASSES), ignore_index=IGNORE)
-                miou = float(mean_iou(class_iou(confusion), range(len(CLASSES))))
-                yield ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu())
+    samples = (
+        sample
+        for batch in run.batches(domain, images)
+        for sample in zip(batch["name"], batch["image"], batch["label"], run.predict(batch), strict=True)
+    )
+    for name, image, label, prediction in islice(samples, images):
+        if not (label == IGNORE).all():
+            confusion = multiclass_confusion_matrix(prediction, label, len(CLASSES), ignore_index=IGNORE)
+            miou = float(mean_iou(class_iou(confusion), range(len(CLASSES))))
+            yield ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu())

@@ -15,10 +15,8 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.loading import Batch, on_device
 from ppar_lightning.data.split import Split
 from ppar_lightning.disk.tensors import read_checkpoint
@@ -62,8 +60,10 @@ class LoadedRun:
         Raises:
             ValueError: The run has no such domain.
         """
+        self.dataset(domain)
         number = None if images is None else -(-images // self.data.eval_batch_size)
-        return map(self.to_device, islice(self._loader(domain), number))
+        loader = self.data.test_dataloader()[self.domains.index(domain)]
+        return map(self.to_device, islice(loader, number))
 
     def dataset(self, domain: str) -> Split:
         """Evaluation samples of a domain, by index.
@@ -71,13 +71,9 @@ class LoadedRun:
         Raises:
             ValueError: The run has no such domain.
         """
-        self._loader(domain)
-        return self.data.eval_splits[domain]
-
-    def _loader(self, domain: str) -> DataLoader[Sample]:
         if domain not in self.domains:
             raise ValueError(f"{self.folder} has no domain {domain!r}: choose one of {', '.join(self.domains)}")
-        return self.data.test_dataloader()[self.domains.index(domain)]
+        return self.data.eval_splits[domain]
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the module's device and lay it out as the model takes it."""
@@ -119,12 +115,12 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
             does not know, or the checkpoint would run code.
     """
     folder = Path(folder)
+    config = current_config(read_config(folder))
     path = folder / "checkpoints" / checkpoint  # an absolute path replaces what stands before it
-    for each in (folder / CONFIG, path):
-        if not each.is_file():
-            raise FileNotFoundError(f"{each} not found: name the folder of a run that `ppar fit` has finished")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: name the folder of a run that `ppar fit` has finished")
     state = read_checkpoint(path)
-    module, data = _build(current_config(read_config(folder)))
+    module, data = _build(config)
     try:
         module.load_state_dict(state["state_dict"])
     except ValueError as error:

@@ -61,10 +61,10 @@ def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, Grid
     return Positions(margin, weights.w, embedded.labels.counted), embedded.grid
 
 
-def compare(
-    run: LoadedRun, domain: str, kind: Corruption, images: int = 60, every: int = 4, seed: int = 0
-) -> CleanVsCorrupted:
+def compare(run: LoadedRun, domain: str, kind: Corruption, images: int = 60, every: int = 4) -> CleanVsCorrupted:
     """Corrupt some evaluation images of a source, and weight all of them in crops and batches as in training.
+
+    The seeds of the crops and of the corruption are fixed.
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
@@ -72,15 +72,14 @@ def compare(
         kind: Kind of corruption.
         images: Number of images.
         every: One image in this many is corrupted.
-        seed: Seed of the crops and of the corruption.
     """
     augment, dataset = Augment(run.data.crop, ONLY_CROP), run.dataset(domain)
     number, size = min(images, len(dataset)), run.data.batch_size
 
     def read(index: int) -> Corrupted:
-        sample = augment(dataset[index], (seed, index))
+        sample = augment(dataset[index], (0, index))
         if index % every == 0:
-            return corrupt(sample, kind, np.random.default_rng((seed, index)))
+            return corrupt(sample, kind, np.random.default_rng((0, index)))
         return Corrupted(sample, np.zeros(sample["label"].shape, dtype=bool))
 
     parts = []

@@ -39,7 +39,9 @@ def main(args: Sequence[str]) -> None:
 
         print_side_by_side(sources, given.output)
     else:
-        report(sources, given.output)
+        from ppar_lightning.report.seed_report import write_report
+
+        write_report(sources, given.output)
 
 
 def parse(args: Sequence[str]) -> Namespace:
@@ -85,7 +87,7 @@ def report_diagnostics(sources: Sequence[Path]) -> None:
     Raises:
         FileNotFoundError: There is no run.
     """
-    from ppar_lightning.analysis.diagnosis import FILE, diagnose, write
+    from ppar_lightning.analysis.diagnosis import diagnose
     from ppar_lightning.analysis.figures import draw_diagnostics
     from ppar_lightning.analysis.loaded_run import load_run
 
@@ -97,12 +99,8 @@ def report_diagnostics(sources: Sequence[Path]) -> None:
         if run.module.objective is None:
             print(f"{folder} is left out: it was trained without prototypes")
             continue
-        write(diagnose(run), folder / FILE)
-        print(f"{folder / FILE}, drawn in {draw_diagnostics(folder)}")
-
-
-def report(sources: Sequence[Path], output: Path | None = None) -> None:
-    """Write the tables over seeds, see :func:`ppar_lightning.report.seed_report.write_report`."""
-    from ppar_lightning.report.seed_report import write_report
-
-    write_report(sources, output)
+        table, picture = folder / "diagnostics.csv", folder / "pictures" / "diagnostics.png"
+        measures = diagnose(run)
+        measures.to_csv(table, index=False, float_format="%.6f", lineterminator="\n")
+        draw_diagnostics(measures, picture)
+        print(f"{table}, drawn in {picture}")

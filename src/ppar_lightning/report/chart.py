@@ -23,6 +23,7 @@ SIZE = (4, 3)
 """Width and height of a curve in inches: a phone shows it at this size, so the fonts are readable there."""
 INK = "#012345"
 """Stands for the colour of the page's text until the SVG is written."""
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -51,24 +52,21 @@ def draw_bars(tables: Sequence[SeedTable], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def draw_curves(folder: Path) -> dict[str, str] | None:
+def draw_curves(folder: Path) -> dict[str, str]:
     """Draw what the CSV logger recorded of ``ppar fit``, all sessions in one curve.
 
     Returns:
-        Title -> inline SVG, empty where the run logged no such metric; None for a run without curves.
+        Title -> inline SVG, without the titles of metrics that the run did not log.
     """
     metrics = read_metrics(folder)
-    if not metrics:
-        return None
-    return {
-        title: _draw({name: metrics[name] for name in metrics if re.fullmatch(names, name)}, label, factor)
-        for title, names, label, factor in GROUPS
-    }
+    drawn = {}
+    for title, names, label, factor in GROUPS:
+        if own := {name: points for name, points in metrics.items() if re.fullmatch(names, name)}:
+            drawn[title] = _draw(own, label, factor)
+    return drawn
 
 
 def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float) -> str:
-    if not metrics:
-        return ""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
         figure = Figure(figsize=SIZE, layout="constrained")
         axis = figure.subplots()
@@ -80,14 +78,7 @@ def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float)
         axis.grid(color=INK, alpha=0.15)
         axis.legend(fontsize=8)
         text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(text.getvalue())
-
-
-def _inline(svg: str) -> str:
-    """Keep the element alone, without document type, metadata and size, or ids that two pictures would share."""
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
-    for size in ("width", "height"):
-        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg)
-    return svg.replace(INK, "currentColor")
+        figure.savefig(text, format="svg", transparent=True, metadata=NO_METADATA)
+    element = text.getvalue().partition("<svg")  # after the document type
+    without_ids = re.sub(r' id="[\w.]+_\d+"', "", "".join(element[1:]))  # which two pictures would share
+    return without_ids.replace(INK, "currentColor")

@@ -1,6 +1,9 @@
 """The page of a run: one self-contained HTML file."""
 
+import base64
+import io
 import math
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,17 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jinja2 import Environment, StrictUndefined
+from PIL import Image
 from rich.progress import track
 
 from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
+from ppar_lightning.callbacks.loggers import stay_offline_without_account
 from ppar_lightning.images.classes import CLASSES, PALETTE
 from ppar_lightning.metrics import UNSEEN
-from ppar_lightning.report.chart import draw_curves
-from ppar_lightning.report.media import log_page
+from ppar_lightning.report.chart import GROUPS, draw_curves
 from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_maps
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
-from ppar_lightning.runs.run_folder import CONFIG, is_run
+from ppar_lightning.runs.run_folder import CONFIG
 from ppar_lightning.runs.tested_run import read_confusion, read_test
 
 
@@ -39,23 +43,21 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
         FileNotFoundError: There is no such run, it has no checkpoint, or its data is not where the config says.
         ValueError: The file would be a folder.
     """
-    if not is_run(folder):
-        raise FileNotFoundError(f"{folder / CONFIG} not found: name the folder of one run")
     path = output or folder / "report.html"
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name the file with --output, {path / 'report.html'} for example")
     run = load_run(folder)
     run.module.to("cuda" if torch.cuda.is_available() else "cpu")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"number": number, "shade": shade, "mean_title": mean_title, "zip": zip}
-    environment.globals |= {"classes": CLASSES, "palette": PALETTE.tolist(), "unseen_label": UNSEEN}
+    environment.globals |= {"number": number, "shade": shade, "mean_title": mean_title, "zip": zip, "nan": math.nan}
+    environment.globals |= {"classes": CLASSES, "palette": PALETTE.tolist(), "unseen_label": UNSEEN, "groups": GROUPS}
     template = environment.from_string((files(__package__) / "page.html.j2").read_text())
     content = {"run": run, "title": folder.resolve().name, "images": images, **_test(folder), **_pictures(run, images)}
     content |= {"prototypes": _prototypes(run), "curves": draw_curves(folder), "manifest": read_manifest(folder)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(content))
     if project is not None:
-        log_page(path, content, project, folder)
+        _log(path, content, project)
     return path
 
 
@@ -71,43 +73,40 @@ def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
 
 
 def _test(folder: Path) -> dict[str, Any]:
-    """Collect what ``ppar test`` wrote; ``absent`` says why there is nothing."""
+    """Collect what ``ppar test`` wrote; ``absent`` says why a part of it is missing."""
     try:
         test = read_test(folder)
     except FileNotFoundError as error:
-        return {"test": None, "notes": [], "confusion": None, "absent": str(error)}
-    counts = read_confusion(folder)
-    confusion = None if counts is None else {name: row_shares(counts[name]) for name in test.scores if name in counts}
-    again = f"This run was tested before confusion matrices were kept: run `ppar test --config {folder / CONFIG}`."
-    content = {"test": test, "notes": test.notes, "confusion": confusion, "absent": again}
-    content["unseen_means"] = [test.unseen_mean(mean) for mean in test.mean_names]
-    content["heat"] = [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()]
-    content["titles"] = {
-        domain: f"{domain} ({score.role}, protocol {score.protocol}, {score.images} images)"
-        for domain, score in test.scores.items()
+        return {"test": None, "confusion": {}, "absent": str(error)}
+    counts, again = read_confusion(folder), f"run `ppar test --config {folder / CONFIG}`"
+    return {
+        "test": test,
+        "confusion": {name: row_shares(counts[name]) for name in test.scores if name in counts},
+        "absent": f"This run was tested before confusion matrices were kept: {again}.",
+        "heat": [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()],
+        "titles": {
+            domain: f"{domain} ({score.role}, protocol {score.protocol}, {score.images} images)"
+            for domain, score in test.scores.items()
+        },
     }
-    return content
 
 
 def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
-    """Draw the predictions for evaluation images and the weights of source images."""
+    """Draw the predictions for evaluation images, and the weights of source images if the run has any but 1."""
     grids: dict[str, list[Panel]] = {}
     for domain in track(run.domains, f"Predicting up to {images} images a domain"):
         role = "unseen" if domain in run.data.unseen else "source"
         title = f"{domain} ({role}, protocol {run.data.protocol_titles[domain]})"
         grids[title] = predictions(run, domain, images)
     options = run.module.options
-    weights: list[Panel] | str = "This run was trained without PPAR: every pixel weighs 1."
-    if run.module.objective is not None:
-        off = options.reweighting == "off" or options.eta == 0
-        weights = "This run was trained without reweighting: every pixel weighs 1." if off else weight_maps(run)
-    return {"grids": grids, "weights": weights, "weight_range": WEIGHTS}
+    weighted = run.module.objective is not None and options.reweighting != "off" and options.eta > 0
+    return {"grids": grids, "weights": weight_maps(run) if weighted else [], "weight_range": WEIGHTS}
 
 
-def _prototypes(run: LoadedRun) -> dict[str, npt.NDArray[np.floating]] | None:
-    """Caption -> cosines; None for a run without prototypes."""
+def _prototypes(run: LoadedRun) -> dict[str, npt.NDArray[np.floating]]:
+    """Caption -> cosines; empty for a run without prototypes."""
     if run.module.objective is None:
-        return None
+        return {}
     memory = run.module.objective.prototypes
     otp, vtp = (anchors.cpu().numpy() for anchors in (memory.otp, memory.bank))
     return {
@@ -115,3 +114,26 @@ def _prototypes(run: LoadedRun) -> dict[str, npt.NDArray[np.floating]] | None:
         "Cosines of VTP, the bank of text refined by visual context": vtp @ vtp.T,
         "Cosine of each class's VTP and OTP": np.sum(otp * vtp, 1)[None],
     }
+
+
+def _log(page: Path, content: dict[str, Any], project: str) -> None:
+    """Log a page and the pictures of its content to a W&B run of its own; W&B's files go to the run folder."""
+    import wandb
+
+    def images(panels: Iterable[Panel]) -> list[wandb.Image]:
+        tiles = ((panel.caption, *tile) for panel in panels for tile in panel.tiles.items())
+        return [wandb.Image(read_uri(uri), caption=f"{title}: {caption}") for caption, title, uri in tiles]
+
+    stay_offline_without_account("WandbLogger")
+    logged: dict[str, Any] = {
+        f"report/predictions/{title}": images(panels) for title, panels in content["grids"].items()
+    }
+    logged |= {"report/page": wandb.Html(str(page), inject=False), "report/weights": images(content["weights"])}
+    folder = str(content["run"].folder)
+    with wandb.init(project=project, name=f"{content['title']} report", job_type="report", dir=folder) as run:
+        run.log(logged)
+
+
+def read_uri(uri: str) -> Image.Image:
+    """Decode the picture of a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))

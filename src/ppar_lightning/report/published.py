@@ -6,7 +6,7 @@ import pandas as pd
 import yaml
 
 from ppar_lightning.report.seed_table import SeedTable
-from ppar_lightning.runs.tested_run import UNKNOWN
+from ppar_lightning.runs.manifest import UNKNOWN
 
 
 def read_published(setting: str) -> pd.DataFrame:
@@ -18,10 +18,9 @@ def read_published(setting: str) -> pd.DataFrame:
     """
     text = (files(__package__) / "published.yaml").read_text()
     shipped = yaml.safe_load(text).get(setting, {"domains": [], "rows": []})
-    columns = ["method", "backbone", *shipped["domains"], "average", "protocol", "source"]
-    rows = pd.DataFrame(shipped["rows"], columns=columns)
-    numbers = dict.fromkeys([*shipped["domains"], "average"], float)
-    return rows.astype(numbers)[[*(name for name in columns if name != "protocol"), "protocol"]]
+    numbers = [*shipped["domains"], "average"]
+    rows = pd.DataFrame(shipped["rows"], columns=["method", "backbone", *numbers, "source", "protocol"])
+    return rows.astype(dict.fromkeys(numbers, float))
 
 
 def published_tables(seeds: SeedTable) -> dict[str, pd.DataFrame]:
@@ -43,12 +42,13 @@ def own_rows(seeds: SeedTable, domains: list[str]) -> pd.DataFrame:
     protocols = set(seeds.domains["protocol"].reindex(domains))
     if len(protocols) > 1 or not set(domains) <= set(seeds.domains.index):
         return pd.DataFrame()
-    means = seeds.summary()["mean"].unstack("domain").loc[seeds.rows, domains]
-    seeds_of = seeds.summary()["n"].groupby("row").max()
+    summary = seeds.summary()
+    means = summary["mean"].unstack("domain").loc[seeds.rows, domains]
+    counts = summary["n"].groupby("row").max()
     return means.assign(
         method=[f"{row} (ours)" for row in means.index],
         backbone="as configured",
         average=means.mean(axis=1),
         protocol=protocols.pop(),
-        source=[f"this report, {seeds_of[row]} seed{'s' * bool(seeds_of[row] > 1)}" for row in means.index],
+        source=[f"this report, {counts[row]} seed{'s' * bool(counts[row] > 1)}" for row in means.index],
     )

@@ -10,8 +10,8 @@ from ppar_lightning.report.chart import draw_bars
 from ppar_lightning.report.published import published_tables
 from ppar_lightning.report.rows import BASELINE
 from ppar_lightning.report.seed_table import COLUMNS, SeedTable, read_results
+from ppar_lightning.runs.manifest import distinct
 from ppar_lightning.runs.markdown import mean_title, number, table
-from ppar_lightning.runs.tested_run import distinct
 
 CLAIMS = (
     ("progressive alignment beats direct alignment", "progressive", "otp"),
@@ -22,7 +22,8 @@ CLAIMS = (
 """Claim, the row that should be better, the row that it is compared with."""
 HEAD = """# Results
 
-Written by `ppar report`, never by hand; `ppar report {csv}` writes it again from the CSV beside it. mIoU in per cent,
+Written by `ppar report`, never by hand; `ppar report results.csv` writes it again from the CSV beside it. \
+mIoU in per cent,
 last checkpoint, mean ± standard deviation (n - 1) over seeds. Differences are paired: of runs with the same seed.
 
 ![mean over the unseen domains by row](results.png)
@@ -48,13 +49,11 @@ def write_report(sources: Sequence[Path], output: Path | None = None) -> None:
     means = [name for name in results if name not in COLUMNS]
     ordered = pd.concat([each.results for each in tables]).reindex(columns=[*COLUMNS, *means])
     ordered.to_csv(folder / "results.csv", index=False, lineterminator="\n")
-    parts = [each.summary(mean).assign(setting=each.setting, metric=mean) for each in tables for mean in each.means]
-    summary = pd.concat(parts).reset_index()
-    first = ["setting", "row", "domain", "metric"]
-    summary = summary[[*first, *summary.columns.difference(first, sort=False)]]
-    summary.to_csv(folder / "summary.csv", index=False, float_format="%.4f", lineterminator="\n")
+    parts = {(each.setting, mean): each.summary(mean) for each in tables for mean in each.means}
+    summary = pd.concat(parts, names=["setting", "metric"]).reorder_levels(["setting", "row", "domain", "metric"])
+    summary.to_csv(folder / "summary.csv", float_format="%.4f", lineterminator="\n")
     draw_bars(tables, folder / "results.png")
-    text = HEAD.format(csv="results.csv") + "\n".join(map(_section, tables))
+    text = HEAD + "\n".join(map(_section, tables))
     (folder / "results.md").write_text(text)
     print(f"{text}\nWritten to {folder}: results.md, results.csv, summary.csv, results.png")
 

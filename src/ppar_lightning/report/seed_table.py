@@ -9,6 +9,7 @@ import pandas as pd
 
 from ppar_lightning.metrics import UNSEEN, unseen_mean
 from ppar_lightning.report.rows import BASELINE, in_order
+from ppar_lightning.runs.manifest import training_cost
 from ppar_lightning.runs.run_folder import find_runs
 from ppar_lightning.runs.tested_run import read_test
 
@@ -47,11 +48,11 @@ def _read_folder(folder: Path) -> pd.DataFrame:
         row, seed = path.parts[-2:]
         if not seed.isdigit():
             raise ValueError(f"{path}: the folder of a run is named by its seed, a number, not {seed!r}")
-        about = {"setting": folder.resolve().name, "row": row, "seed": int(seed), **run.cost}
-        about["selected_on"] = ", ".join(run.selected_on)
+        about = {"setting": folder.resolve().name, "row": row, "seed": int(seed)}
+        about |= {"selected_on": ", ".join(run.selected_on)} | training_cost(run.manifest)
         for domain, score in run.scores.items():
             scored = {"unseen": int(score.unseen), "protocol": score.protocol, "images": score.images}
-            lines.append({**about, "domain": domain, **scored, **score.means})
+            lines.append(about | {"domain": domain} | scored | score.means)
     if not lines:
         raise FileNotFoundError(f"{folder}: no tested run in ROW/SEED/test.json; run `make reproduce` first")
     return pd.DataFrame(lines)
@@ -69,13 +70,13 @@ def check_comparable(lines: pd.DataFrame, aspects: Sequence[str]) -> None:
     """
     for domain, own in lines.groupby("domain", sort=False):
         for aspect in aspects:
-            first, *others = zip(own["run"].tolist(), own[aspect].tolist(), strict=True)
-            for run, value in others:
-                if value != first[1]:
-                    raise ValueError(
-                        f"{first[0]} and {run} were scored on {domain} with {aspect} {first[1]!r} and {value!r}: such "
-                        "numbers do not belong in one column; test the runs again in the same way, or keep them apart"
-                    )
+            different = own.drop_duplicates(aspect)
+            if len(different) > 1:
+                (one, value), (other, another) = different[["run", aspect]].to_numpy().tolist()[:2]
+                raise ValueError(
+                    f"{one} and {other} were scored on {domain} with {aspect} {value!r} and {another!r}: such numbers "
+                    "do not belong in one column; test the runs again in the same way, or keep them apart"
+                )
 
 
 def deviation(values: Collection[float]) -> float:
@@ -109,21 +110,18 @@ class SeedTable:
         twice = runs[results.duplicated(["row", "seed", "domain"])]
         if len(twice):
             raise ValueError(f"{twice.iloc[0]} is given twice: report a folder or its CSV, not both")
-        known = results[means].notna().to_dict("records")
-        kinds = [", ".join(name for name in means if each[name]) for each in known]
+        kinds = results[means].apply(lambda scores: ", ".join(scores.dropna().index), axis=1)
         domains = results["domain"].groupby(runs).transform(lambda names: ", ".join(sorted(names)))
         lines = results.assign(run=runs, means=kinds, domains=domains)
         check_comparable(lines.assign(domain="the domains"), ["domains"])
         check_comparable(lines, ["unseen", "protocol", "images", "means"])
         self.setting = str(results["setting"].iloc[0])
         self.rows, self.means = in_order(results["row"]), means
-        place = {row: number for number, row in enumerate(self.rows)}
-        first = results[runs == runs.iloc[0]].set_index("domain")[["unseen", "protocol", "images"]]
-        self.domains = first.sort_values("unseen", kind="stable")
+        domain = results.drop_duplicates("domain").set_index("domain")[["unseen", "protocol", "images"]]
+        self.domains = domain.sort_values("unseen", kind="stable")
         self.columns = [*self.domains.index, *[UNSEEN] * bool(self.domains["unseen"].any())]
-        self.results = results.sort_values(
-            ["row", "seed"], key=lambda column: column.map(place) if column.name == "row" else column
-        )
+        by_seed = results.sort_values("seed", kind="stable").set_index("row")
+        self.results = by_seed.loc[self.rows].reset_index()
 
     def scores(self, mean: str = "miou") -> pd.DataFrame:
         """Scores in per cent, (row, seed) x columns."""
@@ -137,9 +135,7 @@ class SeedTable:
         scores = self.scores(mean)
         if other not in self.rows:
             return scores.iloc[:0]
-        seeds = scores.index.get_level_values("seed")
-        paired = scores.loc[other].reindex(seeds).set_axis(scores.index)
-        return (scores - paired).drop(other, level="row").dropna(how="all")
+        return scores.sub(scores.loc[other], level="seed").drop(other, level="row").dropna(how="all")
 
     def summary(self, mean: str = "miou") -> pd.DataFrame:
         """Statistics over the seeds of each row (outer index) and column (inner index), in per cent.
@@ -154,7 +150,6 @@ class SeedTable:
             for frame in (self.scores(mean), self.gains(mean))
         )
         table = scores.agg(n="count", mean="mean", deviation=deviation).reindex(places)
-        paired = gains.agg(paired_n="count", difference="mean", difference_deviation=deviation).reindex(places)
-        wins = gains.agg(lambda values: (values > 0).sum()).reindex(places).astype("Int64")
-        table = table.join(paired.assign(wins=wins))
-        return table.fillna({"n": 0, "paired_n": 0}).astype({"n": int, "paired_n": int})
+        paired = {"paired_n": "count", "difference": "mean", "difference_deviation": deviation}
+        table = table.join(gains.agg(**paired, wins=lambda values: (values > 0).sum()))
+        return table.fillna({"n": 0, "paired_n": 0}).astype({"n": int, "paired_n": int, "wins": "Int64"})

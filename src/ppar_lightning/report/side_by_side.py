@@ -39,24 +39,22 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
     runs = read_runs(folders)
     lines = score_lines(runs)
     text = "\n".join(["# Runs side by side\n", *_tables(runs, lines), *(f"{note}\n" for note in _notes(runs))])
-    console = Console()
-    console.print(Markdown(text))
+    Console().print(Markdown(text))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         (output / "compare.md").write_text(text)
         columns = ["run", "domain", "protocol", "images", "score", "value", "difference"]
         lines[columns].to_csv(output / "compare.csv", index=False, float_format="%.4f", lineterminator="\n")
-        console.print(f"Written to {output}: compare.md, compare.csv", highlight=False, markup=False, soft_wrap=True)
+        print(f"Written to {output}: compare.md, compare.csv")
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, TestedRun]:
     """Read tested runs by title: their path below the folder that holds all of them."""
-    whole = [folder.resolve() for folder in folders]
-    for place, folder in enumerate(whole):
-        if folder in whole[:place]:
-            raise ValueError(f"{folders[place]} is given twice: name each run once")
-    root = os.path.commonpath([folder.parent for folder in whole])
-    return {path.relative_to(root).as_posix(): read_test(folder) for path, folder in zip(whole, folders, strict=True)}
+    whole = {folder.resolve(): folder for folder in folders}
+    if len(whole) < len(folders):
+        raise ValueError(f"a run is given twice among {', '.join(map(str, folders))}: name each once")
+    root = os.path.commonpath([path.parent for path in whole])
+    return {path.relative_to(root).as_posix(): read_test(folder) for path, folder in whole.items()}
 
 
 def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
@@ -67,7 +65,7 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
         cent and ``difference`` to the first run, NaN where one of them has no value.
     """
     lines = pd.DataFrame(
-        {"run": run, "domain": domain, **{key: getattr(own, key) for key in ("role", "protocol", "images")}}
+        {"run": run, "domain": domain, "role": own.role, "protocol": own.protocol, "images": own.images}
         | {"score": name, "value": 100 * value}
         for run, tested in runs.items()
         for domain, own in tested.scores.items()
@@ -81,35 +79,26 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
 
 def _tables(runs: dict[str, TestedRun], lines: pd.DataFrame) -> Iterator[str]:
     """Write domain x run of each mean, and class x domain of each other run's differences to the first."""
-    means = list(dict.fromkeys(mean for run in runs.values() for mean in run.mean_names))
-    scores = lines.pivot(index=["run", "score"], columns="domain", values="value")[lines["domain"].unique()]
+    means = list(dict.fromkeys(mean for run in runs.values() for mean in run.unseen_means))
+    domains = lines.groupby("domain", sort=False)[["role", "protocol", "images"]].agg(
+        lambda values: " / ".join(values.astype(str).unique())
+    )
+    scores = lines.pivot(index=["run", "score"], columns="domain", values="value")[domains.index]
     scores = scores.reindex(pd.MultiIndex.from_product([runs, [*means, *CLASSES]]))
-    about = {
-        str(domain): [" / ".join(own["role"].unique()), own["protocol"].iloc[0], str(own["images"].iloc[0])]
-        for domain, own in lines.groupby("domain", sort=False)
-    }
-    shared = [
-        domain for domain in about if all(domain in run.scores and run.scores[domain].unseen for run in runs.values())
-    ]
+    unseen = [{domain for domain, score in run.scores.items() if score.unseen} for run in runs.values()]
+    shared = [domain for domain in domains.index if all(domain in own for own in unseen)]
     if shared:
         scores[SHARED] = [unseen_mean(values, shared) for values in scores.to_dict("records")]
-        about[SHARED] = ["", ", ".join(dict.fromkeys(about[domain][1] for domain in shared)), ""]
+        domains.loc[SHARED] = ["", ", ".join(domains.loc[shared, "protocol"].unique()), ""]
     for mean in means:
-        own = scores.xs(mean, level=1).T
-        rows = [[domain, *about[domain], *map(number, own.loc[domain, list(runs)])] for domain in about]
-        yield _titled(f"{mean_title(mean)} (%)", ["domain", "role", "protocol", "images", *runs], rows, 3)
+        cells = domains.join(scores.xs(mean, level=1).T.map(number)).reset_index()
+        yield f"## {mean_title(mean)} (%)\n\n{table(list(cells), cells.to_numpy().tolist(), 3)}"
     first, *others = runs
     for run in others:
-        gains = scores.loc[run] - scores.loc[first]
-        names = [*map(mean_title, means), *CLASSES]
-        rows = [["protocol", *(each[1] for each in about.values())]]
-        for name, line in zip(names, gains.to_numpy(), strict=True):
-            rows.append([name, *(number(gain, "+.1f") for gain in line)])
-        yield _titled(f"IoU, {run} minus {first} (points)", ["class", *about], rows, 1)
-
-
-def _titled(title: str, header: list[str], rows: list[list[str]], text: int) -> str:
-    return f"## {title}\n\n{table(header, rows, text)}"
+        gains = (scores.loc[run] - scores.loc[first]).rename({mean: mean_title(mean) for mean in means})
+        cells = gains.map(number, form="+.1f").reset_index()
+        rows = [["protocol", *domains["protocol"]], *cells.to_numpy().tolist()]
+        yield f"## IoU, {run} minus {first} (points)\n\n{table(['class', *domains.index], rows, 1)}"
 
 
 def _notes(runs: dict[str, TestedRun]) -> list[str]:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ppar_lightning.metrics import unseen_mean
-from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.runs.manifest import UNKNOWN, read_manifest
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION
-
-UNKNOWN = "not stated"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class TestedRun:
     """A run that ``ppar test`` has scored.
 
     Attributes:
-        folder: The run folder.
         scores: Domain -> score, in the order of the test.
         data: Split -> fingerprint of the images that were scored, empty where none was recorded.
         selected_on: Metrics of unseen domains that the checkpoint was selected by; empty in a fair test.
@@ -57,7 +55,6 @@ class TestedRun:
 
     __test__ = False  # pytest takes a class named Test... for a test
 
-    folder: Path
     scores: dict[str, Score]
     data: dict[str, dict[str, Any]]
     selected_on: list[str]
@@ -66,18 +63,15 @@ class TestedRun:
     manifest: dict[str, Any] | None
 
     @property
-    def mean_names(self) -> list[str]:
-        """Names of all means that a domain has, ``miou`` first."""
-        return list(dict.fromkeys(mean for score in self.scores.values() for mean in score.means))
-
-    def unseen_mean(self, name: str) -> float:
-        """Mean over the unseen domains of a mean over classes, in [0, 1]; NaN without an unseen domain."""
-        return mean_over_unseen(self.scores, name)
+    def unseen_means(self) -> dict[str, float]:
+        """Each mean that a domain has, ``miou`` first, over the unseen domains, in [0, 1]; NaN without one of them."""
+        names = dict.fromkeys(name for score in self.scores.values() for name in score.means)
+        return {name: mean_over_unseen(self.scores, name) for name in names}
 
     @property
     def finished(self) -> bool:
         """Whether training is finished; True for a run without a manifest."""
-        return self.manifest is None or bool(self.manifest.get("finished"))
+        return self.manifest is None or self.manifest["finished"]
 
     @property
     def notes(self) -> list[str]:
@@ -87,29 +81,11 @@ class TestedRun:
         )
         return [selected] * bool(self.selected_on) + ["Training is not finished."] * (not self.finished)
 
-    @property
-    def cost(self) -> dict[str, Any]:
-        """Training over all sessions: ``seconds``, ``peak_memory`` (GiB), ``hardware``, ``revision``, ``versions``."""
-        sessions = self.manifest["sessions"] if self.manifest else []
-        versions = [", ".join(f"{name} {version}" for name, version in s["versions"].items()) for s in sessions]
-        return {
-            "seconds": round(sum(s["seconds"] for s in sessions), 1) if sessions else math.nan,
-            "peak_memory": max((s["peak_memory"] for s in sessions), default=math.nan),
-            "hardware": distinct(s["hardware"] for s in sessions) or UNKNOWN,
-            "revision": distinct(s["git"] or UNKNOWN for s in sessions) or UNKNOWN,
-            "versions": distinct(versions) or UNKNOWN,
-        }
-
 
 def mean_over_unseen(scores: Mapping[str, Score], mean: str) -> float:
     """Average a mean over classes over the unseen domains, in [0, 1]; NaN without an unseen domain."""
     values = {name: score.means.get(mean, math.nan) for name, score in scores.items()}
     return unseen_mean(values, [name for name, score in scores.items() if score.unseen])
-
-
-def distinct(values: Iterable[str]) -> str:
-    """Join the different values by semicolons, in order of appearance; a value may be such a list itself."""
-    return "; ".join(dict.fromkeys(part for value in values for part in value.split("; ")))
 
 
 def read_test(folder: Path) -> TestedRun:
@@ -129,26 +105,25 @@ def read_test(folder: Path) -> TestedRun:
         checkpoint, started = test.get("checkpoint", ""), test.get("started", "")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not what `ppar test` writes ({error!r}): {command} again") from error
-    return TestedRun(folder, scores, data, selected, checkpoint, started, read_manifest(folder))
+    return TestedRun(scores, data, selected, checkpoint, started, read_manifest(folder))
 
 
 def find_test(folder: Path) -> TestedRun | None:
     """Read the test of a run if there is one; None where it is missing or damaged."""
-    try:
+    with suppress(OSError, ValueError):
         return read_test(folder)
-    except (OSError, ValueError):
-        return None
+    return None
 
 
-def read_confusion(folder: Path) -> dict[str, npt.NDArray[np.int64]] | None:
-    """Read the confusion matrix of each domain; None where the test kept none.
+def read_confusion(folder: Path) -> dict[str, npt.NDArray[np.int64]]:
+    """Read the confusion matrix of each domain; empty if the test kept none.
 
     Returns:
         Domain -> (K, K) pixel counts, row = ground truth, column = prediction.
     """
     path = folder / CONFUSION
     if not path.is_file():
-        return None
+        return {}
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
