@@ -159,7 +159,7 @@ class DomainDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Return one loader per source, and with `watch_unseen` one per unseen domain."""
-        return [self._eval_loader(split, self.eval_batch_size) for split in self.eval_splits.values()]
+        return [self._eval_loader(split) for split in self.eval_splits.values()]
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
         """Return one loader per source, then one per unseen domain."""
@@ -169,7 +169,7 @@ class DomainDataModule(LightningDataModule):
         """Return a loader of single pictures; those that cannot be read are named and left out."""
         window = protocol_window(self.protocol, self.window)
         title = protocol_title(self.protocol, self.window)
-        return self._eval_loader(Split(self.pictures, window=window, protocol=title, skip=True), batch_size=1)
+        return self._eval_loader(Split(self.pictures, window=window, protocol=title, skip=True))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply the variations that the workers drew, and convert the types for the segmenter."""
@@ -195,8 +195,8 @@ class DomainDataModule(LightningDataModule):
             self._unreadable += errors or [Skipped(split.domain, split.name(index), late)]
         return counts
 
-    def _eval_loader(self, split: Split, batch_size: int) -> DataLoader[Sample]:
-        size = 1 if isinstance(split.whole, FolderDataset) else batch_size
+    def _eval_loader(self, split: Split) -> DataLoader[Sample]:
+        size = 1 if isinstance(split.whole, FolderDataset | PictureDataset) else self.eval_batch_size
         return DataLoader(split, batch_size=size, sampler=EvaluationSampler(split), **self._loading)
 
     @property
@@ -212,10 +212,9 @@ class DomainDataModule(LightningDataModule):
 
     def _open(self, name: str, role: Literal["train", "eval"]) -> Split:
         group = "sources" if name in self.sources else "unseen"
+        domain: Domain = getattr(self, group)[name]
         try:
-            split = (self.sources | self.unseen)[name].open(
-                name, role, self.protocols[name], self.on_bad_sample, self.window
-            )
+            split = domain.open(name, role, self.protocols[name], self.on_bad_sample, self.window)
         except (ValueError, OSError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None

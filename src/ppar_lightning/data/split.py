@@ -68,24 +68,22 @@ class Split(Dataset[Sample]):
         Raises:
             ValueError, OSError: The sample cannot be read, unless `skip` is set.
         """
-        if index == PADDING:
-            return self._placeholder([])
+        sample = self._placeholder("padding", []) if index == PADDING else self._read(index)
+        return {**sample, "window": self.window, "protocol": self.protocol}
+
+    def _read(self, index: int) -> Sample:
         try:
             sample = self.whole[self.indices[index]]
         except (ValueError, OSError) as error:
             if not self.skip:
                 raise
-            return self._placeholder([Skipped(self.domain, self.name(index), str(error))])
+            name = self.name(index)
+            return self._placeholder(name, [Skipped(self.domain, name, str(error))])
         if self.view is not None:
             sample["image"], sample["label"] = self.view(sample["image"], sample["label"])
-        return self._labelled(sample)
+        return sample
 
-    def _placeholder(self, errors: list[Skipped]) -> Sample:
+    def _placeholder(self, name: str, error: list[Skipped]) -> Sample:
         image, label = np.zeros((SIDE, SIDE, 3), dtype=np.uint8), np.full((SIDE, SIDE), IGNORE, dtype=np.uint8)
-        name = errors[0].name if errors else "padding"
-        return self._labelled(
-            {"image": image, "label": label, "name": name, "domain": self.domain, "error": errors, "padding": True}
-        )
-
-    def _labelled(self, sample: Sample) -> Sample:
-        return {**sample, "window": self.window, "protocol": self.protocol}
+        sample: Sample = {"image": image, "label": label, "name": name, "domain": self.domain, "error": error}
+        return {**sample, "padding": True}
