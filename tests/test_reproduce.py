@@ -62,9 +62,9 @@ def commands(monkeypatch) -> Commands:
     """Nothing is trained, but the configs are resolved."""
     commands, execute = Commands(), reproduce.execute
 
-    def noted(runs, total, output, processes):
+    def noted(runs, output, processes):
         commands.configs |= {run.folder: run.resolved for run in runs}
-        execute(runs, total, output, processes)
+        execute(runs, output, processes)
 
     monkeypatch.setattr(reproduce, "execute", noted)
     monkeypatch.setattr(Processes, "call", lambda self, *given: commands.call(*given))

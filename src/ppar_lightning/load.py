@@ -12,6 +12,13 @@ from ppar_lightning.runs.run_folder import LAST, is_run
 from ppar_lightning.runs.training_summary import describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
 
+HUB = {
+    HFValidationError: "no name that the hub would have",
+    LocalEntryNotFoundError: "the hub is out of reach",
+    RepositoryNotFoundError: "the hub shows no model of that name",
+}
+"""Error of the hub -> why it gave no model; its own messages name neither the model nor a remedy."""
+
 
 def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
     """Load a trained segmenter as an ``nn.Module`` in eval mode, without Lightning, CLIP or a config file.
@@ -47,13 +54,11 @@ def _from_checkpoint(path: Path) -> Segmenter:
         raise FileNotFoundError(f"{path} not found: name a checkpoint that `ppar fit` has written")
     checkpoint: Any = read_tensors(path, "give a checkpoint that `ppar fit` has written")
     again = "give one that this version of `ppar fit` wrote"
-    if not isinstance(checkpoint, dict) or "segmenter" not in checkpoint:
-        raise ValueError(f"{path} does not say what its segmenter is built from: {again}")
-    if "state_dict" not in checkpoint:
-        raise ValueError(f"{path} holds no state_dict: {again}")
-    prefix = "segmenter."
+    for entry in ("segmenter", "state_dict"):
+        if not isinstance(checkpoint, dict) or entry not in checkpoint:
+            raise ValueError(f"{path} holds no {entry}: {again}")
+    prefix, state = "segmenter.", checkpoint["state_dict"]
     try:
-        state = checkpoint["state_dict"]
         segmenter = Segmenter(**{**checkpoint["segmenter"], "pretrained": False})
         segmenter.load_state_dict({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
     except Exception as error:  # Python, transformers and torch raise different errors
@@ -62,32 +67,18 @@ def _from_checkpoint(path: Path) -> Segmenter:
 
 
 def _from_saved(source: str | Path) -> Segmenter:
-    path = Path(source)
-    if path.is_file():
-        raise ValueError(f"{_neither(source)}: it is a file of another kind")
+    unknown = f"{source} is neither a run folder, a checkpoint (.ckpt), a saved segmenter nor a model on the hub"
+    if Path(source).is_file():
+        raise ValueError(f"{unknown}: it is a file of another kind")
     try:
         # Strict, because missing weights would otherwise be random.
         return Segmenter.from_pretrained(str(source), strict=True, pretrained=False)
     except Exception as error:  # as above, and the hub's
-        if isinstance(error, HFValidationError | OSError) and not path.is_dir():
-            raise FileNotFoundError(f"{_neither(source)}: no such path, and {_hub_fault(error)}") from error
+        if isinstance(error, HFValidationError | OSError) and not Path(source).is_dir():
+            why = next((why for kind, why in HUB.items() if isinstance(error, kind)), cause(error))
+            raise FileNotFoundError(f"{unknown}: no such path, and {why}") from error
         again = "save it again with save_pretrained"
         raise ValueError(f"{source} cannot be loaded ({_fault(error)}): {again}") from error
-
-
-def _neither(source: str | Path) -> str:
-    return f"{source} is neither a run folder, a checkpoint (.ckpt), a saved segmenter nor a model on the hub"
-
-
-def _hub_fault(error: Exception) -> str:
-    """Say why the hub gave no model. Its own messages name neither the model nor a remedy."""
-    if isinstance(error, HFValidationError):
-        return "no name that the hub would have"
-    if isinstance(error, LocalEntryNotFoundError):
-        return "the hub is out of reach"
-    if isinstance(error, RepositoryNotFoundError):
-        return "the hub shows no model of that name"
-    return cause(error)
 
 
 def _fault(error: Exception) -> str:

@@ -37,10 +37,10 @@ class PPARModule(L.LightningModule):
     """A segmenter with PPAR's training objective; ``ppar.enabled: false`` trains the plain baseline.
 
     It works with the data module and the callbacks of this package, and with a plain ``Trainer`` and loaders of
-    dictionaries::
+    dictionaries.
 
-        module = PPARModule(Segmenter("resnet_small", "fpn"), PPAROptions(visual_size=32))
-        Trainer(max_steps=100).fit(module, train_loader, val_loader)
+    module = PPARModule(Segmenter("resnet_small", "fpn"))
+    Trainer(max_steps=100).fit(module, train_loader, val_loader)
 
     A batch holds ``image``, (B, 3, H, W) RGB, uint8 or float in [0, 1], and ``label``, (B, H, W) train ids of any
     integer type, 255 where a pixel has no label; ``predict`` needs no label. A batch to evaluate may hold ``window``,

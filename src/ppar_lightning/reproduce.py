@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -30,7 +30,6 @@ from ppar_lightning.report.rows import in_order
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.shipped_configs import FOLDER, find
 
-State = Literal["missing", "changed", "without a checkpoint", "stopped", "untested", "done"]
 Resolved = dict[str, Any]
 Resolve = Callable[[Sequence[str]], Resolved]
 """Turns the words of ``ppar fit`` into the config that it would save."""
@@ -56,8 +55,8 @@ class Planned:
         return "/".join(self.folder.parts[-2:])
 
     @property
-    def state(self) -> State:
-        """What the run's folder holds."""
+    def state(self) -> str:
+        """What the folder holds: missing, changed, without a checkpoint, stopped, untested or done."""
         config = self.folder / "config.yaml"
         if not config.is_file():
             return "missing"
@@ -119,10 +118,16 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
     Raises:
         OSError, ValueError: One line that names the fault and the remedy.
     """
+    what = "Train and test the rows of a table over seeds, and report them."
+    parser = PlainParser("ppar reproduce", description=what)
+    parser.add_argument("config", help="config of the setting: a file, or one of `ppar configs`")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of each row (default: 0 1 2)")
+    parser.add_argument("--rows", nargs="+", help="names of overlays in ablations/ (default: all)")
+    parser.add_argument("--output", type=Path, help="folder of the runs (default: runs/reproduce/SETTING)")
     split = words.index("--") if "--" in words else len(words)
-    from ppar_lightning.report.seed_report import write_report
+    given = parser.parse_args(words[:split])
+    from ppar_lightning.report.seed_report import write_report  # here, as the help does not need pandas
 
-    given = parse(words[:split])
     config = Path(find(given.config))
     output = given.output or Path("runs/reproduce") / config.stem
     runs = plan(config, given.rows, given.seeds, output, words[split + 1 :], resolve)
@@ -130,24 +135,12 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
         processes = Processes(lock)
         before = signal.signal(signal.SIGTERM, processes.stop)
         try:
-            execute([run for run in runs if run.state != "done"], len(runs), output, processes)
+            execute(runs, output, processes)
         except KeyboardInterrupt:
             leave("stopped; the same command continues", status=130)
         finally:
             signal.signal(signal.SIGTERM, before)
         write_report([output])
-
-
-def parse(words: Sequence[str]) -> Namespace:
-    """Parse the words before ``--``."""
-    parser = PlainParser(
-        "ppar reproduce", description="Train and test the rows of a table over seeds, and report them."
-    )
-    parser.add_argument("config", help="config of the setting: a file, or one of `ppar configs`")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of each row (default: 0 1 2)")
-    parser.add_argument("--rows", nargs="+", help="names of overlays in ablations/ (default: all)")
-    parser.add_argument("--output", type=Path, help="folder of the runs (default: runs/reproduce/SETTING)")
-    return parser.parse_args(words)
 
 
 def plan(
@@ -165,18 +158,16 @@ def plan(
     Raises:
         FileNotFoundError: There is no such overlay.
     """
-    folder = config.parent / "ablations" if (config.parent / "ablations").is_dir() else FOLDER / "ablations"
-    overlays = {path.stem: path for path in folder.glob("*.yaml")}
-    for row in rows or ():
-        if row not in overlays:
-            raise FileNotFoundError(f"{folder} has no overlay {row}.yaml; there are: {', '.join(in_order(overlays))}")
+    beside = config.parent / "ablations"
+    overlays = {path.stem: path for path in (beside if beside.is_dir() else FOLDER / "ablations").glob("*.yaml")}
+    if unknown := set(rows or ()) - set(overlays):
+        raise FileNotFoundError(f"no overlay {unknown.pop()}.yaml; there are: {', '.join(in_order(overlays))}")
     runs = []
-    for seed in seeds:
-        for row in in_order(rows or overlays):
-            folder = output / row / str(seed)
-            words = ["--config", str(config), "--config", str(overlays[row]), *overrides]
-            words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
-            runs.append(Planned(folder, words, resolve(words)))
+    for seed, row in product(seeds, in_order(rows or overlays)):
+        folder = output / row / str(seed)
+        words = ["--config", str(config), "--config", str(overlays[row]), *overrides]
+        words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
+        runs.append(Planned(folder, words, resolve(words)))
     return runs
 
 
@@ -200,16 +191,16 @@ def locked(output: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def execute(runs: Sequence[Planned], total: int, output: Path, processes: Processes) -> None:
+def execute(runs: Sequence[Planned], output: Path, processes: Processes) -> None:
     """Run what is not done, as many runs at once as the devices allow; stop at the first failure.
 
     Raises:
         ChildProcessError: A run failed. Those that had begun are waited for, no other is begun.
     """
-    print(f"{output}: {total} runs, {total - len(runs)} of them done", flush=True)
-    if not runs:
-        return
-    groups = device_groups(runs[0].resolved["trainer"])
+    missing = [run for run in runs if run.state != "done"]
+    done = len(runs) - len(missing)
+    print(f"{output}: {len(runs)} runs, {done} of them done", flush=True)
+    groups = device_groups(runs[0].resolved["trainer"]) if missing else [None]
     free: SimpleQueue[str | None] = SimpleQueue()
     for group in groups:
         free.put(group)
@@ -219,7 +210,7 @@ def execute(runs: Sequence[Planned], total: int, output: Path, processes: Proces
         group = free.get()
         try:
             if not failed.is_set():
-                print(f"[{total - len(runs) + number}/{total}] {run.title}: {run.state}", flush=True)
+                print(f"[{number}/{len(runs)}] {run.title}: {run.state}", flush=True)
                 log = run.folder / "log.txt" if len(groups) > 1 else None
                 train_and_test(run, output, lambda words: processes.call(words, group, log), log)
         except BaseException:
@@ -229,12 +220,8 @@ def execute(runs: Sequence[Planned], total: int, output: Path, processes: Proces
             free.put(group)
 
     with ThreadPoolExecutor(len(groups)) as pool:
-        futures = [pool.submit(work, number, run) for number, run in enumerate(runs, 1)]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for _ in pool.map(work, range(done + 1, len(runs) + 1), missing):  # raises what a run has raised
+            pass
 
 
 def device_groups(trainer: Resolved) -> list[str | None]:
