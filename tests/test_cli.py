@@ -14,7 +14,11 @@ import pytest
 import torch
 import wandb
 import yaml
+from lightning.pytorch.callbacks import Timer
 
+from ppar_lightning.callbacks import CONFIGURED
+from ppar_lightning.callbacks.finite_guard import FiniteGuard
+from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.cli import main
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import CLASSES
@@ -229,6 +233,13 @@ def test_unseen_domains_can_be_watched(tmp_path):
     for measure, low, high in (("distance/otp", 0.01, 2), ("distance/vtp", 0.01, 2), ("frechet", 1e-4, 4)):
         assert low < float(names[f"val/fog/{measure}"]) < high
     assert float(names["val/game/frechet"]) == pytest.approx(0, abs=1e-6)  # the single source itself
+
+
+def test_a_callback_of_ones_own_joins_those_of_every_run(tmp_path, monkeypatch):
+    joined = []
+    monkeypatch.setattr(Timer, "on_fit_start", lambda self, trainer, *_: joined.extend(trainer.callbacks))
+    fit(tmp_path / "run", "--trainer.max_steps", "1", "--trainer.callbacks+=lightning.pytorch.callbacks.Timer")
+    assert {*map(type, joined)} >= {Timer, *CONFIGURED.values(), LastCheckpoint, FiniteGuard}
 
 
 LOGGERS = "lightning.pytorch.loggers"
