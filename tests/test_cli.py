@@ -14,7 +14,7 @@ import pytest
 import torch
 import wandb
 import yaml
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import LearningRateMonitor
 
 from ppar_lightning.callbacks import CONFIGURED
 from ppar_lightning.callbacks.finite_guard import FiniteGuard
@@ -237,9 +237,14 @@ def test_unseen_domains_can_be_watched(tmp_path):
 
 def test_a_callback_of_ones_own_joins_those_of_every_run(tmp_path, monkeypatch):
     joined = []
-    monkeypatch.setattr(Timer, "on_fit_start", lambda self, trainer, *_: joined.extend(trainer.callbacks))
-    fit(tmp_path / "run", "--trainer.max_steps", "1", "--trainer.callbacks+=lightning.pytorch.callbacks.Timer")
-    assert {*map(type, joined)} >= {Timer, *CONFIGURED.values(), LastCheckpoint, FiniteGuard}
+    monkeypatch.setattr(LearningRateMonitor, "on_fit_start", lambda self, trainer, *_: joined.extend(trainer.callbacks))
+    fit(
+        tmp_path / "run",
+        "--trainer.max_steps",
+        "1",
+        "--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor",
+    )
+    assert {*map(type, joined)} >= {LearningRateMonitor, *CONFIGURED.values(), LastCheckpoint, FiniteGuard}
 
 
 LOGGERS = "lightning.pytorch.loggers"
