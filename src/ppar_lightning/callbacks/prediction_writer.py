@@ -1,20 +1,22 @@
 """What ``ppar predict`` writes: label maps, overlays, confidence and class shares of a user's own pictures."""
 
-import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import numpy.typing as npt
-import torch.distributed as dist
+import pandas as pd
 from PIL import Image
 from rich.console import Console
 
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.disk.files import write_whole
+from ppar_lightning.distributed import gather
 from ppar_lightning.images.classes import PALETTE
+from ppar_lightning.images.decoding import read_label
 from ppar_lightning.images.drawing import overlay, write_picture
 from ppar_lightning.module import Prediction
 
@@ -61,7 +63,9 @@ class PredictionWriter(L.Callback):
         self.overwrite = overwrite
         self.skip_existing = skip_existing
         self.opacity = opacity
-        self._shares: dict[str, list[str]] = {}
+        self._root = Path()
+        self._classes: Sequence[str] = ()
+        self._shares: dict[str, npt.NDArray[np.float64]] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the folder before anything is written.
@@ -72,10 +76,12 @@ class PredictionWriter(L.Callback):
         """
         if stage != "predict":
             return
-        pictures, places, root = data_of(trainer).pictures, data_of(trainer).predict_dir, self._root(trainer)
-        for place in (*places, *(str(found.path) for found in pictures.found)):
-            around = Path(place).is_dir() and root.resolve().is_relative_to(Path(place).resolve())
-            if around or Path(place).resolve().is_relative_to(root.resolve()):
+        self._root = root = Path(self.folder or f"{trainer.default_root_dir}/predictions")
+        self._classes = module_of(pl_module).segmenter.classes
+        pictures = data_of(trainer).pictures
+        for place in (*map(Path, data_of(trainer).predict_dir), *(found.path for found in pictures.found)):
+            inside = place.is_dir() and root.resolve().is_relative_to(place.resolve())
+            if inside or place.resolve().is_relative_to(root.resolve()):
                 raise ValueError(
                     f"the maps in {root} would mix with the pictures in {place}: give another folder with "
                     "--predictions.folder"
@@ -84,14 +90,13 @@ class PredictionWriter(L.Callback):
             kind, _, rest = name.partition("/")
             if kind in ("overlays", "confidence") and rest in pictures.names:
                 raise ValueError(f"what is written of {name} and {rest} would have one name: predict {kind}/ by itself")
-        there = [name for name in pictures.names if self._path(trainer, name).exists()]
+        there = [name for name in pictures.names if self._map(name).exists()]
         if self.skip_existing:
-            classes = module_of(pl_module).segmenter.num_classes
-            self._shares = {name: shares(read_map(self._path(trainer, name)), classes) for name in there}
+            self._shares = {name: self._share(read_map(self._map(name))) for name in there}
             pictures.leave_out(set(there))
         elif there and not self.overwrite:
             raise FileExistsError(
-                f"{self._path(trainer, there[0])} and {len(there) - 1} more are there already: give --overwrite, "
+                f"{self._map(there[0])} and {len(there) - 1} more are there already: give --overwrite, "
                 "--skip_existing to go on, or another folder with --predictions.folder"
             )
 
@@ -103,19 +108,15 @@ class PredictionWriter(L.Callback):
             return
         prediction: Prediction = outputs
         images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
-        maps, confidences = (each.cpu().numpy() for each in prediction)
-        classes = module_of(pl_module).segmenter.num_classes
-        for name, image, label, confidence in zip(batch["name"], images, maps, confidences, strict=True):
-            self._write(trainer, name, image, label.astype(np.uint8), confidence)
-            self._shares[name] = shares(label, classes)
-
-    def _write(self, trainer: L.Trainer, name: str, image: Any, label: npt.NDArray[np.uint8], confidence: Any) -> None:
-        if self.overlay:
-            path = self._path(trainer, f"overlays/{name}", ".jpg")
-            write_picture(path, overlay(image, label, self.opacity))
-        if self.confidence:
-            write_picture(self._path(trainer, f"confidence/{name}"), (255 * confidence).round().astype(np.uint8))
-        write_map(self._path(trainer, name), label)
+        labels, confidences = (each.cpu().numpy() for each in prediction)
+        for name, image, label, confidence in zip(batch["name"], images, labels, confidences, strict=True):
+            if self.overlay:
+                write_picture(self._root / f"overlays/{name}.jpg", overlay(image, label, self.opacity))
+            if self.confidence:
+                grey = (255 * confidence).round().astype(np.uint8)
+                write_picture(self._root / f"confidence/{name}.png", grey)
+            write_map(self._map(name), label.astype(np.uint8))
+            self._shares[name] = self._share(label)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the shares of all ranks, and print where everything is.
@@ -125,45 +126,34 @@ class PredictionWriter(L.Callback):
         """
         if stage != "predict":
             return
-        parts = [self._shares] * trainer.world_size
-        if trainer.world_size > 1:
-            dist.all_gather_object(parts, self._shares)
-        found = {name: values for part in parts for name, values in part.items()}
+        found = {name: share for part in gather(self._shares) for name, share in part.items()}
         if not found:
             raise ValueError(f"none of the {len(data_of(trainer).pictures)} pictures could be read")
         if trainer.is_global_zero:
-            root, text = self._root(trainer), io.StringIO(newline="")
-            rows = ([name, *values] for name, values in sorted(found.items()))
-            csv.writer(text).writerows([["picture", *module_of(pl_module).segmenter.classes], *rows])
-            write_whole(root / SHARES, text.getvalue().encode())
+            table = pd.DataFrame.from_dict(found, orient="index", columns=list(self._classes)).sort_index()
+            write_whole(self._root / SHARES, table.to_csv(index_label="picture", float_format="%.6f").encode())
             maps = "1 map" if len(found) == 1 else f"{len(found)} maps"
-            Console().print(f"{maps} in {root}, class shares in {SHARES}", highlight=False)
+            Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False)
 
-    def _root(self, trainer: L.Trainer) -> Path:
-        return Path(self.folder or f"{trainer.default_root_dir}/predictions")
+    def _map(self, name: str) -> Path:
+        return self._root / f"{name}.png"
 
-    def _path(self, trainer: L.Trainer, name: str, suffix: str = ".png") -> Path:
-        return self._root(trainer) / f"{name}{suffix}"
-
-
-def shares(label: npt.NDArray[np.integer], classes: int) -> list[str]:
-    """Format the share of each class in a map, in [0, 1]."""
-    return [f"{share:.6f}" for share in np.bincount(label.ravel(), minlength=classes) / label.size]
+    def _share(self, label: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Share of each class in a map, in [0, 1]."""
+        return np.bincount(label.ravel(), minlength=len(self._classes)) / label.size
 
 
-def read_map(path: Path) -> npt.NDArray[np.uint8]:
+def read_map(path: Path) -> npt.NDArray[np.integer]:
     """Read a map that an earlier prediction has written.
 
     Raises:
         ValueError: The file is no such map.
     """
     try:
-        with Image.open(path) as picture:
-            if picture.mode == "P":
-                return np.asarray(picture)
-    except (OSError, SyntaxError):  # Pillow raises either for a damaged file
-        pass
-    raise ValueError(f"{path} is no label map: give --overwrite, or another folder with --predictions.folder")
+        return read_label(path)
+    except ValueError as error:
+        remedy = "give --overwrite, or another folder with --predictions.folder"
+        raise ValueError(f"{path} is no label map: {remedy}") from error
 
 
 def write_map(path: Path, label: npt.NDArray[np.uint8]) -> None:

@@ -1,19 +1,18 @@
 """The samples that training or ``ppar predict`` left out, listed in the run folder."""
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 from rich.console import Console
 
 from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.data.dataset import Skipped
 from ppar_lightning.disk.files import write_whole
 
-HEADER = ("stage", "domain", "name", "message")
+HEADER = ["stage", "domain", "name", "message"]
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
 """File names of other encodings are written with codes."""
 
@@ -26,19 +25,13 @@ class SkippedSamples(L.Callback):
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin with the files that have no counterpart."""
-        path, data = list_of(trainer), data_of(trainer)
+        """Remove the lines of an earlier run, in a prediction too; begin with the files that have no counterpart."""
+        path, stage, data = list_of(trainer), stage_of(trainer), data_of(trainer)
         if trainer.is_global_zero:
-            if trainer.ckpt_path is None:
-                drop(path, "train")
-            if data.on_bad_sample == "skip":
-                append(path, "train", data.skipped())
-        trainer.strategy.barrier()
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remove the lines of an earlier prediction."""
-        if trainer.is_global_zero:
-            drop(list_of(trainer), "predict")
+            if stage == "predict" or trainer.ckpt_path is None:
+                drop(path, stage)
+            if stage == "train" and data.on_bad_sample == "skip":
+                append(path, stage, data.skipped())
         trainer.strategy.barrier()
 
     def on_train_batch_end(
@@ -46,32 +39,37 @@ class SkippedSamples(L.Callback):
     ) -> None:
         """List the samples that were replaced in a batch."""
         if batch["error"]:
-            append(list_of(trainer), "train", batch["error"])
+            append(list_of(trainer), stage_of(trainer), batch["error"])
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """List a picture that cannot be read, and print its name at once."""
-        if batch["error"]:
-            append(list_of(trainer), "predict", batch["error"])
+        self.on_train_batch_end(trainer, pl_module, outputs, batch)
         for error in batch["error"]:
             Console(stderr=True).print(f"left out: {error.message}", highlight=False, soft_wrap=True)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print how many samples were left out, in a prediction too."""
         trainer.strategy.barrier()
-        path, stage = list_of(trainer), "predict" if trainer.predicting else "train"
+        path, stage = list_of(trainer), stage_of(trainer)
         count = sum(line.startswith(f"{stage},") for line in read_lines(path)) if trainer.is_global_zero else 0
         if count:
             samples = "1 sample was" if count == 1 else f"{count} samples were"
             Console().print(f"{samples} left out in {stage}, listed in {path}")
 
+    on_predict_start = on_fit_start
     on_predict_end = on_fit_end
 
 
 def list_of(trainer: L.Trainer) -> Path:
     """Return the path of the run's list."""
     return Path(trainer.default_root_dir) / "skipped.csv"
+
+
+def stage_of(trainer: L.Trainer) -> str:
+    """Return the stage that the lines of this run carry."""
+    return "predict" if trainer.predicting else "train"
 
 
 def read_lines(path: Path) -> list[str]:
@@ -87,15 +85,9 @@ def drop(path: Path, stage: str) -> None:
 
 def append(path: Path, stage: str, skipped: Iterable[Skipped]) -> None:
     """Add the samples that are not listed yet, in one write, as other ranks append too."""
+    table = pd.DataFrame([(stage, *each) for each in skipped], columns=HEADER).replace(r"\s+", " ", regex=True)
+    lines = table.to_csv(index=False, lineterminator="\n").encode(**ENCODING).decode().splitlines(keepends=True)
     listed = read_lines(path)
-    lines = [line_of(HEADER)] * (not listed) + [line_of((stage, *each)) for each in skipped]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", **ENCODING) as file:
         file.write("".join(line for line in dict.fromkeys(lines) if line not in listed))
-
-
-def line_of(cells: Iterable[str]) -> str:
-    """Format one line of CSV, with line breaks inside cells as blanks, and no bytes that are not UTF-8."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([" ".join(cell.split()) for cell in cells])
-    return text.getvalue().encode(**ENCODING).decode()
