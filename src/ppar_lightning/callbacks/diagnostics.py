@@ -1,5 +1,6 @@
 """What training logs beside losses and scores: learning rates, the state of the prototypes, distances to them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -10,7 +11,6 @@ from ppar_lightning.analysis.distance import measure_domains
 from ppar_lightning.analysis.features import Features, clear_positions, embed
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.reweighting import MIN_SIGMA
 from ppar_lightning.module import is_logging_step
@@ -39,9 +39,9 @@ class TrainingDiagnostics(L.Callback):
         if not is_logging_step(trainer):
             return
         pl_module.log_dict({f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups})
-        objective = module_of(pl_module).objective
-        if objective is not None:
-            pl_module.log_dict(prototype_state(objective))
+        module = module_of(pl_module)
+        if module.objective is not None:
+            pl_module.log_dict(prototype_state(module.objective, module.segmenter.classes))
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
@@ -64,8 +64,12 @@ class TrainingDiagnostics(L.Callback):
 
 
 @torch.no_grad()
-def prototype_state(objective: PPAR) -> dict[str, Tensor]:
+def prototype_state(objective: PPAR, classes: Sequence[str]) -> dict[str, Tensor]:
     """Measure the prototypes.
+
+    Args:
+        objective: What holds them.
+        classes: Names of the K classes.
 
     Returns:
         cos(Pv, T0) by class and its mean; mean and largest cosine between two classes of T0; mean cosine of the visual
@@ -83,5 +87,4 @@ def prototype_state(objective: PPAR) -> dict[str, Tensor]:
         "prototypes/otp_pairs/max": pairs.max(),
         "prototypes/sigma_floor": floor.sum() / visited.sum().clamp_min(1),
     }
-    names = CLASSES if len(CLASSES) == len(otp) else [str(k) for k in range(len(otp))]
-    return state | {f"prototypes/vtp_otp/{name}": value for name, value in zip(names, own, strict=True)}
+    return state | {f"prototypes/vtp_otp/{name}": value for name, value in zip(classes, own, strict=True)}

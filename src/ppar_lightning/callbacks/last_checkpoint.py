@@ -33,8 +33,7 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self) -> None:
         """Start without a checkpoint."""
-        self._written = 0.0  # when
-        self._cost = 0.0  # seconds it took
+        self._due = 0.0  # when the next one is
         self._step = 0
         self._stepped = False  # whether the last batch completed an optimiser step: no gradient is lost after it
         self._signal: int | None = None
@@ -55,7 +54,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to signals and start the clock."""
         listen(self._note)
-        self._written, self._step = time.monotonic(), trainer.global_step
+        self._due, self._step = time.monotonic() + INTERVAL, trainer.global_step
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Make a new checkpoint count, as the losses up to it are logged by now; stop if told to."""
@@ -82,16 +81,15 @@ class LastCheckpoint(Checkpoint):
         self._settle(trainer)
 
     def _write_if_due(self, trainer: L.Trainer) -> None:
-        late = time.monotonic() - self._written >= max(INTERVAL, PATIENCE * self._cost)
-        if self._stepped and any_rank(trainer, late or self._signal is not None):
+        if self._stepped and any_rank(trainer, time.monotonic() >= self._due or self._signal is not None):
             self._write(trainer)
             self._stopping = any_rank(trainer, self._signal is not None)
 
     def _write(self, trainer: L.Trainer) -> None:
         start = time.monotonic()
         trainer.save_checkpoint(checkpoints(trainer) / "next.ckpt", weights_only=False)
-        self._written, self._pending = time.monotonic(), True
-        self._cost = self._written - start
+        end, self._pending = time.monotonic(), True
+        self._due = end + max(INTERVAL, PATIENCE * (end - start))
 
     def _settle(self, trainer: L.Trainer) -> None:
         if self._pending and trainer.is_global_zero:

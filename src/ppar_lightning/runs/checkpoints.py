@@ -42,12 +42,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 def sync(folder: Path) -> None:
     """Wait until the disk has the names of a folder's files. Windows cannot open a folder, and is not waited for."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    if os.name != "nt":
+        descriptor = os.open(folder, os.O_RDONLY)
         os.fsync(descriptor)
-    finally:
         os.close(descriptor)
 
 
@@ -86,7 +83,7 @@ def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | No
 
     Raises:
         FileNotFoundError: The run has not written one, and it is not for training.
-        ValueError: The file is damaged, or no checkpoint.
+        ValueError: The file is damaged, or no checkpoint; or ``last.ckpt`` is missing beside a whole ``previous.ckpt``.
     """
     if wanted is None and training:
         return None
@@ -100,12 +97,9 @@ def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | No
             rank_zero_warn(f"{state}; going on from {previous}")
             return str(previous)
         remedy = f"`ppar fit --ckpt_path last` goes on from {previous.name}, --ckpt_path {previous} takes it as it is"
-    elif path.is_file():
-        remedy = "give another with --ckpt_path, or train again in another folder"
-    else:
-        remedy = "run `ppar fit` first, or give --ckpt_path"
-    if path.is_file():
         raise ValueError(f"{state}: {remedy}")
+    if path.is_file():
+        raise ValueError(f"{state}: give another with --ckpt_path, or train again in another folder")
     if path == last and not training:
-        raise FileNotFoundError(f"{state}: {remedy}")
+        raise FileNotFoundError(f"{state}: run `ppar fit` first, or give --ckpt_path")
     return wanted
