@@ -53,7 +53,6 @@ class Provenance(L.Callback):
         self.checkpoint = checkpoint
         self.overrides: list[str] = []
         self._manifest: dict[str, Any] = {}  # empty on other ranks and outside of a training
-        self._earlier = 0  # sessions before this one
         self._begun = False
         self._started = 0.0
 
@@ -75,8 +74,7 @@ class Provenance(L.Callback):
             return
         self._started = now()
         data = data_of(trainer)
-        earlier = (read_manifest(Path(trainer.default_root_dir)) or {"sessions": []})["sessions"]
-        self._earlier = len(earlier)
+        earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
         session = new_session(trainer) | {"config": hashlib.sha256(self.config.encode()).hexdigest()[:16]}
         self._manifest = {
             "seed": module_of(pl_module).seed,
@@ -84,7 +82,7 @@ class Provenance(L.Callback):
             "protocol": dict(data.protocol_titles),
             "target_selection": monitored_targets(trainer),
             "finished": False,
-            "sessions": [*(earlier if trainer.ckpt_path else []), session],
+            "sessions": [*(earlier["sessions"] if earlier else []), session],
         }
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -105,12 +103,17 @@ class Provenance(L.Callback):
             return
         folder = Path(trainer.default_root_dir)
         if not self._begun:
-            save_config(folder / CONFIG, self.config, self._earlier)
+            self._save_config(folder / CONFIG)
             self._begun = True
         memory = peak_memory(trainer.strategy.root_device)
         self._manifest["sessions"][-1] |= {"seconds": round(now() - self._started, 1), "peak_memory": memory}
         self._manifest["finished"] = finished
         write_whole(folder / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
+
+    def _save_config(self, path: Path) -> None:
+        if path.is_file() and yaml.safe_load(path.read_text()) != yaml.safe_load(self.config):
+            path.replace(path.with_name(f"config.{len(self._manifest['sessions']) - 1}.yaml"))
+        write_whole(path, self.config.encode())
 
 
 def refuse_another(folder: Path, checkpoint: str | None) -> None:
@@ -131,13 +134,6 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
         raise FileExistsError(
             f"{folder} already holds a run, and {path} is of another: continue it with its own, {elsewhere}"
         )
-
-
-def save_config(path: Path, text: str, sessions: int) -> None:
-    """Write a config; keep an earlier one that says something else as ``config.{sessions}.yaml``."""
-    if path.is_file() and yaml.safe_load(path.read_text()) != yaml.safe_load(text):
-        path.replace(path.with_name(f"config.{sessions}.yaml"))
-    write_whole(path, text.encode())
 
 
 def changed_options(before: str, now: str) -> Iterator[str]:
