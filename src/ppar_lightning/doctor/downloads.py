@@ -7,7 +7,7 @@ from huggingface_hub.errors import HFValidationError
 from jsonargparse import Namespace
 from transformers import AutoConfig
 
-from ppar_lightning.doctor.finding import Finding, faults
+from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.method.text import read_embeddings
 from ppar_lightning.segmenter.efficientnet_lite import weight_file
 from ppar_lightning.segmenter.pretrained import SHIPPED, load_pretrained, resolve
@@ -25,13 +25,12 @@ def check_downloads(model: Namespace) -> list[Finding]:
     segmenter, ppar = model.segmenter, model.ppar
     findings = [look_for("backbone", segmenter.backbone, "weights" if segmenter.pretrained else "config")]
     if findings[0].level == "ok":
-        findings += faults("head", lambda: check_head(segmenter))
+        findings += attempt("head", lambda: check_head(segmenter))
     if ppar.enabled and (ppar.text_embeddings is None or ppar.context == "clip"):
         findings.append(look_for("CLIP", ppar.clip, "weights"))
     if ppar.enabled and ppar.text_embeddings is not None:
         path = Path(ppar.text_embeddings)
-        found = faults("text embeddings", lambda: read_embeddings(path, segmenter.num_classes))
-        findings += found or [Finding("ok", "text embeddings", str(path))]
+        findings += attempt("text embeddings", lambda: read_embeddings(path, segmenter.num_classes), str(path))
     return findings
 
 
@@ -54,26 +53,25 @@ def look_for(subject: str, name: str, wanted: str) -> Finding:
         wanted: ``weights``, or ``config`` if no weights are read.
     """
     if name == "efficientnet_lite0" and wanted == "weights":
-        return (faults(subject, weight_file) or [Finding("ok", subject, f"{name}, weights in a package")])[0]
+        return attempt(subject, weight_file, f"{name}, weights in a package")[0]
     try:
         folder = local_folder(name)
     except HFValidationError as error:
         return Finding("error", subject, f"{error}; give a hub id or a folder that exists")
-    if folder is not None and (folder / CONFIG).is_file():
-        weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
-        if weights or wanted == "config":
-            place = "comes with the package" if name in SHIPPED else f"{wanted} in {folder}"
-            return Finding("ok", subject, f"{name}, {place}")
+    patterns = ("*.safetensors", "pytorch_model*.bin") if wanted == "weights" else (CONFIG,)
+    if folder and (folder / CONFIG).is_file() and any(any(folder.glob(pattern)) for pattern in patterns):
+        place = "comes with the package" if name in SHIPPED else f"{wanted} in {folder}"
+        return Finding("ok", subject, f"{name}, {place}")
+    remedy = f"run `hf download {name}` where there is a network"
     if name in SHIPPED:
         message = f"{name} comes as a config without weights; set --model.segmenter.pretrained false"
     elif Path(name).is_dir():
         message = f"folder {name} holds no {wanted}; save the model there with save_pretrained"
-    else:
-        remedy = f"run `hf download {name}` where there is a network"
+    elif constants.HF_HUB_OFFLINE:
         message = f"the {wanted} of {name} are not in the cache, and HF_HUB_OFFLINE is set; {remedy}"
-        if not constants.HF_HUB_OFFLINE:
-            message = f"the {wanted} of {name} are not in the cache: the first run downloads them; {remedy} beforehand"
-            return Finding("note", subject, message)
+    else:
+        message = f"the {wanted} of {name} are not in the cache: the first run downloads them; {remedy} beforehand"
+        return Finding("note", subject, message)
     return Finding("error", subject, message)
 
 

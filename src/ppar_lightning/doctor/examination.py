@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ppar_lightning.callbacks.selection import refuse_targets, targets_among
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
 from ppar_lightning.doctor.downloads import check_downloads
-from ppar_lightning.doctor.finding import Finding, faults
+from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions, check_wandb
 from ppar_lightning.doctor.samples import SplitCheck, splits
 from ppar_lightning.images.classes import CLASSES
@@ -47,13 +48,15 @@ def examine(config: Namespace) -> NoReturn:
     """
     output = Path(config.output or Path(config.trainer.default_root_dir) / "doctor")
     console = Console(highlight=False, width=None if Console().is_terminal else PIPE_WIDTH)
-    findings, checks = [], []
+    findings = []
     logging.disable(logging.INFO)  # what Lightning and the data sets would say is among the findings
     try:
         with warnings.catch_warnings(action="ignore"):
-            data = _data_module(config.data)
+            parser = ArgumentParser()
+            parser.add_class_arguments(DomainDataModule, "data")
+            data = parser.instantiate_classes(Namespace(data=config.data)).data  # which opens nothing yet
             checks = list(splits(data))
-            for found in examinations(config, data, checks, console):
+            for found in examinations(config, data, checks):
                 findings += found
                 show(console, found, output)
     finally:
@@ -73,19 +76,17 @@ def examine(config: Namespace) -> NoReturn:
     sys.exit(int(errors > 0))
 
 
-def examinations(
-    config: Namespace, data: DomainDataModule, checks: Sequence[SplitCheck], console: Console
-) -> Iterator[list[Finding]]:
+def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[SplitCheck]) -> Iterator[list[Finding]]:
     """Check the machine, then each split, then whether there are enough images; findings come as they are made."""
     devices, processes = check_devices(config.trainer)
     yield [check_versions(), devices, *check_downloads(config.model), *check_run_folder(config)]
     yield [*check_wandb(config.trainer), *check_selection(config, data)]
     for check in checks:
-        dataset = check.open()
-        if dataset is not None:
+        if (dataset := check.open()) is not None:
             indices = sample_indices(len(dataset), config.samples)
-            shown = track(indices, check.subject, console=console, transient=True, disable=not console.is_terminal)
-            check.judge([check.decode(dataset, index) for index in shown])
+            for index in track(indices, check.subject, transient=True, disable=not sys.stdout.isatty()):
+                check.decode(dataset, index)
+            check.judge()
         yield check.findings
     yield check_batches(checks, data.batch_size, processes)
 
@@ -102,55 +103,43 @@ def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
     targets = targets_among([config.checkpoint, *(each.get("init_args") for each in listed)], data.unseen)
     if targets and config.allow_target_selection:
         return [Finding("note", "selection", f"{', '.join(targets)} is monitored: unseen domains select checkpoints")]
-    return faults("selection", lambda: refuse_targets(targets))
+    return attempt("selection", lambda: refuse_targets(targets))
 
 
 def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
-    """Check whether the sources make a batch on each device, unless one of them does not open."""
+    """Check whether the sources make a batch on each device, unless one of them does not open or is empty."""
     counts = [check.images for check in checks if check.role == "train"]
-    known = [count for count in counts if count is not None]
-    if len(known) < len(counts):
+    if not all(counts):
         return []
-    share = sum(known) // processes
+    share = sum(counts) // processes
     steps = f"{share // batch_size:,} steps an epoch with {batch_size} images x {processes}"
-    found = faults("batches", lambda: refuse_small_share(share, batch_size))
-    return found or [Finding("ok", "batches", f"{sum(known):,} training images, {steps}")]
+    good = f"{sum(counts):,} training images, {steps}"
+    return attempt("batches", lambda: refuse_small_share(share, batch_size), good)
 
 
 def show(console: Console, findings: Iterable[Finding], output: Path) -> None:
     """Print findings, one a line; of many about one subject the first few."""
     for (level, subject), group in groupby(findings, key=lambda finding: (finding.level, finding.subject)):
         lines = list(group)
-        rest = Finding(level, subject, f"and {len(lines) - SHOWN:,} more, all in {output / 'findings.txt'}")
-        for finding in [*lines[:SHOWN], *([rest] if len(lines) > SHOWN else [])]:
+        if len(lines) > SHOWN:
+            more = f"and {len(lines) - SHOWN:,} more, all in {output / 'findings.txt'}"
+            lines[SHOWN:] = [Finding(level, subject, more)]
+        for finding in lines:
             console.print(Text.assemble((level, STYLES[level]), str(finding).removeprefix(level)), soft_wrap=True)
 
 
 def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
     """Print class x domain: per cent of the samples' labelled pixels, and of all pixels the ignored ones."""
-    pixels = {check.name: np.zeros(256, dtype=np.int64) for check in checks}
-    for check in checks:
-        pixels[check.name] += check.pixels
-    if not pixels:
+    if not checks:
         return
-    table = Table(title="Pixels of the samples (%)", box=SIMPLE if console.is_terminal else None)
-    table.add_column("class")
-    for name in pixels:
-        table.add_column(name, justify="right")
-    for k, label in enumerate(CLASSES):
-        table.add_row(label, *(per_cent(count[k], count[: len(CLASSES)].sum()) for count in pixels.values()))
-    table.add_section()
-    table.add_row("ignored", *(per_cent(count[len(CLASSES) :].sum(), count.sum()) for count in pixels.values()))
+    by_split = pd.DataFrame([check.pixels for check in checks], index=[check.name for check in checks])
+    pixels = by_split.groupby(level=0, sort=False).sum().T
+    shares = pixels[: len(CLASSES)] / pixels[: len(CLASSES)].sum()
+    shares.loc["ignored"] = pixels[len(CLASSES) :].sum() / pixels.sum()
+    columns = (Column(name, justify="right") for name in shares)
+    box = SIMPLE if console.is_terminal else None
+    table = Table("class", *columns, title="Pixels of the samples (%)", box=box)
+    for label, row in zip((*CLASSES, "ignored"), shares.to_numpy(), strict=True):
+        cells = (f"{100 * share:.2f}" if share > 0 else "-" for share in row)
+        table.add_row(label, *cells, end_section=label == CLASSES[-1])
     console.print(table)
-
-
-def per_cent(part: int, whole: int) -> str:
-    """Format a share; a dash stands for nothing."""
-    return f"{100 * part / whole:.2f}" if part else "-"
-
-
-def _data_module(config: Namespace) -> DomainDataModule:
-    """Build the data module alone; it opens nothing yet."""
-    parser = ArgumentParser()
-    parser.add_class_arguments(DomainDataModule, "data")
-    return parser.instantiate_classes(Namespace(data=config)).data

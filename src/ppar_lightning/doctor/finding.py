@@ -1,14 +1,12 @@
 """Findings of the checks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Level = Literal["ok", "note", "error"]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One line of the report.
 
     Attributes:
@@ -26,13 +24,20 @@ class Finding:
         return f"{self.level:<5}  {self.subject}: {' '.join(self.message.split())}"
 
 
-def faults(subject: str, check: Callable[[], object], level: Level = "error") -> list[Finding]:
-    """Run a check that raises an error where ``ppar fit`` would; return its error as a finding, or nothing."""
+def attempt(subject: str, check: Callable[[], object], good: str = "", level: Level = "error") -> list[Finding]:
+    """Run a check that raises an error where ``ppar fit`` would.
+
+    Args:
+        subject: What is checked.
+        check: The check.
+        good: The finding if no error is raised; without it there is none.
+        level: Level of the error.
+    """
     try:
         check()
     except Exception as error:  # whatever it is, the rest is still to be looked at
         return [Finding(level, subject, fault(error))]
-    return []
+    return [Finding("ok", subject, good)] if good else []
 
 
 def fault(error: Exception) -> str:

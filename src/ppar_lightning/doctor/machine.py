@@ -12,7 +12,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from ppar_lightning.callbacks.loggers import has_account
 from ppar_lightning.callbacks.provenance import refuse_another
-from ppar_lightning.doctor.finding import Finding, faults
+from ppar_lightning.doctor.finding import Finding, Level, attempt
+from ppar_lightning.runs.run_folder import CONFIG, is_run
 
 GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000
@@ -57,19 +58,16 @@ def check_run_folder(config: Namespace) -> list[Finding]:
     folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(parent).free
-    room = f"{free / GIGABYTE:.1f} GB free in {parent}"
     elsewhere = "give another folder with --trainer.default_root_dir"
-    findings = [Finding("ok", "disk", room)]
-    if free < SMALLEST_CHECKPOINT:
-        findings = [Finding("error", "disk", f"{room}: no room for a checkpoint; free some, or {elsewhere}")]
+    short = f": no room for a checkpoint; free some, or {elsewhere}" if free < SMALLEST_CHECKPOINT else ""
+    disk = Finding("error" if short else "ok", "disk", f"{free / GIGABYTE:.1f} GB free in {parent}{short}")
     if not os.access(parent, os.W_OK):
-        return [*findings, Finding("error", "run folder", f"{parent} cannot be written to; {elsewhere}")]
-    saved = folder / "config.yaml"
-    own = saved.resolve() in [Path(path).resolve() for path in config.config or []]
-    found = []
-    if saved.is_file():
-        found = faults("run folder", lambda: refuse_another(folder, config.ckpt_path), "note" if own else "error")
-    return findings + (found or [Finding("ok", "run folder", str(folder))])
+        return [disk, Finding("error", "run folder", f"{parent} cannot be written to; {elsewhere}")]
+    if not is_run(folder):
+        return [disk, Finding("ok", "run folder", str(folder))]
+    own = (folder / CONFIG).resolve() in [Path(path).resolve() for path in config.config or []]
+    level: Level = "note" if own else "error"
+    return [disk, *attempt("run folder", lambda: refuse_another(folder, config.ckpt_path), str(folder), level)]
 
 
 def check_wandb(trainer: Namespace) -> list[Finding]:

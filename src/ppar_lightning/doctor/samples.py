@@ -1,7 +1,7 @@
 """The splits of a config's domains: whether they open, and a sample of their pairs, decoded."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,9 +32,10 @@ class SplitCheck:
         domain: The domain as the config gives it.
         protocol: Protocol that scores it, by name.
         bad: Level of a file that cannot be read or has no counterpart.
-        images: Number of pairs that a run reads; None if the split does not open.
+        images: Number of pairs that a run reads; 0 if the split does not open.
         findings: The findings so far.
         pixels: (256,) pixels of each train id in the samples.
+        seconds: Time that reading each sample took.
         sizes: (height, width) of the samples.
         resized: Number of samples whose label file is not of their image's size.
         tiles: Caption and overlay of each sample.
@@ -46,9 +47,10 @@ class SplitCheck:
     domain: Domain
     protocol: str
     bad: Level
-    images: int | None = None
+    images: int = 0
     findings: list[Finding] = field(default_factory=list)
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
+    seconds: list[float] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
     resized: int = 0
     tiles: list[tuple[str, Picture]] = field(default_factory=list)
@@ -75,7 +77,7 @@ class SplitCheck:
             return None
         self.images = len(dataset)
         self.add("ok" if self.images else "error", describe(dataset))
-        unpaired = dataset.whole.unpaired if isinstance(dataset.whole, FolderDataset) else []
+        unpaired = dataset.whole.unpaired
         for remark in dataset.whole.remarks:
             if not unpaired or unpaired[0] not in remark:  # their number follows from the lines below
                 self.add("note", remark)
@@ -83,41 +85,36 @@ class SplitCheck:
             self.add(self.bad, f"{line}; {LEFT_OUT if self.bad == 'note' else ALONE}", " pairs")
         return dataset if self.images else None
 
-    def decode(self, dataset: Split, index: int) -> float | None:
-        """Read a sample, count its pixels and draw it.
-
-        Returns:
-            Seconds that reading took; None if it failed.
-        """
+    def decode(self, dataset: Split, index: int) -> None:
+        """Read a sample, count its pixels and draw it, or add a finding if it cannot be read."""
         start = time.perf_counter()
         try:
             sample = dataset[index]
-            seconds = time.perf_counter() - start
-            self.resized += is_resized(dataset, index)
         except Exception as error:  # as above
             self.add(self.bad, fault(error), " samples")
-            return None
+            return
+        self.seconds.append(time.perf_counter() - start)
+        self.resized += is_resized(dataset, index)
         image, label = sample["image"], sample["label"]
         self.pixels += np.bincount(label.ravel(), minlength=256)
         self.sizes.add(image.shape[:2])
         self.tiles.append((f"{self.role} {sample['name']}", overlay(fit(image, TILE), fit(label, TILE, sharp=True))))
-        return seconds
 
-    def judge(self, seconds: Sequence[float | None]) -> None:
+    def judge(self) -> None:
         """Add findings about the decoding time and about all samples together."""
-        taken = [value for value in seconds if value is not None]
-        if not taken:
+        if not self.seconds:
             self.add("error", "none of the samples can be read; look at the folder", " samples")
             return
         sizes = [f"{width}x{height}" for height, width in sorted(self.sizes)]
         shown = f"{len(sizes)} sizes from {sizes[0]} to {sizes[-1]}" if sizes[1:] else sizes[0]
-        self.add("ok", f"{len(taken)} pairs decoded in {1000 * np.mean(taken):.1f} ms each, {shown}", " samples")
+        taken, mean = len(self.seconds), 1000 * np.mean(self.seconds)
+        self.add("ok", f"{taken} pairs decoded in {mean:.1f} ms each, {shown}", " samples")
         if not self.pixels[: len(CLASSES)].any():
             remedy = f"look at the label files, or choose another split with {self.option}.{self.role}_split"
             self.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")
         if self.resized:
-            numbers = f"{self.resized} of {len(taken)}"
-            self.add("note", f"labels of another size than their image, resized to it: {numbers}", " samples")
+            resized = f"{self.resized} of {taken}"
+            self.add("note", f"labels of another size than their image, resized to it: {resized}", " samples")
 
 
 def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
