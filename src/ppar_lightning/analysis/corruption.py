@@ -33,7 +33,10 @@ def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corru
         rng: Source of randomness.
     """
     if kind == "labels":
-        label = permute_classes(sample["label"], rng)
+        present = rng.permutation(np.setdiff1d(sample["label"], [IGNORE]))
+        table = np.arange(IGNORE + 1, dtype=np.uint8)
+        table[present] = np.roll(present, 1)  # one cycle through all classes, so that none keeps its id
+        label = table[sample["label"]]
         return Corrupted({**sample, "label": label}, label != sample["label"])
     height, width = sample["label"].shape
     top, left = (int(rng.integers(side - side // 2 + 1)) for side in (height, width))
@@ -42,14 +45,6 @@ def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corru
     image[place] = draw_texture(height // 2, width // 2, rng)
     mask[place] = sample["label"][place] != IGNORE
     return Corrupted({**sample, "image": image}, mask)
-
-
-def permute_classes(label: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Exchange the classes of a label in one cycle through all of them, so that none keeps its id."""
-    present = rng.permutation(np.setdiff1d(label, [IGNORE]))
-    table = np.arange(IGNORE + 1, dtype=np.uint8)
-    table[present] = np.roll(present, 1)
-    return table[label]
 
 
 def draw_texture(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:

@@ -47,7 +47,7 @@ def diagnose(run: LoadedRun, images: int = 60, limit: int = 200) -> pd.DataFrame
 
 
 def by_class(measure: str, domain: str, values: Tensor) -> Iterator[Row]:
-    """Rows of a (K,) measure: the mean over the classes that have a value, then each class; of a scalar, one row."""
+    """Yield the rows of a (K,) measure, first its mean over the classes that have a value; of a scalar, one row."""
     yield measure, domain, "", float(values.nanmean())
     if values.ndim:
         named = zip(CLASSES, values.tolist(), strict=True)
@@ -55,7 +55,7 @@ def by_class(measure: str, domain: str, values: Tensor) -> Iterator[Row]:
 
 
 def weight_measures(run: LoadedRun, domain: str, images: int) -> Iterator[Row]:
-    """Rows of the weights of a source under each corruption."""
+    """Yield the rows of the weights of a source under each corruption."""
     for kind in CORRUPTIONS:
         comparison = compare(run, domain, kind, images)
         for name, value in comparison.auc.items():

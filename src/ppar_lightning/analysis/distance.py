@@ -52,7 +52,7 @@ def anchor_distance(features: Features, anchors: Tensor) -> Tensor:
 def domain_distance(source: Features, target: Features, anchors: Tensor) -> float:
     """Fréchet distance of the residuals z - A_y of two domains under a common anchor set.
 
-    Each class counts with the same number of positions on both sides, so that other class frequencies are no distance.
+    Each class counts with the same number of positions on both sides, so that different class frequencies do not count.
 
     Returns:
         At least 0; NaN if the two share no class.

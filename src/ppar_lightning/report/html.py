@@ -62,12 +62,12 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
 
 
 def shade(value: float, scale: float) -> float:
-    """Strength of the colour of a cell in [-1, 1], full at ``scale``; 0 for NaN."""
+    """Return the strength of a cell's colour in [-1, 1], full at ``scale``; 0 for NaN."""
     return 0.0 if math.isnan(value) else round(max(-1.0, min(1.0, value / scale)), 3)
 
 
 def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-    """Each cell in per cent of the sum of its row, (R, C); NaN in a row without counts."""
+    """Return each cell in per cent of the sum of its row, (R, C); NaN in a row without counts."""
     total = counts.sum(axis=1, keepdims=True)
     return 100 * counts / np.where(total == 0, math.nan, total)
 

@@ -72,19 +72,17 @@ def _section(seeds: SeedTable) -> str:
 
 
 def _spread(mean: float, deviation: float, form: str) -> str:
-    """Mean and, over several seeds, standard deviation."""
+    """Format a mean and, over several seeds, the standard deviation."""
     return number(mean, form) + ("" if pd.isna(deviation) else f" ± {deviation:{form.lstrip('+')}}")
 
 
 def _protocols(seeds: SeedTable) -> str:
-    cells = [
-        [name, "unseen" if line["unseen"] else "source", line["protocol"], str(line["images"])]
-        for name, line in seeds.domains.iterrows()
-    ]
+    roles = seeds.domains["unseen"].map({0: "source", 1: "unseen"})
+    domains = seeds.domains.assign(unseen=roles).astype(str).reset_index()
     runs = seeds.results[seeds.results["selected_on"] != ""].drop_duplicates(["row", "seed"])
     selected = ", ".join(f"{run.row}/{run.seed} ({run.selected_on})" for run in runs.itertuples())
-    warning = f"\n**Checkpoints selected on unseen domains, no measure of them:** {selected}.\n"
-    return table(["domain", "role", "protocol", "images"], cells, 3) + (warning if selected else "")
+    warning = f"\n**Checkpoints selected on unseen domains, no measure of them:** {selected}.\n" if selected else ""
+    return table(["domain", "role", "protocol", "images"], domains.to_numpy().tolist(), 3) + warning
 
 
 def _scores(seeds: SeedTable, summary: pd.DataFrame) -> str:
@@ -93,17 +91,15 @@ def _scores(seeds: SeedTable, summary: pd.DataFrame) -> str:
 
 
 def _differences(seeds: SeedTable, summary: pd.DataFrame) -> str:
-    names, lines = ["paired_n", "difference", "difference_deviation"], []
-    for row in seeds.rows:
-        if row != BASELINE:
-            cells = _statistics(summary.loc[row], names, "+.2f")
-            won = summary.loc[row]["wins"].fillna(0).iloc[-1]
-            lines.append([row, *cells, f"{won} of {cells[0]}"])
+    lines = []
+    for row in [row for row in seeds.rows if row != BASELINE]:
+        cells = _statistics(summary.loc[row], ["paired_n", "difference", "difference_deviation"], "+.2f")
+        lines.append([row, *cells, f"{summary.loc[row]['wins'].fillna(0).iloc[-1]} of {cells[0]}"])
     return table(["row", "n", *seeds.columns, f"seeds won, {seeds.columns[-1]}"], lines)
 
 
 def _statistics(own: pd.DataFrame, names: list[str], form: str) -> list[str]:
-    """Number of seeds, and mean ± deviation of each column."""
+    """Format the number of seeds, and mean ± deviation of each column."""
     n, means, deviations = (own[name] for name in names)
     return [str(n.iloc[-1]), *(_spread(*pair, form) for pair in zip(means, deviations, strict=True))]
 
@@ -111,11 +107,9 @@ def _statistics(own: pd.DataFrame, names: list[str], form: str) -> list[str]:
 def _claims(seeds: SeedTable) -> str:
     column, lines = seeds.columns[-1], []
     for claim, row, other in CLAIMS:
-        gains = seeds.gains(other=other)[column]
-        gains = gains[gains.index.get_level_values("row") == row]
+        gains = seeds.gains(other=other).query("row == @row")[column]
         if len(gains):
-            by_seed = ", ".join(f"{value:+.2f}" for value in gains)
-            spread = _spread(gains.mean(), gains.std(), "+.2f")
+            by_seed, spread = ", ".join(map("{:+.2f}".format, gains)), _spread(gains.mean(), gains.std(), "+.2f")
             lines.append([claim, f"{row} - {other}", by_seed, spread, f"{(gains > 0).sum()} of {len(gains)}"])
     header = ["claim", f"difference, {column}", "by seed", "mean", "seeds won"]
     return table(header, lines, 2) if lines else ""

@@ -80,7 +80,7 @@ def check_comparable(lines: pd.DataFrame, aspects: Sequence[str]) -> None:
 
 
 def deviation(values: Collection[float]) -> float:
-    """Standard deviation of a sample (n - 1), exactly rounded, unlike pandas' own; NaN for fewer than two."""
+    """Return the standard deviation of a sample (n - 1), rounded exactly unlike pandas'; NaN for fewer than two."""
     return stdev(values) if len(values) > 1 else math.nan
 
 
