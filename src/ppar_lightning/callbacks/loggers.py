@@ -12,6 +12,7 @@ import pandas as pd
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
 
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.runs.curves import read_rows
@@ -36,7 +37,7 @@ class WholeWriter(ExperimentWriter):
 
 
 class CurvesLogger(CSVLogger):
-    """Lightning's CSV logger with that writer."""
+    """Lightning's CSV logger with that writer, and without folders that hold no row."""
 
     @property
     @rank_zero_experiment
@@ -45,6 +46,15 @@ class CurvesLogger(CSVLogger):
         if not isinstance(self._experiment, WholeWriter):
             self._experiment = WholeWriter(self.log_dir)
         return self._experiment
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write the last rows; leave no folder if there are none, as after a run that failed before its first step."""
+        super().finalize(status)
+        folder = Path(self.log_dir)
+        if self._experiment is not None and not (folder / "metrics.csv").exists():
+            (folder / "hparams.yaml").unlink(missing_ok=True)
+            os.removedirs(folder)
 
 
 def default_logger(folder: str, command: str) -> CSVLogger:
