@@ -312,7 +312,7 @@ def test_a_withdrawn_value_is_refused_in_one_line(tmp_path, capsys, form):
     with pytest.raises(SystemExit, match="1"):
         main(["fit", "--config", CONFIG, *words])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("ppar: error: option detect_nan was withdrawn, 'skip' is no longer there: leave it out")
+    assert line.startswith("ppar: error: option detect_nan was withdrawn, and 'skip' is no longer supported: leave")
 
 
 def test_the_config_of_0_1_0_is_read(capsys):

@@ -260,7 +260,7 @@ def test_two_do_not_work_on_the_same_runs(commands, tmp_path, capsys):
     with locked(tmp_path / "demo"), pytest.raises(SystemExit, match="1"):
         run(tmp_path / "demo")
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.match(r"ppar: error: another `ppar reproduce`, .* is at work in \S+/demo: wait, or", line)
+    assert re.match(r"ppar: error: another `ppar reproduce`, .* is using \S+/demo: wait until it ends, or", line)
     assert commands.calls == []
     run(tmp_path / "demo")
     assert len(commands.calls) == 4

@@ -20,12 +20,12 @@ def leave(error: object, status: int = 1) -> NoReturn:
     """Print an error in one line and exit. Every rank prints its own; ranks other than the first say which they are.
 
     Args:
-        error: An exception or a message. Its lines are joined. Of a traceback, which an error in a worker process
-            carries, the last line alone is kept.
+        error: An exception or a message. Its lines are joined. If it contains a traceback, as an error from a worker
+            process does, only the last line is kept.
         status: Exit status.
 
     Raises:
-        The exception itself, where ``PPAR_TRACEBACK`` is set.
+        Exception: ``error`` itself, if ``PPAR_TRACEBACK`` is set.
     """
     if isinstance(error, Exception) and "PPAR_TRACEBACK" in os.environ:
         raise error
@@ -33,8 +33,8 @@ def leave(error: object, status: int = 1) -> NoReturn:
     if any(line.startswith("Traceback") or "Original Traceback" in line for line in lines):
         lines = [lines[-1].partition(": ")[2] or lines[-1]]
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        lines.append("(free some space, or move the run folder to another disk; a run goes on with --ckpt_path last)")
-    ranks = sys.modules.get("lightning.fabric.utilities.rank_zero")  # not imported: there is one process
+        lines.append("(free some space, or move the run folder to another disk; --ckpt_path last continues a run)")
+    ranks = sys.modules.get("lightning.fabric.utilities.rank_zero")  # if nothing has imported it, there is one process
     rank = getattr(ranks.rank_zero_only, "rank", 0) if ranks else 0
     who = f"rank {rank}: " if rank else ""
     print(f"ppar: error: {who}{' '.join(lines)}", file=sys.stderr)

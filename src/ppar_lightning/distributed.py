@@ -26,7 +26,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum a tensor over all ranks, without gradient. Outside a process group, return it unchanged.
 
     Args:
-        tensor: Any shape, the same on every rank; it is overwritten.
+        tensor: A tensor of any shape, which must be the same on every rank. It is overwritten.
     """
     if world_size() > 1:
         dist.all_reduce(tensor)
@@ -34,7 +34,11 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def gather(part: Any) -> list[Any]:
-    """Return what each rank gives, any object that can be pickled, in the order of the ranks."""
+    """Return the objects of all ranks, in the order of the ranks.
+
+    Args:
+        part: The object of this rank; it must be picklable.
+    """
     parts = [part] * world_size()
     if world_size() > 1:
         dist.all_gather_object(parts, part)

@@ -22,7 +22,7 @@ OPSET = 20
 """Version of the ONNX operator set."""
 
 EXAMPLE = (2, 3, 150, 218)
-"""Size of the traced input. It has no special values, because tracing would treat those as fixed."""
+"""Shape of the traced input. It avoids 1 and multiples of the stride, which tracing might take for fixed sizes."""
 
 AXES = {0: "batch", 2: "height", 3: "width"}
 """Variable axes of the input, with their names."""
@@ -58,12 +58,16 @@ def trace(segmenter: Segmenter) -> torch.export.ExportedProgram:
 def export_torch(segmenter: Segmenter, path: Path) -> None:
     """Write a file for ``torch.export.load``, whole or not at all.
 
+    Args:
+        segmenter: The network, on the CPU; it is set to eval mode.
+        path: The file to write.
+
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     program = trace(segmenter)
-    # Guards on strides would refuse sizes that need no padding, or those that do; the graph is right for both. There is
-    # no public way to leave them out of the file: `module(check_guards=False)` is for a program in memory.
+    # The guards would accept either only sizes that need padding or only sizes that do not, but the graph is right for
+    # both. No public option leaves them out of the file: `module(check_guards=False)` only affects a program in memory.
     program._guards_code.clear()
     content = BytesIO()
     torch.export.save(program, content)
@@ -73,9 +77,13 @@ def export_torch(segmenter: Segmenter, path: Path) -> None:
 def export_onnx(segmenter: Segmenter, path: Path) -> None:
     """Write an ONNX file, whole or not at all, from ``image`` to ``logits``, with the class names in its metadata.
 
+    Args:
+        segmenter: The network, on the CPU; it is set to eval mode.
+        path: The file to write.
+
     Raises:
         ImportError: The extra ``export`` is not installed.
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     try:
         import onnxscript  # noqa: F401

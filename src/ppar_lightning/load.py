@@ -13,11 +13,11 @@ from ppar_lightning.runs.training_summary import describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 HUB = {
-    HFValidationError: "no name that the hub would have",
-    LocalEntryNotFoundError: "the hub is out of reach",
+    HFValidationError: "it is not a valid hub id",
+    LocalEntryNotFoundError: "the hub cannot be reached",
     RepositoryNotFoundError: "the hub shows no model of that name",
 }
-"""Error of the hub -> why it gave no model; its own messages name neither the model nor a remedy."""
+"""Error of the hub library -> the reason in words; its own messages name neither the model nor a remedy."""
 
 
 def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
@@ -28,7 +28,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
 
     Args:
         source: A run folder, a checkpoint of a run (``.ckpt``), a folder that ``save_pretrained`` wrote, or a hub id.
-        device: Device to load it to.
+        device: Device that the network is moved to.
 
     Raises:
         FileNotFoundError: There is no such file or model, or the run has no checkpoint.
@@ -38,7 +38,9 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
     if is_run(path):
         summary, path = describe_run(path), path / LAST
         if not path.is_file():
-            raise FileNotFoundError(f"{path} not found: the run has written no checkpoint yet, let `ppar fit` go on")
+            raise FileNotFoundError(
+                f"{path} not found: the run has no checkpoint yet; wait for the first, or resume `ppar fit`"
+            )
     if path.suffix == ".ckpt":
         segmenter = _from_checkpoint(path)
     elif path.is_dir() and not (path / "config.json").is_file():
@@ -73,7 +75,7 @@ def _from_saved(source: str | Path) -> Segmenter:
     try:
         # Strict, because missing weights would otherwise be random.
         return Segmenter.from_pretrained(str(source), strict=True, pretrained=False)
-    except Exception as error:  # as above, and the hub's
+    except Exception as error:  # as above; the hub library adds errors of its own
         if isinstance(error, HFValidationError | OSError) and not Path(source).is_dir():
             why = next((why for kind, why in HUB.items() if isinstance(error, kind)), cause(error))
             raise FileNotFoundError(f"{unknown}: no such path, and {why}") from error

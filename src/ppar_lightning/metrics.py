@@ -12,7 +12,7 @@ UNSEEN = "unseen (mean)"
 
 
 def class_iou(confusion: Tensor) -> Tensor:
-    """IoU of each class: TP / (TP + FP + FN).
+    """Compute the IoU of each class, TP / (TP + FP + FN).
 
     Args:
         confusion: (K, K) pixel counts, row = ground truth, column = prediction, ignored pixels left out.
@@ -26,7 +26,7 @@ def class_iou(confusion: Tensor) -> Tensor:
 
 
 def mean_iou(iou: Tensor, classes: Sequence[int]) -> Tensor:
-    """mIoU: mean over the classes that have ground truth or predictions.
+    """Compute mIoU, the mean over the classes that have ground truth or predictions.
 
     Args:
         iou: (K,) from :func:`class_iou`.
@@ -39,7 +39,7 @@ def mean_iou(iou: Tensor, classes: Sequence[int]) -> Tensor:
 
 
 def unseen_mean(values: Mapping[str, float], unseen: Collection[str]) -> float:
-    """Mean over the unseen domains among ``values``; NaN if there is none, or if one of them is NaN.
+    """Average over the unseen domains among ``values``; NaN if there is none, or if one of the values is NaN.
 
     Args:
         values: Domain -> value; it may contain other domains.

@@ -69,8 +69,8 @@ class PPARModule(L.LightningModule):
             isw: Options of the whitening, a baseline that can be trained alone or with PPAR.
             optimizer: Optimiser of all parameters; its learning rate applies to everything except the backbone.
             backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
-            warmup_steps: Optimiser steps of linear warm-up.
-            power: Exponent of the polynomial decay (1 - t/T)^power to 0 at the last step.
+            warmup_steps: Number of optimiser steps of linear warm-up; 0 starts at the full rate.
+            power: Exponent of the polynomial decay (1 - step / total steps)^power to 0 at the last step.
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
             compile: Backend of ``torch.compile`` for backbone and head in training, such as ``inductor``; None runs
                 them uncompiled. Names in the checkpoint are the same.
@@ -101,7 +101,7 @@ class PPARModule(L.LightningModule):
         """Addends of the last training loss on this rank, by name, without gradient."""
 
     def setup(self, stage: str) -> None:
-        """Compile backbone and head for training, in place, so that no name changes."""
+        """Compile backbone and head for training, in place, so that no parameter name changes."""
         if self.compile_backend is not None and stage == "fit":
             for part in (self.segmenter.backbone, self.segmenter.head):
                 part.compile(backend=self.compile_backend)
@@ -120,7 +120,7 @@ class PPARModule(L.LightningModule):
             )
         if isinstance(strategy, ModelParallelStrategy):
             objective = [] if self.objective is None else self.objective.children()
-            for part in (*self.segmenter.children(), *objective):  # each of these is called as a module
+            for part in (*self.segmenter.children(), *objective):  # `shard` needs parts that are called as modules
                 shard(part, strategy.device_mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class PPARModule(L.LightningModule):
         """Drop training-only weights (objective, whitening) when only the segmenter is built."""
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
         self.selected_on = checkpoint.get("target_selection", [])
-        state = checkpoint.get("state_dict", {})  # ModelParallelStrategy has loaded and dropped it before
+        state = checkpoint.get("state_dict", {})  # absent under ModelParallelStrategy, which has loaded it already
         checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith(absent)}
 
     @property
@@ -240,7 +240,7 @@ def is_logging_step(trainer: L.Trainer) -> bool:
 
     Lightning counts the optimiser steps of the whole training, so the answer does not depend on the epoch's length.
     """
-    every: int = getattr(trainer, "log_every_n_steps", 0)  # 0: it never does
+    every: int = getattr(trainer, "log_every_n_steps", 0)  # 0 means never
     return every > 0 and (trainer.global_step + 1) % every == 0
 
 
@@ -256,9 +256,9 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> None:
     statistics, stay whole and in their own precision on every rank.
 
     Args:
-        module: The network. It must be called as a module, because its parameters are gathered then. A module without
+        module: The network. It must be run by calling it, because the call gathers its parameters. A module without
             parameters is left unchanged.
-        mesh: The ranks, in one dimension.
+        mesh: One-dimensional mesh of the ranks.
     """
     lists = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
     blocks = [block for each in reversed(lists) for block in each]  # the inner ones first

@@ -1,6 +1,6 @@
-"""Options that were renamed or withdrawn since 0.1.0: accepted for one version, in config files and as words.
+"""Options that were renamed or withdrawn since 0.1.0: accepted for one version, in configs and on the command line.
 
-An option is written as its path of keys, without the dashes; a path stands for all options below it too.
+An option is written as its path of keys, without the dashes; a path also stands for all options below it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ RENAMED: Mapping[str, str] = {"pictures": "prediction_grid"}
 """Old path -> new path, which differs in its last key only."""
 
 WITHDRAWN: Mapping[str, Any] = {"detect_nan": "raise", "finite.policy": "raise", "model.ppar.min_stride": 8}
-"""Path (the new one, if it was renamed too) -> the value that every run has now. It is dropped; others are refused."""
+"""Path (the new one of a renamed option) -> the value that every run has now. Only that value is accepted."""
 
 
 def current_config(config: dict[str, Any], parent: str = "") -> dict[str, Any]:
-    """Give a config its present keys: renamed options are moved, withdrawn ones dropped.
+    """Update the keys of a config: renamed options are moved, withdrawn ones dropped.
 
     Args:
         config: Parsed YAML of a whole config, or of the options below ``parent``; it is not changed.
@@ -34,13 +34,13 @@ def current_config(config: dict[str, Any], parent: str = "") -> dict[str, Any]:
             refuse_others(path, value)
         elif not isinstance(value, dict):
             found[name] = value
-        elif (inner := current_config(value, f"{path}.")) or not value:  # without what is empty only now
+        elif (inner := current_config(value, f"{path}.")) or not value:  # a group that has become empty is dropped
             found[name] = (found.get(name) or {}) | inner
     return found
 
 
 def current_words(words: Sequence[str]) -> list[str]:
-    """Give the words of a command line their present names, as `current_config` does.
+    """Update the option names in command-line arguments, as `current_config` does in a config.
 
     Raises:
         ValueError: A withdrawn option has a value that is no longer there.
@@ -58,7 +58,7 @@ def current_words(words: Sequence[str]) -> list[str]:
 
 
 def current_name(path: str) -> str:
-    """Return the present path of an option, and warn if it had another one."""
+    """Return the present path of an option, and warn if the given one is old."""
     for old, new in RENAMED.items():
         if path == old or path.startswith(f"{old}."):
             path = new + path.removeprefix(old)
@@ -67,10 +67,11 @@ def current_name(path: str) -> str:
 
 
 def refuse_others(path: str, value: Any) -> None:
-    """Accept the one value of a withdrawn option that is left.
+    """Refuse every value of a withdrawn option except the one that all runs have now.
 
     Raises:
-        ValueError: It is another value.
+        ValueError: The value is another one.
     """
     if value != WITHDRAWN[path]:
-        raise ValueError(f"option {path} was withdrawn, {value!r} is no longer there: leave it out ({WITHDRAWN[path]})")
+        remedy = f"leave the option out; every run has {WITHDRAWN[path]!r} now"
+        raise ValueError(f"option {path} was withdrawn, and {value!r} is no longer supported: {remedy}")

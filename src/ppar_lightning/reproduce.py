@@ -1,4 +1,4 @@
-"""The subcommand ``ppar reproduce``: the rows of a table, several seeds each, trained, tested and reported.
+"""The subcommand ``ppar reproduce``: train, test and report the rows of a table, with several seeds each.
 
 ppar reproduce demo --seeds 0 1 2 --rows source_only ppar -- --data.workers 2
 
@@ -32,7 +32,7 @@ from ppar_lightning.shipped_configs import FOLDER, find
 
 Resolved = dict[str, Any]
 Resolve = Callable[[Sequence[str]], Resolved]
-"""Turns the words of ``ppar fit`` into the config that it would save."""
+"""Turns command-line arguments of ``ppar fit`` into the config that it would save."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Planned:
 
     Attributes:
         folder: Its folder, ``{output}/{row}/{seed}``.
-        words: Words of ``ppar fit`` that train it.
-        resolved: The config that they give.
+        words: Command-line arguments of ``ppar fit`` that train it.
+        resolved: The config that these arguments give.
     """
 
     folder: Path
@@ -51,12 +51,12 @@ class Planned:
 
     @property
     def title(self) -> str:
-        """Row and seed."""
+        """The row and the seed, as ``{row}/{seed}``."""
         return "/".join(self.folder.parts[-2:])
 
     @property
     def state(self) -> str:
-        """What the folder holds: missing, changed, without a checkpoint, stopped, untested or done."""
+        """State of the folder: missing, changed, without a checkpoint, stopped, untested or done."""
         config = self.folder / "config.yaml"
         if not config.is_file():
             return "missing"
@@ -70,7 +70,7 @@ class Planned:
 class Processes:
     """Processes that train and test runs.
 
-    They hold the lock of the table too. So the table stays locked while one of them outlives a parent that was killed.
+    They inherit the lock of the table, so the table stays locked as long as one of them outlives a killed parent.
     """
 
     def __init__(self, lock: int) -> None:
@@ -87,9 +87,9 @@ class Processes:
         """Run ``ppar`` and return its exit status.
 
         Args:
-            words: Its words.
-            devices: ``CUDA_VISIBLE_DEVICES``; None leaves it.
-            log: File that its output is added to; None: the terminal.
+            words: Command-line arguments of ``ppar``.
+            devices: Value of ``CUDA_VISIBLE_DEVICES``; None leaves the variable unchanged.
+            log: File that the output is appended to; None writes to the terminal.
         """
         command = [sys.executable, "-m", "ppar_lightning", *words]
         environment = os.environ | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
@@ -101,7 +101,7 @@ class Processes:
             return process.wait()
 
     def stop(self, *_: object) -> NoReturn:
-        """Pass SIGTERM on, as a terminal does with Ctrl-C: trainings then write a checkpoint and end."""
+        """Pass SIGTERM on to the runs, as a terminal does with Ctrl-C, so that trainings end with a checkpoint."""
         self.stopped.set()
         for process in self.started:
             process.terminate()
@@ -112,11 +112,11 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
     """Run the subcommand.
 
     Args:
-        words: Its words; those after ``--`` are handed to ``ppar fit``.
-        resolve: How to resolve configs.
+        words: Command-line arguments of the subcommand; those after ``--`` are handed to ``ppar fit``.
+        resolve: Function that turns arguments of ``ppar fit`` into a config.
 
     Raises:
-        OSError, ValueError: One line that names the fault and the remedy.
+        OSError, ValueError: The command cannot be carried out; the message names the fault and the remedy.
     """
     what = "Train and test the rows of a table over seeds, and report them."
     parser = PlainParser("ppar reproduce", description=what)
@@ -126,7 +126,7 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
     parser.add_argument("--output", type=Path, help="folder of the runs (default: runs/reproduce/SETTING)")
     split = words.index("--") if "--" in words else len(words)
     given = parser.parse_args(words[:split])
-    from ppar_lightning.report.seed_report import write_report  # here, as the help does not need pandas
+    from ppar_lightning.report.seed_report import write_report  # imported here, because the help does not need pandas
 
     config = Path(find(given.config))
     output = given.output or Path("runs/reproduce") / config.stem
@@ -153,7 +153,7 @@ def plan(
 ) -> list[Planned]:
     """List the runs, seed by seed, so that a table of fewer seeds is complete early.
 
-    The overlays are those in ``ablations/`` beside the config, or without that folder those of the package.
+    The overlays are those in ``ablations/`` beside the config; if there is no such folder, those of the package.
 
     Raises:
         FileNotFoundError: There is no such overlay.
@@ -173,7 +173,7 @@ def plan(
 
 @contextmanager
 def locked(output: Path) -> Iterator[int]:
-    """Lock a table's folder. The system opens the lock when the last process that holds it ends, even if killed.
+    """Lock a table's folder. The system releases the lock when the last process that holds it ends, even if killed.
 
     Yields:
         File descriptor of the lock.
@@ -187,7 +187,7 @@ def locked(output: Path) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             other = "another `ppar reproduce`, or a training that it started,"
-            raise BlockingIOError(f"{other} is at work in {output}: wait, or give another --output") from error
+            raise BlockingIOError(f"{other} is using {output}: wait until it ends, or give another --output") from error
         yield file.fileno()
 
 
@@ -195,7 +195,7 @@ def execute(runs: Sequence[Planned], output: Path, processes: Processes) -> None
     """Run what is not done, as many runs at once as the devices allow; stop at the first failure.
 
     Raises:
-        ChildProcessError: A run failed. Those that had begun are waited for, no other is begun.
+        ChildProcessError: A run failed. Runs in progress are completed first, and no other run is started.
     """
     missing = [run for run in runs if run.state != "done"]
     done = len(runs) - len(missing)
@@ -228,13 +228,14 @@ def device_groups(trainer: Resolved) -> list[str | None]:
     """Divide the CUDA devices of this machine among runs that train at the same time.
 
     Args:
-        trainer: Options of the trainer. A run gets the number of devices that they name. ``auto`` is one device, so
+        trainer: Options of the trainer. A run gets the number of devices that they name. ``auto`` means one device, so
             that the batch does not depend on the machine.
 
     Returns:
-        ``CUDA_VISIBLE_DEVICES`` of each run; a single None, which leaves it as it is, for one run after the other.
+        Value of ``CUDA_VISIBLE_DEVICES`` for each of the runs that train at once. A single None leaves the variable
+        unchanged: the runs then train one after the other.
     """
-    import torch  # here, as `ppar reproduce --help` does not need it
+    import torch  # imported here, because `ppar reproduce --help` does not need it
 
     if trainer["accelerator"] not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
         return [None]
@@ -248,13 +249,13 @@ def device_groups(trainer: Resolved) -> list[str | None]:
 
 
 def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], int], log: Path | None) -> None:
-    """Complete a run.
+    """Train and test a run, as far as its state requires.
 
     Args:
-        run: The run.
+        run: The run to complete.
         output: Folder of all runs; an earlier run of another config moves to ``replaced/`` there.
-        call: Runs ``ppar`` with words and returns its exit status.
-        log: File that the output goes to, None for the terminal.
+        call: Function that runs ``ppar`` with given arguments and returns its exit status.
+        log: File that the output goes to, for error messages; None stands for the terminal.
 
     Raises:
         ChildProcessError: Training or test failed.
@@ -270,7 +271,7 @@ def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], i
     for words in commands:
         if status := call(words):
             what = f"{run.title}: ppar {words[0]} ended with status {status}" + (f" (see {log})" if log else "")
-            raise ChildProcessError(f"{what}; once that is put right, the same command continues")
+            raise ChildProcessError(f"{what}; after that is fixed, the same command continues")
 
 
 def move_aside(folder: Path, output: Path) -> Path:

@@ -1,7 +1,7 @@
 """The configs that come with the package, by name: ``gta``, ``ablations/otp``, ``strategies/fsdp``.
 
-They are the folder ``configs/`` of the repository. A wheel holds it as ``ppar_lightning/configs`` (see ``setup.py``);
-from a source tree, an editable install included, it is read where it is.
+They are the files in ``configs/`` of the repository. A wheel contains them as ``ppar_lightning/configs`` (see
+``setup.py``); a source tree, also as an editable install, uses ``configs/`` itself.
 
 ppar configs
 ppar configs gta > my.yaml
@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def names() -> list[str]:
-    """Names of all configs; settings come before the overlays in folders."""
+    """List the names of all configs; settings come before the overlays, which are in folders."""
     paths = [path.relative_to(FOLDER).with_suffix("") for path in FOLDER.rglob("*.yaml")]
     return [path.as_posix() for path in sorted(paths, key=lambda path: (len(path.parts), path))]
 
@@ -47,5 +47,5 @@ def text(name: str) -> str:
 
 
 def find(name: str) -> str:
-    """Return the path of the config of a name. A file of that name wins; what is no name is returned as it is."""
+    """Return the path of the config with this name; return the name of a file, or of no config, unchanged."""
     return str(FOLDER / f"{name}.yaml") if name in names() and not Path(name).is_file() else name

@@ -26,7 +26,7 @@ def photometric(image: Tensor, seed: tuple[int, ...]) -> Tensor:
 
     Args:
         image: (B, 3, H, W) float RGB in [0, 1].
-        seed: Non-negative integers that seed the change, such as (seed, step).
+        seed: Non-negative integers that fix the change, such as (seed, step).
 
     Returns:
         (B, 3, H, W) in [0, 1].

@@ -1,4 +1,4 @@
-"""Style randomisation: a strong photometric recipe, the plainest baseline of domain generalisation.
+"""Style randomisation: a strong photometric augmentation, the simplest baseline of domain generalisation.
 
 Training images lose the colours, tones and grain of their source, so that a network cannot rely on them. Objects stay
 where they are, so labels do not change.
@@ -13,13 +13,14 @@ from ppar_lightning.images.colour import apply_map, draw_map
 from ppar_lightning.images.decoding import Array
 
 JITTER, JITTER_STRENGTH = 0.8, 0.8
+"""Probability and strength of the colour jitter; see `ppar_lightning.images.colour.draw_map`."""
 
 
 class StyleRandomisation:
     """The recipe: colour jitter, then six transforms of albumentations, each with a probability of its own.
 
-    The tone curve, bent for each channel by itself, and the shuffled channels change the colours of objects. Gamma,
-    noise and blur change what light and camera contribute.
+    A tone curve for each channel and shuffled channels change the colours of objects. Gamma, noise and blur imitate
+    other light and another camera.
 
     Args:
         probability: Probability that an image goes through the recipe, in [0, 1].
@@ -41,8 +42,8 @@ class StyleRandomisation:
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            rng: Generator of the changes.
-            chance: Generator that decides which changes are made.
+            rng: Random generator for the amounts of the changes.
+            chance: Random generator that decides which changes are made.
 
         Returns:
             (H, W, 3) uint8 RGB.

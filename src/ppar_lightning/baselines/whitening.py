@@ -1,6 +1,6 @@
 """ISW, instance selective whitening (RobustNet, Choi et al. 2021, arXiv 2103.15597): a baseline, alone or with PPAR.
 
-Where it differs from what is published:
+Differences from the published method:
 
 - The architecture does not change: RobustNet replaces batch norm by instance norm after the stem and the first two
   stages; here the maps of the first stages are standardised only for the loss, so any hierarchical backbone works.
@@ -21,6 +21,7 @@ from ppar_lightning.baselines.photometric import photometric
 from ppar_lightning.distributed import all_reduce_sum, world_size
 
 LLOYD_STEPS = 1000
+"""Number of iterations of Lloyd's algorithm, far more than it takes to converge."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class ISWOptions:
 
     Args:
         enabled: Add the whitening loss.
-        weight: Weight of the loss.
-        clusters: Number of clusters of the variances; all but the lowest count as style.
-        statistics: Shares of training at which variances start to be gathered, and at which the mask is fixed and
-            the loss starts.
+        weight: Weight of the loss, at least 0.
+        clusters: Number of clusters of the variances, at least 2; all but the lowest count as style.
+        statistics: Two shares of training, 0 <= start <= end < 1. At the first, the gathering of variances starts; at
+            the second, the mask is fixed and the loss starts.
     """
 
     enabled: bool = False
@@ -64,7 +65,7 @@ class SelectiveMask(nn.Module):
         """Start without statistics and with no element selected.
 
         Args:
-            channels: C of the feature map.
+            channels: C, the channels of the feature map.
         """
         super().__init__()
         self.register_buffer("variance", torch.zeros(channels, channels))
@@ -78,7 +79,8 @@ class SelectiveMask(nn.Module):
             plain: (B, C, h, w), map of the images.
             changed: (B, C, h, w), map of their photometric counterparts.
         """
-        variance = (covariance(plain) - covariance(changed)).square().sum(dim=0) / 4  # of two values about their mean
+        # The variance of two values is a quarter of their squared difference.
+        variance = (covariance(plain) - covariance(changed)).square().sum(dim=0) / 4
         self.variance += all_reduce_sum(variance)
         self.images += all_reduce_sum(torch.full_like(self.images, len(plain)))
 
@@ -105,8 +107,8 @@ class InstanceSelectiveWhitening(nn.Module):
         """Start with no element selected.
 
         Args:
-            options: Named options.
-            channels: Channels of the maps of the first stages.
+            options: Options of the loss.
+            channels: Channels of the maps of the first stages, one number for each map.
 
         Raises:
             ValueError: The backbone is a plain ViT, which has no such maps.
@@ -120,7 +122,7 @@ class InstanceSelectiveWhitening(nn.Module):
         self.options = options
         self.masks = nn.ModuleList([SelectiveMask(width) for width in channels])
         self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
-        self._known_fixed = False  # spares a read of the device at every step, once it is true
+        self._known_fixed = False  # once it is true, no step needs to read the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known_fixed", False))
 
     def forward(
@@ -152,7 +154,7 @@ class InstanceSelectiveWhitening(nn.Module):
         self._known_fixed = self._known_fixed or (u >= start and bool(self.fixed))
         if u >= start and not self._known_fixed:
             for mask, *pair in zip(self.masks, early(image), early(photometric(image, seed)), strict=True):
-                assert isinstance(mask, SelectiveMask)  # which a ModuleList does not say
+                assert isinstance(mask, SelectiveMask)  # a ModuleList does not declare the type
                 mask.observe(*pair)
                 if u >= end:
                     mask.select(self.options.clusters)
@@ -170,14 +172,14 @@ def covariance(features: Tensor) -> Tensor:
 
 
 def k_means(values: Tensor, clusters: int) -> Tensor:
-    """Cluster values by Lloyd's algorithm from evenly spaced quantiles, so that equal values get equal numbers.
+    """Cluster values by Lloyd's algorithm, started at evenly spaced quantiles: the result depends on the values alone.
 
     Args:
-        values: (n,), on the CPU.
-        clusters: k.
+        values: (n,) floats, on the CPU.
+        clusters: k, the number of clusters.
 
     Returns:
-        (n,) int32, the index of the nearest centre, 0 the lowest.
+        (n,) int32, the index of the nearest centre; 0 is the lowest centre.
     """
     from scipy.cluster.vq import kmeans2
 

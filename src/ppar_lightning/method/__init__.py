@@ -1,1 +1,1 @@
-"""PPAR in plain torch, one file an idea. It knows nothing of Lightning."""
+"""PPAR in plain torch: one file for each idea, without any import of Lightning."""

@@ -9,7 +9,10 @@ from torch.nn import functional as F
 from ppar_lightning.method.options import AnchorOrder
 
 MIN_POSITIONS = 8
+"""Number of grid positions that a class needs in the global batch to count in the alignment."""
+
 UNKNOWN = -1e4
+"""Cosine with an anchor that does not exist yet. It is so low that the anchor's share of any softmax is 0."""
 
 
 class AnchorShares(NamedTuple):
@@ -37,9 +40,10 @@ def anchor_shares(order: AnchorOrder, rho: float) -> AnchorShares:
 
 
 def cosines(features: Tensor, anchors: Tensor) -> Tensor:
-    """Cosine of each feature with each anchor, in fp32.
+    """Compute the cosine of each feature with each anchor, in fp32.
 
-    The products are divided by the norm, not the features: the backward pass then stores one copy of the features less.
+    The products, not the features, are divided by the norm, so that the backward pass stores one copy of the features
+    less.
 
     Args:
         features: (..., D), of any norm.
@@ -62,8 +66,8 @@ def alignment_nll(cosine: Tensor, label: Tensor, tau: float) -> Tensor:
 
     Args:
         cosine: (B, n, K) from :func:`cosines`.
-        label: (B, n) int64.
-        tau: Temperature.
+        label: (B, n) int64 train ids in [0, K).
+        tau: Temperature, above 0.
 
     Returns:
         (B, n), in nats.
@@ -77,9 +81,9 @@ def class_balanced_mean(loss: Tensor, weight: Tensor, one_hot: Tensor, total: Te
     """<l>_w: mean over classes of the weighted mean of each class.
 
     Args:
-        loss: (B, n).
-        weight: (B, n), w_n m_n.
-        one_hot: (B, n, K), a zero row for a position that does not count.
+        loss: (B, n), l_A(n) from :func:`alignment_nll`.
+        weight: (B, n), w_n m_n: the weight of a position times the share of its class in the cell.
+        one_hot: (B, n, K), with a zero row for each position that does not count.
         total: (K,), the sum of w_n m_n over each class and all ranks.
         count: (K,), the number of positions of each class over all ranks; a class with fewer than 8 does not count.
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FULL_COUNT = 64
+"""Total weight of a class in a batch from which on its bank moves by the full 1 - mu."""
 
 
 class VisualBank(nn.Module):
@@ -16,8 +17,8 @@ class VisualBank(nn.Module):
         """Start with an empty bank.
 
         Args:
-            num_classes: K.
-            dim: D.
+            num_classes: K, the number of classes.
+            dim: D, the width of the joint space.
             momentum: mu, in [0, 1). A class whose total weight in the batch is below 64 is updated by less.
         """
         super().__init__()
@@ -43,11 +44,11 @@ def feature_sums(features: Tensor, weight: Tensor, one_hot: Tensor) -> Tensor:
 
     Args:
         features: (B, n, D) of any norm; z_n is the normalised feature.
-        weight: (B, n), w_n m_n.
-        one_hot: (B, n, K).
+        weight: (B, n), w_n m_n: the weight of a position times the share of its class in the cell.
+        one_hot: (B, n, K), with a zero row for each position that does not count.
     """
     share = (one_hot * weight.unsqueeze(-1)).detach().flatten(0, 1)
     flat = features.detach().flatten(0, 1)
     norm = torch.linalg.vector_norm(flat, dim=-1, keepdim=True).clamp_min(1e-12)
-    total = (share / norm).T @ flat  # not an einsum, which would copy the features
+    total = (share / norm).T @ flat  # an einsum would copy the features
     return torch.cat([total, share.sum(dim=0).unsqueeze(1)], dim=1)

@@ -12,6 +12,7 @@ from ppar_lightning.method.grid import Grid, resize
 from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation
 
 TEXT_BATCH = 256
+"""Number of sentences that the text tower embeds at once."""
 
 
 class VisualContext(NamedTuple):
@@ -96,7 +97,7 @@ class FrozenImageTower(nn.Module):
         Args:
             image: (B, 3, H, W) float RGB in [0, 1].
         """
-        if self.tower.device != image.device:  # being outside the module tree, it is not moved with this module
+        if self.tower.device != image.device:  # it is no submodule, so it does not move with this module
             self.tower.to(image.device)  # type: ignore[arg-type]
         size = self.input_size(image.shape[-2], image.shape[-1])
         with torch.autocast(image.device.type, enabled=False):
@@ -110,7 +111,7 @@ class FrozenImageTower(nn.Module):
 
 
 def value_path(tower: Any, hidden: Tensor) -> Tensor:
-    """Run the last block with each position attending only to itself, so that a patch keeps its own content.
+    """Run the last block so that each position attends only to itself: a patch then keeps its own content.
 
     This is the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071): the value and output projections replace
     the attention; the block's MLP and the final norm follow as usual. The caller projects it into the joint space.

@@ -1,7 +1,7 @@
-"""Where the cells of a feature grid lie in an image: pixels to cells, cells to pixels, and the labels of cells.
+"""Feature grids over an image: averages of pixels in cells, maps of cells at the size of the image, labels of cells.
 
-Every mapping is a product with one small matrix for each axis. So it is right for cells of any size, fractions of a
-pixel included, and uses no operator that a device lacks: Apple's MPS has no antialiased resizing, for one.
+Every mapping is a product with one small matrix for each axis. It is therefore exact for cells of any size, including
+fractions of a pixel, and needs no operator that some device lacks: Apple's MPS, for example, has no antialiased resize.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MAX_IGNORED = 0.5
+"""A position counts only if a smaller share of its cell than this is ignored."""
+
 MIN_PURITY = 0.3
+"""A position counts only if its class has at least this share of its cell."""
 
 
 class Grid(NamedTuple):
-    """Equal cells from the image's top left corner on; the last ones may reach past its bottom and right edges."""
+    """Equal cells, starting at the image's top left corner; the last may extend past its bottom and right edges."""
 
     size: tuple[int, int]
     """(h, w): number of cells."""
@@ -73,7 +76,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def overlap(cells: int, cell: float, pixels: int, like: Tensor) -> Tensor:
-    """(cells, pixels): the share of each cell along an axis that each pixel covers.
+    """Return (cells, pixels): the share of each cell along an axis that each pixel covers.
 
     Args:
         cells: Number of cells.
@@ -87,19 +90,19 @@ def overlap(cells: int, cell: float, pixels: int, like: Tensor) -> Tensor:
 
 
 def interpolation(outputs: int, step: float, inputs: int, like: Tensor) -> Tensor:
-    """(outputs, inputs): weights of linear interpolation along an axis.
+    """Return (outputs, inputs): the weights of linear interpolation along an axis.
 
-    Where it shrinks, the triangle of weights is as wide as the step, as in PIL and in torch's antialiased resizing.
+    If the axis shrinks, the triangle of weights is widened by the step, as in PIL and in torch's antialiased resizing.
 
     Args:
         outputs: Number of output positions.
-        step: Their distance, in input positions.
+        step: Distance between two outputs, in input positions.
         inputs: Number of input positions.
         like: A tensor of the device and type that the matrix gets.
     """
     centre = (torch.arange(outputs, device=like.device, dtype=like.dtype).unsqueeze(1) + 0.5) * step - 0.5
     position = torch.arange(inputs, device=like.device, dtype=like.dtype)
-    # Past the outermost centres the border's value goes on; a shrinking triangle is cut off there instead.
+    # An enlarged axis repeats the border's value past the outermost centres; a shrunk one cuts the triangle off there.
     centre = centre.clamp(0, inputs - 1) if step < 1 else centre
     weight = (1 - (position - centre).abs() / max(1.0, step)).clamp_min(0)
     return weight / weight.sum(dim=1, keepdim=True)
@@ -123,14 +126,14 @@ class GridLabels(NamedTuple):
 
 
 def grid_labels(label: Tensor, grid: Grid, num_classes: int) -> GridLabels:
-    """Average one-hot labels over the cells of a grid: q, its argmax y and its purity m = q_y.
+    """Average one-hot labels over the cells of a grid: the shares q, their argmax y and the purity m = q_y.
 
-    What a cell holds of no class is ignored: pixels labelled IGNORE, and the part that lies outside the image.
+    The ignored share of a cell consists of the pixels labelled IGNORE and of the part that lies outside the image.
 
     Args:
         label: (B, H, W) train ids, IGNORE included.
         grid: Cells over the image.
-        num_classes: K.
+        num_classes: K, the number of classes.
     """
     classes = torch.arange(num_classes, device=label.device).view(-1, 1, 1)
     # One image at a time: the one-hot map of a whole batch of crops would be the largest tensor of the step.

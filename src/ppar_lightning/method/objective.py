@@ -27,14 +27,16 @@ class Schedules(NamedTuple):
     """Values of the scheduled quantities at one u."""
 
     rho: float
+    """Progress from the first anchor set to the second, in [0, 1]."""
     eta: float
+    """Strength of the reweighting, in [0, 1)."""
     lambda_align: float
     lambda_anchor: float
     shares: alignment.AnchorShares
 
 
 class Losses(NamedTuple):
-    """What a step returns, scalars."""
+    """The losses of a step; all values are scalars."""
 
     total: Tensor
     """The loss to minimise; as for each of ``terms``, its mean over ranks is the value for the global batch."""
@@ -77,8 +79,8 @@ class PPAR(nn.Module):
 
         Args:
             options: Named options of the method.
-            channels: C of the feature map that is aligned.
-            num_classes: K.
+            channels: C, the channels of the feature map that is aligned.
+            num_classes: K, the number of classes.
 
         Raises:
             ValueError: The text prototypes are for other classes, or their width is not that of CLIP's image tower.
@@ -103,7 +105,7 @@ class PPAR(nn.Module):
         self.visual_bank = bank.VisualBank(num_classes, dim, options.momentum)
         self.statistics = reweighting.MarginStatistics(num_classes, options.momentum)
         # A buffer, so that it moves with the module. DDP broadcasts buffers only before a step's first forward pass,
-        # when it is 0 on every rank; so accumulation over batches does not lose what the other ranks have noted.
+        # when this one is 0 on every rank, so gradient accumulation loses no sums of the other ranks.
         self.register_buffer("pending", torch.zeros(num_classes, 2 * (dim + 1) + 3), persistent=False)
 
     def schedules(self, u: float) -> Schedules:
@@ -136,7 +138,7 @@ class PPAR(nn.Module):
             return self._losses(output, label, self._on_grid(embedding, grid, label), context, self.schedules(u))
 
     def embedded(self, output: SegmenterOutput, label: Tensor) -> Embedded:
-        """Embed features in the joint space, as a training step does."""
+        """Embed the features of an output in the joint space and label their grid, as a training step does."""
         features, grid = self._features(output)
         return self._on_grid(self.embed(features), grid, label)
 
@@ -147,7 +149,7 @@ class PPAR(nn.Module):
         return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
 
     def _features(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
-        """Take the feature map to align, (B, C, h, w), averaged to about STRIDE pixels where it is finer; its grid."""
+        """Return the map to align, (B, C, h, w), averaged to about STRIDE pixels if it is finer, and its grid."""
         features, grid = self._map(output)
         factor = round(STRIDE / grid.cell[1])
         if factor > 1:
@@ -155,7 +157,7 @@ class PPAR(nn.Module):
         return features if self.options.align_segmenter else features.detach(), grid
 
     def _map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
-        """Take the map that ``level`` names, and its grid."""
+        """Return the feature map that ``level`` names, and its grid."""
         features = output.decoder if self.options.level == "decoder" else output.backbone
         if features is None:
             raise ValueError("ppar.level is 'backbone', and the segmenter gives no such map: set it to 'decoder'")

@@ -18,7 +18,8 @@ class PPAROptions:
         enabled: False trains only the segmenter on the source: the baseline of every comparison.
         clip: CLIP model whose towers give the prototypes: ``tinyclip`` (included in the package), a hub id or a folder.
         text_embeddings: K x D ``.npy`` file used as text prototypes instead of the text tower's output.
-        prompts: Set of sentences that describe a class.
+        prompts: Set of sentences that describe a class: ``bare`` is the word alone, ``photo`` "a photo of a ...",
+            ``clip80`` CLIP's 80 templates for ImageNet, ``driving`` eight sentences about street scenes.
         class_names: The K names used in the sentences, in the order of the train ids.
         centre: Subtract the mean over classes from the text prototypes and renormalise.
         random_text: Replace the text prototypes by random directions of the same shape. This control shows what the
@@ -29,17 +30,18 @@ class PPAROptions:
             size of the crop.
         clip_dtype: Precision of the frozen image tower. bfloat16 halves its memory; CPUs without it need float32.
         level: Feature map that is aligned: the decoder's output or the backbone's last map.
-        order: Anchors of the alignment and their order in training.
+        order: Anchors of the alignment and their order in training: from VTP to OTP, from OTP to VTP, both at once
+            (``joint``), one of them alone, or the class means of source features (``naive``).
         align_segmenter: False stops the alignment's gradient at the embedding head, so that reweighting acts alone.
         reweighting: Which positions share a margin: none (``pixel``), those of a class in an image (``region``), or
             those of an ``image``; ``off`` disables reweighting.
         direction: Whether agreement with the prototypes raises a weight (``reliable``) or lowers it (``hard``).
         eta: Strength of the reweighting, 0 <= eta < 1; weights lie in [(1-eta)/(1+eta), (1+eta)/(1-eta)].
-        tau: Temperature of every softmax over cosines.
+        tau: Temperature of every softmax over cosines, above 0.
         momentum: Momentum of the prototype banks and the margin statistics, in [0, 1).
-        lambda_align: Weight of the alignment loss.
-        lambda_vtp: Weight of the loss that trains VTP.
-        lambda_anchor: Weight of the loss that draws VTP to OTP.
+        lambda_align: Weight of the alignment loss, at least 0.
+        lambda_vtp: Weight of the loss that trains VTP, at least 0.
+        lambda_anchor: Weight of the loss that draws VTP to OTP, at least 0.
         align_ramp: Shares of training at which the alignment loss starts and reaches its full weight.
         rho_ramp: Shares of training at which the transition from the first anchor set to the second starts and ends.
         eta_ramp: Shares of training at which reweighting starts and reaches its full strength.

@@ -22,7 +22,7 @@ def sentences(prompts: Prompts, class_names: Sequence[str] = CLASSES) -> list[li
 
     Args:
         prompts: Name of the prompt set.
-        class_names: K names.
+        class_names: The K words for the classes, in the order of the train ids.
 
     Returns:
         K lists of sentences, one sentence per template and synonym.

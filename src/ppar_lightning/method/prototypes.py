@@ -11,6 +11,7 @@ LAYERS = 3
 HEADS = 4
 DROPOUT = 0.1
 GAMMA = 1e-2
+"""Initial value of gamma: VTP starts close to OTP, and the context decoder can still learn."""
 
 
 class ContextDecoder(nn.Module):
@@ -20,7 +21,7 @@ class ContextDecoder(nn.Module):
         """Build a pre-norm transformer decoder like DenseCLIP's: width 256, 3 layers, 4 heads, dropout 0.1.
 
         Args:
-            dim: D of the text and the visual context.
+            dim: D, the width of the joint space, which text and visual context share.
         """
         super().__init__()
         self.query = nn.Linear(dim, WIDTH)
@@ -101,7 +102,7 @@ def vtp_nll(vtp: Tensor, dense: Tensor, labels: GridLabels, tau: float) -> Tenso
         vtp: (B, K, D) unit vectors.
         dense: (B, N, D) dense features of any norm; they receive no gradient.
         labels: Labels on the grid of ``dense``.
-        tau: Temperature.
+        tau: Temperature, above 0.
 
     Returns:
         The sum over this rank's counted positions, a scalar.

@@ -10,7 +10,10 @@ from ppar_lightning.method.grid import Grid
 from ppar_lightning.method.options import Granularity
 
 MIN_SIGMA = 0.02
+"""Smallest standard deviation that margins are divided by."""
+
 CLIP = 3.0
+"""Bound of a standardised margin, in standard deviations."""
 
 
 def margins(cosine: Tensor, label: Tensor) -> Tensor:
@@ -18,7 +21,7 @@ def margins(cosine: Tensor, label: Tensor) -> Tensor:
 
     Args:
         cosine: (B, n, K) from :func:`~ppar_lightning.method.alignment.cosines`.
-        label: (B, n) int64.
+        label: (B, n) int64 train ids in [0, K).
 
     Returns:
         (B, n) in [-2, 2]; 0 where either side has no anchor yet.
@@ -33,7 +36,7 @@ def pool_margins(margin: Tensor, one_hot: Tensor, granularity: Granularity) -> T
     """Average margins over a region (class k in image b) or an image (mean over its regions).
 
     Args:
-        margin: (B, n).
+        margin: (B, n), r_n from :func:`margins`.
         one_hot: (B, n, K), a zero row for a position that does not count.
         granularity: ``pixel`` and ``off`` return the margins as they are.
 
@@ -59,7 +62,7 @@ class MarginStatistics(nn.Module):
         """Start with all sums at 0.
 
         Args:
-            num_classes: K.
+            num_classes: K, the number of classes.
             momentum: Momentum of the running sums, in [0, 1).
         """
         super().__init__()
@@ -116,7 +119,7 @@ def pixel_weights(weight: Tensor, grid: Grid, size: tuple[int, int], eta: float)
         weight: (B, h*w); 1 at positions that do not count.
         grid: Cells that the weights belong to.
         size: (H, W) of the crop.
-        eta: Strength that the weights were computed with.
+        eta: Strength that the weights were computed with, in [0, 1); it gives the bounds.
 
     Returns:
         (B, H, W).

@@ -18,12 +18,12 @@ from ppar_lightning.segmenter.pretrained import revision
 
 
 def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
-    """Compute the text prototypes that the options ask for.
+    """Compute or read the text prototypes that the options ask for.
 
     Args:
         options: ``clip``, ``prompts``, ``class_names``, ``centre``, ``random_text`` and ``text_embeddings`` are
             read.
-        num_classes: K of the segmenter.
+        num_classes: K, the number of classes of the segmenter.
 
     Returns:
         T0, (K, D) float32 unit vectors.
