@@ -97,7 +97,7 @@ def test_a_png_that_is_cut_short(city, capsys):
 
 def test_an_image_without_a_label(city, capsys):
     next(city.glob("gtFine/train/*/*_labelIds.png")).unlink()
-    assert "has no label (1 of 11 images and labels are alone)" in complaint(capsys, *train_on(city))
+    assert "has no label (1 of 11 files have no counterpart)" in complaint(capsys, *train_on(city))
 
 
 def test_names_for_another_number_of_classes(tmp_path, capsys):

@@ -298,7 +298,7 @@ def test_other_faults_are_named():
     with pytest.raises(ValueError, match="there is no source"):
         DomainDataModule({})
     with pytest.raises(
-        ValueError, match=r"10 training images per device are less than a batch of 11; lower --data.batch_size"
+        ValueError, match=r"10 training images per device are fewer than a batch of 11; lower --data.batch_size"
     ):
         batches(fog(batch_size=11))
 

@@ -250,7 +250,7 @@ DRAWN = ("--model.segmenter.pretrained", "false")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--data.batch_size", "7"), "batches: 6 training images per device are less than a batch of 7; lower"),
+        (("--data.batch_size", "7"), "batches: 6 training images per device are fewer than a batch of 7; lower"),
         (("--trainer.accelerator", "gpu", "--trainer.devices", "4"), "devices: .*--trainer.devices 4: give what"),
         (("--model.segmenter.backbone", "no/such", "--model.segmenter.pretrained", "true"), "backbone: .* the cache"),
         (
@@ -315,7 +315,7 @@ def test_labels_that_are_resized_are_counted(roots, capsys):
 def test_processes_share_the_training_images(roots, capsys):
     status, lines = doctor(capsys, roots, "--trainer.devices", "4", "--trainer.strategy", "ddp")
     assert status == 1
-    assert "1 training images per device are less than a batch of 2" in errors(lines)[0]
+    assert "1 training images per device are fewer than a batch of 2" in errors(lines)[0]
 
 
 def test_images_of_many_sizes_are_fine(roots, capsys):

@@ -238,7 +238,7 @@ def test_pictures_of_several_folders_keep_their_folder(pictures, tmp_path):
 def test_hidden_files_are_passed_over_and_other_kinds_counted(pictures, capsys, caplog):
     shutil.copy(pictures / "a.jpg", pictures / "._a.jpg")
     assert len(find(str(pictures))) == 3
-    assert "1 files that are no pictures (.txt) are left alone" in caplog.text + capsys.readouterr().err
+    assert "1 other files (.txt) are ignored" in caplog.text + capsys.readouterr().err
 
 
 def test_the_frames_of_a_video_are_counted(pictures, monkeypatch):

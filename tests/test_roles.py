@@ -16,14 +16,16 @@ def test_the_images_of_a_source_are_not_unseen_under_another_name(tmp_path):
     root = trees.kitti(tmp_path / "kitti")
     (tmp_path / "link").symlink_to(root)
     sources = {"kitti_train": Domain(dataset="kitti", root=str(root))}
-    with pytest.raises(ValueError, match="unseen domain 'kitti' is scored on what source 'kitti_train' trains on"):
+    with pytest.raises(
+        ValueError, match="unseen domain 'kitti' is scored on the images that source 'kitti_train' trains on"
+    ):
         DomainDataModule(sources, {"kitti": Domain(root=str(tmp_path / "link"))})
     DomainDataModule(sources, {"kitti": Domain(root=str(tmp_path / "another"))})
 
 
 def test_the_other_split_of_a_source_may_be_scored():
     DomainDataModule({"game": Domain()}, {"held_out": Domain(dataset="game")})
-    with pytest.raises(ValueError, match="'held_out' is scored on what source 'game' trains on"):
+    with pytest.raises(ValueError, match="'held_out' is scored on the images that source 'game' trains on"):
         DomainDataModule({"game": Domain()}, {"held_out": Domain(dataset="game", eval_split="train")})
 
 

@@ -13,10 +13,10 @@ FILL = (124, 116, 104)
 """RGB of padded pixels: ImageNet's mean, which is zero after the usual normalisation."""
 
 TRIES = 10
-"""Boxes that are drawn for a crop at most."""
+"""Largest number of boxes that are drawn for a crop."""
 
 STEP = 4
-"""Crops are judged by every STEP-th row and column of the label."""
+"""Conditions on a crop are checked on every STEP-th row and column of its label only, to save time."""
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width of the part of an image that becomes a crop, in pixels; it may reach outside."""
@@ -31,17 +31,17 @@ def draw_box(
     focus: int | None = None,
     focus_pixels: int = 0,
 ) -> Box:
-    """Draw the box of a crop. Of at most TRIES boxes the first that meets the conditions is taken, or else the last.
+    """Draw the box of a crop: the first of at most TRIES boxes that meets the conditions, or else the last of them.
 
     Args:
         label: (H, W) uint8 train ids or IGNORE.
         crop: (height, width) of the crop.
-        scale: Range of the factor that the image is resized by.
-        rng: Generator of the box.
+        scale: Smallest and largest factor that the image is resized by.
+        rng: Random generator.
         max_class_share: Condition: largest share of the crop's labelled pixels that one class may have.
         focus: Train id that the crop should show.
-        focus_pixels: Condition: the crop shows more pixels of `focus` than this; 0 places every box around a pixel of
-            `focus` instead.
+        focus_pixels: Condition: the crop shows more pixels of `focus` than this. With 0, every box is placed around a
+            pixel of `focus` instead.
     """
     factor = rng.uniform(*scale)
     size = [max(1, round(side / factor)) for side in crop]
@@ -77,7 +77,7 @@ def cut(array: Array, box: Box, crop: tuple[int, int]) -> Array:
     Args:
         array: (H, W, 3) uint8 image, interpolated linearly (down to half size this sees every pixel), or (H, W) uint8
             label, interpolated by the nearest pixel.
-        box: The part.
+        box: Part of the array to cut out.
         crop: (height, width) of the result.
     """
     interpolation, fill = (cv2.INTER_LINEAR, FILL) if array.ndim == 3 else (cv2.INTER_NEAREST_EXACT, (IGNORE,))
@@ -88,7 +88,10 @@ def cut(array: Array, box: Box, crop: tuple[int, int]) -> Array:
     if (rows, columns) == crop:
         return part
     top, left = (round(max(0, -start) * zoom) for start, zoom in zip(box[:2], zooms, strict=True))
-    top, left = min(top, crop[0] - rows), min(left, crop[1] - columns)  # where both were rounded up
+    top, left = (
+        min(top, crop[0] - rows),
+        min(left, crop[1] - columns),
+    )  # rounding up both the offset and the part may exceed the crop
     bottom, right = crop[0] - rows - top, crop[1] - columns - left
     padded = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT, value=fill)
     return np.asarray(padded, dtype=np.uint8)
@@ -106,6 +109,6 @@ def coarse_counts(coarse: Array, box: Box) -> npt.NDArray[np.int64]:
 
 
 def largest_share(counts: npt.NDArray[np.int64]) -> float:
-    """Share of the most frequent class among the labelled pixels, from (256,) counts; 1 if none is labelled."""
+    """Return the share of the most frequent class among the labelled pixels, from (256,) counts; 1 without any."""
     labelled = counts[:IGNORE]
     return float(labelled.max() / labelled.sum()) if labelled.any() else 1.0

@@ -38,10 +38,10 @@ class DomainDataModule(LightningDataModule):
         protocol: Name of the protocol for every domain that does not name its own.
         window: Sliding window for protocol `full`; other protocols have their own.
         crop: Height and width of training crops, in pixels.
-        batch_size: Number of training images per device and step.
-        eval_batch_size: Number of images per evaluation batch of rendered domains. Images from folders, whose sizes may
-            differ, are evaluated one by one.
-        workers: Number of reading processes per loader; 0 reads in the main process.
+        batch_size: Number of training images per device in a batch, at least 1.
+        eval_batch_size: Number of images per evaluation batch of rendered domains, at least 1. Images from folders,
+            whose sizes may differ, are evaluated one by one.
+        workers: Number of processes per loader that read images; 0 reads in the main process.
         augmentation: Augmentation of training images.
         seed: Seed of order and augmentation; the command line sets it to ``seed_everything``.
         watch_unseen: Also score the unseen domains during `fit`.
@@ -115,7 +115,7 @@ class DomainDataModule(LightningDataModule):
 
     @property
     def means(self) -> Mapping[str, tuple[int, ...]]:
-        """Name of a reported mean -> its train ids: `miou`, and `miou_16` and `miou_13` if SYNTHIA is a source."""
+        """Name of a reported mean -> its train ids: `miou`, and with SYNTHIA as a source `miou_16` and `miou_13`."""
         means = {"miou": tuple(range(len(CLASSES)))}
         if any(split.scored_classes == SYNTHIA_16 for name, split in self.eval_splits.items() if name in self.sources):
             means |= {"miou_16": SYNTHIA_16, "miou_13": SYNTHIA_13}
@@ -187,9 +187,11 @@ class DomainDataModule(LightningDataModule):
 
     def _statistics(self, split: Split) -> Counts:
         counts = class_statistics(split, self.workers)
-        for index in np.flatnonzero(counts[:, 0] == UNREADABLE).tolist():  # the sampling rule might never draw it
+        for index in np.flatnonzero(
+            counts[:, 0] == UNREADABLE
+        ).tolist():  # named here, because sampling by class may never draw it
             errors = split[index]["error"]  # raises the error unless the split skips
-            late = f"{split.name(index)}: its label could not be read when classes were counted; start again"
+            late = f"{split.name(index)}: its label could not be read when classes were counted; start the run again"
             if self.on_bad_sample == "raise":
                 raise ValueError(f"domain {split.domain!r}: {late}")
             self._unreadable += errors or [Skipped(split.domain, split.name(index), late)]
@@ -207,7 +209,7 @@ class DomainDataModule(LightningDataModule):
             "collate_fn": collate,
             "pin_memory": torch.cuda.is_available(),
             "worker_init_fn": start_worker,
-            "generator": torch.Generator(),  # otherwise each epoch would use up a number of the global generator
+            "generator": torch.Generator(),  # otherwise each epoch would draw from the global generator
         }
 
     def _open(self, name: str, role: Literal["train", "eval"]) -> Split:
@@ -223,12 +225,16 @@ class DomainDataModule(LightningDataModule):
 
 
 def refuse_small_share(images: int, batch_size: int) -> None:
-    """Refuse a device's share of the training images that makes no batch.
+    """Refuse a device's share of the training images that is smaller than a batch.
+
+    Args:
+        images: Number of training images per device.
+        batch_size: Number of images in a batch.
 
     Raises:
-        ValueError: It makes none.
+        ValueError: The share is smaller than a batch.
     """
     if images < batch_size:
         raise ValueError(
-            f"{images} training images per device are less than a batch of {batch_size}; lower --data.batch_size"
+            f"{images} training images per device are fewer than a batch of {batch_size}; lower --data.batch_size"
         )

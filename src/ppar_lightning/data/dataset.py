@@ -105,7 +105,7 @@ class FolderDataset(SegmentationDataset):
 
     Raises:
         ValueError: The data set has no such split.
-        FileNotFoundError: There is no folder, no known layout in it, or an image or label has no counterpart.
+        FileNotFoundError: There is no such folder, it has no known layout, or an image or label has no counterpart.
     """
 
     layouts: tuple[Layout, ...]
@@ -113,7 +113,7 @@ class FolderDataset(SegmentationDataset):
     splits: ClassVar[tuple[str, ...]] = ()
     """Names of the splits, if the splits are not folders."""
     resize_labels: ClassVar[bool] = False
-    """Whether a label of another size is resized to its image (nearest) instead of being an error."""
+    """Whether a label whose size differs from its image is resized to it (nearest pixel) instead of being an error."""
     id_remedy: ClassVar[str] = WRONG_ROOT
     """Remedy that the error for a label value outside the table names."""
 
@@ -129,7 +129,7 @@ class FolderDataset(SegmentationDataset):
         self.unpaired = unpaired(images, labels)
         if self.unpaired:
             files = len(images) + len(labels)
-            fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} images and labels are alone)"
+            fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} files have no counterpart)"
             if on_bad_sample == "raise" or len(self.unpaired) == files:
                 remedy = "extract the missing ones again, move such files away, or set --data.on_bad_sample skip"
                 raise FileNotFoundError(f"{fault}; {remedy}")
@@ -154,17 +154,17 @@ class FolderDataset(SegmentationDataset):
         if len(names) != known:
             self.remarks.append(
                 f"{len(names)} labelled images of split {self.split!r} in {self.root}, {known} are known; "
-                "extract the rest, unless it is meant to be a part"
+                "extract the rest, unless the folder is meant to hold only a part"
             )
         return list(names)
 
     def select_listed(self, names: Sequence[str], listed: Sequence[str]) -> list[str]:
-        """Return the names in a list of the data set; add remarks about a short list and about names without files."""
+        """Return the names that a list of the data set contains; remark on a short list and on names without files."""
         known = self.counts.get(self.split, len(listed))
         if len(listed) != known:
             self.remarks.append(
                 f"{len(listed)} images are listed for split {self.split!r} of {self.root}, {known} are known; "
-                "download the list again, unless it is meant to be a part"
+                "download the list again, unless it is meant to name only a part"
             )
         chosen = set(listed)
         absent = sorted(chosen - set(names))
@@ -176,7 +176,7 @@ class FolderDataset(SegmentationDataset):
         return [name for name in names if name in chosen]
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
-        """Read a label file as (H, W) ids as they are stored."""
+        """Read a label file: (H, W) label ids, as they are stored."""
         return read_label(path)
 
     def read_label(self, index: int) -> Array:

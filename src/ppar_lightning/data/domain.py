@@ -30,8 +30,8 @@ class Domain:
         protocol: Name of the protocol it is scored by; by default `data.protocol`.
         limit: Use only this many images (at least 1), evenly spaced over the split.
         options: Further arguments of the data set.
-        weight: For a source, its share of the draws relative to the weights of the others; by default in proportion to
-            the number of its images.
+        weight: For a source, its share of the draws relative to the weights of the other sources, above 0. By default,
+            the share is proportional to the number of images.
     """
 
     dataset: str | None = None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 
 NO_FOCUS = -1
-"""Stands for a train id if the crop of a draw may show anything."""
+"""Value in place of a train id if the crop of a draw may show anything."""
 
 CYCLE, FOCUS = 1, 2  # keys of two separate random streams
 
@@ -19,24 +19,24 @@ CYCLE, FOCUS = 1, 2  # keys of two separate random streams
 class Sampling:
     """Options for choosing training images.
 
-    - `uniform`: every image once an epoch.
+    - `uniform`: every image is drawn once per epoch.
     - `class_uniform`: a share of the draws first picks a class, each with the same probability, then an image that
-      contains it, and the crop surrounds one of its pixels. This follows RobustNet, which gives each class exactly its
-      part of an epoch and uses tiles of 1024 pixels instead of images, and centres of mass instead of pixels.
+      contains it, and the crop surrounds one of its pixels. This follows RobustNet, which differs in three ways: each
+      class gets exactly its part of an epoch, tiles of 1024 pixels replace images, and centres of mass replace pixels.
     - `rare_class`: every draw picks class c with probability softmax((1 - f_c) / temperature), where f_c is its share
-      of the labelled pixels, then an image with more than `min_pixels` of it. Of 10 crops the first one with more than
-      half of `min_pixels` is used. This follows DAFormer, which tries 10 crops for this and up to 10 more for each to
-      limit the largest share of one class; here 10 crops in all are tried for both.
+      of the labelled pixels, then an image with more than `min_pixels` of it. Up to 10 crops are drawn, and the first
+      with more than half of `min_pixels` is used. This follows DAFormer, which tries 10 crops for this condition and,
+      for each of them, up to 10 more to limit the largest share of one class. Here 10 crops serve both conditions.
 
     Classes that occur in no image are left out. Within an epoch an image is drawn twice for a class only after every
     other image of that class has been drawn.
 
     Attributes:
-        kind: The rule.
+        kind: One of these three rules.
         share: Share of an epoch that `class_uniform` draws by class, in [0, 1].
-        temperature: Temperature of `rare_class`; a lower one prefers rarer classes.
-        min_pixels: Number of pixels of the class, at the size of the label file, that `rare_class` asks for; lower
-            it for small images.
+        temperature: Temperature of `rare_class`, above 0; a lower one prefers rarer classes.
+        min_pixels: Number of pixels of the class, at the size of the label file, that an image must exceed for
+            `rare_class`; at least 1. Lower it for small images.
     """
 
     kind: Literal["uniform", "class_uniform", "rare_class"] = "uniform"
@@ -59,7 +59,7 @@ class Sampling:
 
     @property
     def focus_pixels(self) -> int:
-        """The crop should show more than this many pixels of the class; 0: it surrounds one of them."""
+        """Number of pixels of the class that the crop should exceed; 0 if it surrounds one of them instead."""
         return self.min_pixels // 2 if self.kind == "rare_class" else 0
 
 
@@ -123,7 +123,7 @@ class EpochOrder:
         return np.concatenate(images)[order], np.concatenate(classes)[order]
 
     def _cycled(self, number: int, epoch: int, count: int) -> Integers:
-        """Return the epoch's section of the endlessly reshuffled pool, sorted, as the epoch is shuffled afterwards."""
+        """Return the next `count` images of the endlessly reshuffled pool, sorted, as `draws` shuffles them again."""
         pool = self.pools[number]
         first, start = divmod(epoch * count, len(pool))
         cycles = range(first, first + -(-(start + count) // len(pool)))

@@ -1,4 +1,4 @@
-"""Identity of what a split reads, without reading it: to notice that two machines do not hold the same images."""
+"""Fingerprints of splits, without reading the images: they show whether two machines hold the same images."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ def fingerprint(split: Split) -> Fingerprint:
 
 
 def identity(split: Split, of_file: Callable[[os.stat_result], object]) -> str:
-    """Hash the names of a split's images and what `of_file` says of each file.
+    """Hash the names of a split's images and the value of `of_file` for each file.
 
     The hash of a rendered split covers all that its images depend on.
 
     Args:
         split: The images.
-        of_file: Takes size and times of an image or label file and returns what JSON can hold.
+        of_file: Function from the status (size, times) of an image or label file to a value that JSON can hold.
 
     Returns:
         SHA-256 in hexadecimal digits.
@@ -39,7 +39,7 @@ def identity(split: Split, of_file: Callable[[os.stat_result], object]) -> str:
     def stated(path: Path) -> object:
         try:
             return of_file(path.stat())
-        except OSError:  # it is gone since its folder was listed, or cannot be read
+        except OSError:  # removed since its folder was listed, or unreadable
             return None
 
     whole = split.whole

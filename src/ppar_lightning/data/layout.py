@@ -14,9 +14,9 @@ LABEL_SUFFIXES = (".png",)
 class Layout:
     """Paths of images and labels under the root, and what the labels hold.
 
-    In both paths `{split}` stands for the split and `*` for the sample's name, which must be the same in both. The last
-    `*` may match sub-folders, an earlier one a folder or a part of its name. Images may be .jpg instead of .png and
-    vice versa.
+    In both paths, `{split}` stands for the split and `*` for the sample's name, which must be the same in both. The
+    last `*` may also match sub-folders; an earlier one matches a folder or a part of its name. Images may be .jpg
+    instead of .png and vice versa.
     """
 
     images: str
@@ -39,7 +39,7 @@ class Layout:
         return _by_name((name, path) for name, path in found if path not in others), labels
 
     def expected(self, split: str) -> str:
-        """Describe the layout in words."""
+        """Return the two paths in one phrase, for messages."""
         return f"{self.images} and {self.labels}".replace("{split}", split)
 
 

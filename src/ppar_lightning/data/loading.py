@@ -21,7 +21,7 @@ GRACE = 60
 class Batch(TypedDict):
     """A batch: `image` (B, 3, H, W) uint8 RGB, `label` (B, H, W) train ids or IGNORE, `name` and `domain` B strings.
 
-    The loader gives the image as a view of (B, H, W, 3) and the label as uint8, which costs the workers least.
+    The loader returns the image as a view of (B, H, W, 3) and the label as uint8, because workers copy these fastest.
     `on_device` makes the image contiguous and the label int64, and applies the variation of a training batch.
 
     Attributes:
@@ -44,7 +44,7 @@ class Batch(TypedDict):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack the samples that could be read.
+    """Stack samples into a batch; placeholders are left out unless there is nothing else.
 
     Raises:
         ValueError: The images or their labels differ in size.

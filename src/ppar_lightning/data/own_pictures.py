@@ -33,7 +33,12 @@ class Found(NamedTuple):
     frame: int | None = None
 
     def name(self, suffix: bool = False, base: bool = False) -> str:
-        """Path below the base, with the number of a frame; on request with suffix and the base's own name."""
+        """Return the path below the base and, for a frame, its number.
+
+        Args:
+            suffix: Keep the suffix of the file.
+            base: Put the name of the base folder in front.
+        """
         below = self.path.relative_to(self.base)
         parts = [self.base.resolve().name] * base + [(below if suffix else below.with_suffix("")).as_posix()]
         return "/".join(parts if self.frame is None else [*parts, f"{self.frame:06d}"])
@@ -44,22 +49,23 @@ class PictureDataset(SegmentationDataset):
 
     Attributes:
         found: The pictures.
-        names: The path of each picture's map, without suffix. Where two would be the same, both keep their suffix
-            (``a.jpg`` and ``a.png`` in a folder), or are put below the name of the folder that was searched.
+        names: Path of each picture's label map, without suffix. If two would be equal, both keep the suffix of their
+            picture (``a.jpg`` and ``a.png`` in one folder); if they still are, the name of the searched folder is put
+            in front.
 
     Args:
-        places: Files, folders, which are searched, and globs. A picture that is found twice is taken once.
+        places: Files, globs, and folders, which are searched. A picture that is found twice is used once.
 
     Raises:
         FileNotFoundError: A place holds no picture.
-        ValueError: Two pictures would still have one name.
+        ValueError: Two pictures would still have the same name.
     """
 
     def __init__(self, places: Sequence[str]) -> None:
         super().__init__("predict", DOMAIN)
         found = {(each.path.absolute(), each.frame): each for place in places for each in find(place)}
         self.found = list(found.values())
-        self._video: Video | None = None  # the one that was read last, in this process
+        self._video: Video | None = None  # the video that this process read last
         self.names = [each.name() for each in self.found]
         for options in ({"suffix": True}, {"suffix": True, "base": True}):
             count = Counter(self.names)
@@ -70,14 +76,16 @@ class PictureDataset(SegmentationDataset):
         name, times = Counter(self.names).most_common(1)[0]
         if times > 1:
             paths = [str(each.path) for each, other in zip(self.found, self.names, strict=True) if other == name]
-            raise ValueError(f"{paths[0]} and {paths[1]} would both be written as {name}.png: give one at a time")
+            raise ValueError(
+                f"{paths[0]} and {paths[1]} would both be written as {name}.png: predict them one at a time"
+            )
 
     def __len__(self) -> int:
         """Number of pictures and frames."""
         return len(self.found)
 
     def name(self, index: int) -> str:
-        """Path of the picture's map, without suffix."""
+        """Return the path of the picture's label map, without suffix."""
         return self.names[index]
 
     def leave_out(self, names: Set[str]) -> None:
@@ -104,13 +112,13 @@ class PictureDataset(SegmentationDataset):
 def find(place: str) -> list[Found]:
     """Find the pictures of one place, in the order of their names, and report how many other files there are.
 
-    Hidden files are passed over.
+    Hidden files are ignored.
 
     Raises:
         FileNotFoundError: There is no picture.
     """
     path, kinds = Path(place), PICTURES | VIDEOS
-    if path.is_file():  # one that the user names is taken for a picture whatever its suffix
+    if path.is_file():  # a file that the user names is a picture, whatever its suffix
         return _found(path, path.parent)
     base = path if path.is_dir() else _fixed_part(path)
     below = path.rglob("*") if path.is_dir() else map(Path, glob.iglob(place, recursive=True))  # noqa: PTH207
@@ -123,7 +131,7 @@ def find(place: str) -> list[Found]:
         )
     if others:
         suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in others))
-        rank_zero_info(f"{place}: {others.total()} files that are no pictures ({suffixes}) are left alone")
+        rank_zero_info(f"{place}: {others.total()} other files ({suffixes}) are ignored")
     return [each for file in files if file.suffix.lower() in kinds for each in _found(file, base)]
 
 
@@ -135,7 +143,7 @@ def _found(path: Path, base: Path) -> list[Found]:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """Folder of a glob, up to its first wildcard."""
+    """Return the folder of a glob, up to its first wildcard."""
     parts = pattern.parts
     wild = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return Path(*parts[:wild])
@@ -161,7 +169,7 @@ class Video:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.next = 0
-        """Number of the frame that comes next."""
+        """Number of the frame that is decoded next."""
         self._capture = cv2.VideoCapture(str(path))
 
     def read(self, frame: int) -> Array:

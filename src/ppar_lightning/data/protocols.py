@@ -59,9 +59,9 @@ def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, A
         image: (H, W, 3).
         label: (H, W).
         side: Side of the square in pixels.
-        exact: Pad and crop as RobustNet's evaluation does. It pads a narrow image on both sides, each time by the whole
-            missing width, but crops the square at its position before padding. So columns at the right border, half the
-            missing width, are lost, and the padding counts as class 0, road.
+        exact: Pad and crop as RobustNet's evaluation does. It pads a narrow image by the whole missing width on both
+            sides, but crops the square at its position before the padding. The image therefore loses columns at its
+            right border, half the missing width, and the padding counts as class 0, road.
     """
     width = max(1, int(image.shape[1] / image.shape[0] * side))
     image = np.asarray(Image.fromarray(image).resize((width, side), Image.Resampling.BICUBIC))
@@ -87,7 +87,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         options=_ROBUSTNET_IDS,
     ),
     "robustnet_exact": Protocol(
-        "as robustnet, but Mapillary padded with road and misplaced, as in its repository: for its tables alone",
+        "as robustnet, but Mapillary padded with road and shifted as in its code; only to compare with its tables",
         views={"mapillary": partial(square, side=1536, exact=True)},
         options=_ROBUSTNET_IDS,
     ),
@@ -124,11 +124,11 @@ def find_protocol(name: str) -> Protocol:
 
 
 def protocol_window(name: str, window: Window | None) -> tuple[int, int] | None:
-    """Size and stride of a protocol's inference window, where `full` takes the given one; None for the whole image."""
+    """Return size and stride of a protocol's window; `full` uses the given one. None segments the whole image."""
     used = window if name == "full" else find_protocol(name).window
     return None if used is None else (used.size, used.stride)
 
 
 def protocol_title(name: str, window: Window | None) -> str:
-    """Name of a protocol as it is shown beside figures: with the window if that was chosen freely."""
+    """Return the name of a protocol as it is shown beside scores, with the window if that was chosen freely."""
     return f"full (window {window.size}, stride {window.stride})" if name == "full" and window else name

@@ -7,6 +7,7 @@ from pathlib import Path
 from ppar_lightning.data.domain import Domain
 
 RESERVED = "unseen"
+"""Name that metrics of the mean over the unseen domains carry."""
 
 
 def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> None:
@@ -19,7 +20,7 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
     both = set(sources) & set(unseen)
     if not sources or both:
         fault = f"{', '.join(sorted(both))} is a source and unseen" if both else "there is no source"
-        raise ValueError(f"{fault}; give each domain one name under data.sources or data.unseen")
+        raise ValueError(f"{fault}; list each domain once, under data.sources or data.unseen")
     for name in (*sources, *unseen):
         if "/" in name or name == RESERVED:
             raise ValueError(f"a domain cannot be called {name!r}, as metrics are val/{{domain}}/miou; rename it")
@@ -28,7 +29,7 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
         source = trained.get(_images(name, domain, "eval"))
         if source is not None:
             raise ValueError(
-                f"unseen domain {name!r} is scored on what source {source!r} trains on; take one of them out"
+                f"unseen domain {name!r} is scored on the images that source {source!r} trains on; remove one of them"
             )
     weights = {name: domain.weight for name, domain in sources.items()}
     given = [weight for weight in weights.values() if weight is not None]
@@ -40,6 +41,8 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
 
 
 def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
-    """Return what identifies a set of images, independent of the domain's name."""
-    folder = None if domain.root is None else os.path.realpath(Path(domain.root).expanduser())  # of a loop, too
+    """Return values that identify a set of images, whatever the domain is called."""
+    folder = (
+        None if domain.root is None else os.path.realpath(Path(domain.root).expanduser())
+    )  # works for a loop of links, too
     return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))

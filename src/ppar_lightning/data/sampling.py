@@ -22,7 +22,7 @@ class Draw(NamedTuple):
     """A request for one training sample."""
 
     sample: int
-    """Index into the data set."""
+    """Index into the concatenated sources."""
     epoch: int
     position: int
     """Position in the epoch's order, over all ranks."""
@@ -34,7 +34,7 @@ class TrainSampler(DistributedSampler[Draw]):
     """The draws of an `EpochOrder`, dealt out to the ranks in turn.
 
     They depend only on (seed, epoch). In each step, N ranks with batch b see what one rank with batch N b sees.
-    It is a DistributedSampler because Lightning does not replace one and tells it the epoch.
+    It is a DistributedSampler because Lightning leaves such a sampler in place and tells it the epoch.
 
     Args:
         order: The draws of each epoch.
@@ -112,7 +112,7 @@ class AugmentedDataset(Dataset[Sample]):
         source = bisect_right(ends, draw.sample)
         while sample.get("padding"):
             if len(errors) > REPLACEMENTS:
-                fault = f"{len(errors)} images in a row cannot be read, the last: {errors[-1].message}"
+                fault = f"{len(errors)} images in a row cannot be read; the last: {errors[-1].message}"
                 raise ValueError(f"domain {sample['domain']!r}: {fault}")
             rng = np.random.default_rng((self.seed, draw.epoch, draw.position, len(errors)))
             sample = self.samples[int(rng.integers(ends[source - 1], ends[source]))]

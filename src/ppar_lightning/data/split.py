@@ -24,7 +24,7 @@ class Split(Dataset[Sample]):
         indices: Indices of the images that are read; None reads all.
         view: The protocol's resizing of image and label; None leaves them as they are.
         window: Size and stride of the sliding window; None segments the whole image at once.
-        protocol: Name of the protocol, as it is shown beside scores.
+        protocol: Title of the protocol, as it is shown beside scores.
         skip: Return a placeholder that holds the error if a sample cannot be read, instead of raising the error.
     """
 
@@ -55,7 +55,7 @@ class Split(Dataset[Sample]):
         return self.whole.scored_classes
 
     def name(self, index: int) -> str:
-        """Name of a sample, without reading it."""
+        """Return the name of a sample, without reading it."""
         return self.whole.name(self.indices[index])
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ def class_statistics(split: Split, workers: int = 0) -> Counts:
 
     Args:
         split: The images.
-        workers: Threads that decode labels.
+        workers: Number of threads that decode labels; 0 means one.
 
     Returns:
         (N, 19) numbers of pixels by train id, at the size of the label files; a row of UNREADABLE if a label cannot be
@@ -58,7 +58,7 @@ def _cached(split: Split, workers: int, recount: bool) -> Counts:
     try:
         counts = load_array(path)
         known = counts.shape == shape and counts.dtype == np.int64
-    except (OSError, ValueError):  # it is not there, or damaged
+    except (OSError, ValueError):  # it does not exist yet, or is damaged
         known = False
     if not known:
         counts = np.full(shape, UNREADABLE, dtype=np.int64)
@@ -66,7 +66,7 @@ def _cached(split: Split, workers: int, recount: bool) -> Counts:
     if known and not (recount and len(rows)):
         return counts
     indices = [split.indices[row] for row in rows.tolist()]
-    with ThreadPoolExecutor(max(1, workers)) as pool:  # decoding runs outside Python's lock
+    with ThreadPoolExecutor(max(1, workers)) as pool:  # threads suffice, because decoding releases Python's global lock
         found = pool.map(partial(count_label, split.whole), indices)
         for row, count in zip(rows, track(found, f"class statistics of {split.domain}", len(indices)), strict=True):
             counts[row] = count

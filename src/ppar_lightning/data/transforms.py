@@ -1,4 +1,4 @@
-"""Training augmentation: from a sample as it is read to a crop, and what is to be applied to it on the device."""
+"""Training augmentation: the crop of a sample, and the variation that is applied to it later, on the device."""
 
 import random
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ppar_lightning.data.dataset import Sample
 from ppar_lightning.images.variation import draw_variation
 
 VARIATION = 1
-"""Added to the entropy of a sample, so that its variation has another random stream than its crop."""
+"""Number added to the entropy of a sample, so that its variation has another random stream than its crop."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Augmentation:
     """How training samples are varied. With every probability 0 and `scale` (1, 1) only the random crop remains.
 
     Attributes:
-        scale: Range of the factor that images are resized by before the crop.
-        max_class_share: Largest share of the crop's labelled pixels that one class should have. Of 10 crops the first
-            that meets this is taken, or else the last.
+        scale: Smallest and largest factor that images are resized by before the crop, above 0.
+        max_class_share: Largest share of the crop's labelled pixels that one class should have. Up to 10 crops are
+            drawn; the first that meets this is used, or else the last.
         flip: Probability of a horizontal flip.
-        jitter: Probability of a change of colour.
+        jitter: Probability of a change of colours.
         jitter_strength: Largest relative change of brightness, contrast and saturation. The hue turns by at most a
             quarter of it, where 1 is the whole circle.
         blur: Probability of a Gaussian blur with a standard deviation between 0.3 and 1.3 pixels.
@@ -65,7 +65,7 @@ class Augment:
         focus_pixels: See `draw_box`.
 
     Raises:
-        ValueError: The crop is too small for the style.
+        ValueError: The crop is too small for style randomisation.
     """
 
     def __init__(self, crop: tuple[int, int], augmentation: Augmentation, focus_pixels: int = 0) -> None:
@@ -74,12 +74,12 @@ class Augment:
         self.focus_pixels = focus_pixels
         self.style = None
         if augmentation.style > 0:
-            # Here, because albumentations is slow to load.
+            # Imported here, because albumentations is slow to load.
             from ppar_lightning.baselines.style_randomisation import StyleRandomisation
 
             self.style = StyleRandomisation(augmentation.style)
             if min(crop) < 2:  # ToGray would drop an axis of one pixel
-                raise ValueError(f"data.crop is {crop}; give at least 2 pixels where augmentation.style is above 0")
+                raise ValueError(f"data.crop is {crop}; give at least 2 pixels a side if augmentation.style is above 0")
 
     def __call__(self, sample: Sample, entropy: tuple[int, ...], focus: int | None = None) -> Sample:
         """Augment a sample.
@@ -97,7 +97,7 @@ class Augment:
         box = draw_box(sample["label"], self.crop, how.scale, rng, how.max_class_share, focus, self.focus_pixels)
         image, label = (cut(array, box, self.crop) for array in (sample["image"], sample["label"]))
         if self.style is not None:
-            chance.random()  # 0.1.0 drew this number too; its runs can be repeated
+            chance.random()  # 0.1.0 drew this number too, so its runs can be repeated
             image = self.style(image, rng, chance)
         rng, chances = np.random.default_rng((*entropy, VARIATION)), (how.jitter, how.blur, how.flip)
         variation = draw_variation(image, rng, chances, how.jitter_strength)

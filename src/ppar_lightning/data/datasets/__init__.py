@@ -38,4 +38,4 @@ DATASETS: Mapping[str, Callable[..., SegmentationDataset]] = {
     "folder": Folder,
     **{style: partial(ProceduralStreets, style=style) for style in DOMAINS},
 }
-"""Name in a config -> what opens it, given `root`, `split`, `domain` and the options of its own."""
+"""Name in a config -> class or function that opens the data set with `root`, `split`, `domain` and its own options."""

@@ -8,7 +8,7 @@ from ppar_lightning.data.layout import Layout
 
 
 def _layouts(condition: str) -> tuple[Layout, ...]:
-    """Labels of either kind, without or with the two folders that are named after the zips."""
+    """List the layouts: train ids or label ids, without or with the two folders that are named after the zips."""
     return tuple(
         Layout(
             f"{images}rgb_anon/{condition}/{{split}}/*_rgb_anon.png",

@@ -8,7 +8,7 @@ from ppar_lightning.data.layout import Layout
 from ppar_lightning.images.classes import IGNORE
 
 IDS = shipped_ids("camvid")
-"""A bicycle found on a cyclist is an error in class rider; `bicycle` and `traffic light` are not scored."""
+"""A cyclist and the bicycle have one id, which counts as rider: bicycle predicted there is an error of class rider."""
 
 
 class CamVid(FolderDataset):

@@ -8,7 +8,7 @@ from ppar_lightning.data.layout import Layout
 
 
 class DarkZurich(FolderDataset):
-    """The 50 validation images taken at night; the others have no public labels."""
+    """The 50 validation images taken at night; the other splits have no public labels."""
 
     layouts = (Layout("rgb_anon/{split}/night/*_rgb_anon.png", "gt/{split}/night/*_gt_labelTrainIds.png", TRAIN_IDS),)
     counts: ClassVar = {"val": 50}

@@ -1,4 +1,4 @@
-"""A folder of one's own: where its files are and what the label ids mean are options."""
+"""A folder of the user's own: options say where its files are and what the label ids mean."""
 
 import reprlib
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ class Folder(FolderDataset):
 
     Args:
         root: The folder.
-        split: Takes the place of `{split}` in the patterns.
+        split: Name that replaces `{split}` in the patterns.
         domain: Name of the domain, which its samples carry.
         images: Pattern of the images under the root, such as `images/{split}/*.jpg`; `*` is a sample's name.
         labels: Pattern of the label maps, PNG files of ids from 0 to 255, with the same `*`.
-        ids: Label id -> train id, name of a class or `ignore`, for every id that occurs; or a YAML file of that, its
-            path under the root or from where the command runs.
+        ids: Label id -> train id, name of a class or `ignore`, for every id that occurs; or the path of a YAML file
+            with this mapping, relative to the root or to the working directory.
         on_bad_sample: See `FolderDataset`.
     """
 
@@ -50,7 +50,9 @@ class Folder(FolderDataset):
 def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
     found = next((file for file in (Path(root or "", path), path) if file.is_file()), None)
     if found is None:
-        raise FileNotFoundError(f"ids file {path} not found, neither in {root} nor here; write lines like '7: road'")
+        raise FileNotFoundError(
+            f"ids file {path} not found, neither in {root} nor in the working directory; write lines like '7: road'"
+        )
     try:
         ids = yaml.safe_load(found.read_text())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -67,7 +69,7 @@ def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
     for key, meaning in ids.items():
         label_id, train_id = _number(key), MEANINGS.get(meaning) if isinstance(meaning, str) else _number(meaning)
         if label_id is None or label_id > 255 or train_id is None or train_id not in MEANINGS.values():
-            line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # which may be anything
+            line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # a user may write anything there
             raise ValueError(
                 f"ids maps {line}; map an id of 0-255 to a train id of 0-18, ignore, or one of {', '.join(CLASSES)}"
             )
@@ -78,7 +80,7 @@ def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
 
 
 def _number(value: object) -> int | None:
-    """A number from 0, as such or in digits; YAML's `yes` is none, though Python counts it as 1."""
+    """Return a non-negative integer, given as such or in digits, else None. YAML's `yes` is not taken for 1."""
     if isinstance(value, str):
         return int(value) if value.isdecimal() and len(value) < 9 else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -13,7 +13,7 @@ FAULTY = frozenset((12160, 12166, 12167, *range(12191, 12194), 12195, *range(122
 
 
 class GTA5(FolderDataset):
-    """24,966 frames, in 12,403 / 6,382 / 6,181 for `train`, `val` and `test` by its own split.mat; `all` needs no file.
+    """24,966 frames; split.mat divides them into 12,403 `train`, 6,382 `val` and 6,181 `test`; `all` needs no such file.
 
     `train_robustnet` is `train` without 15 faulty frames. About 60 label maps have a few rows more or fewer than their
     frame and are resized to it. If `*_labelTrainIds.png` files lie beside the original labels, the originals are read.
@@ -36,11 +36,11 @@ class GTA5(FolderDataset):
             raise FileNotFoundError(
                 f"{path} not found, which lists split {self.split!r}; put it there or set train_split to all"
             )
-        from scipy.io import loadmat  # slow to load, and needed here alone
+        from scipy.io import loadmat  # slow to load, and only needed here
 
         key, _, variant = self.split.partition("_")
         try:
             numbers = loadmat(path)[f"{key}Ids"].ravel().astype(int).tolist()
-        except Exception as error:  # scipy has no error of its own for each fault of a file
+        except Exception as error:  # scipy raises many kinds of error for a damaged file
             raise ValueError(f"{path} holds no {key}Ids; download it again or set train_split to all") from error
         return self.select_listed(names, [f"{n:05d}" for n in numbers if not (variant and n in FAULTY)])

@@ -11,7 +11,7 @@ class KITTI(FolderDataset):
     """200 images of split `training`, for training or evaluation; `testing` has no public labels."""
 
     layouts = (
-        # Scene flow 2015 uses the same folder; its second frames, *_11.png, have no labels
+        # Scene flow 2015 uses the same folder; its second frames, *_11.png, have no labels.
         Layout("{split}/image_2/*_10.png", "{split}/semantic/*_10.png", LABEL_IDS),
         Layout("{split}/image_2/*.png", "{split}/semantic/*.png", LABEL_IDS),
     )

@@ -10,10 +10,10 @@ MEANINGS = {name: train_id for train_id, name in enumerate(CLASSES)} | {"ignore"
 """Class name or `ignore` -> train id."""
 
 TRAIN_IDS = {train_id: train_id for train_id in MEANINGS.values()}
-"""Files that hold train ids."""
+"""Train id -> itself, the table for files that hold train ids."""
 
 LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | dict(CITYSCAPES_LABEL_IDS)
-"""All the ids of Cityscapes' `labelIds` files; 255 is the license plate, -1 stored in a byte."""
+"""Label id -> train id, for all ids of Cityscapes' `labelIds` files; 255 is the license plate, -1 stored in a byte."""
 
 _TABLES = yaml.safe_load((files(__package__) / "label_ids.yaml").read_text())
 

@@ -21,14 +21,14 @@ class Mapillary(FolderDataset):
         root: Folder of the download.
         split: `training` or `validation`.
         domain: Name of the domain, which its samples carry.
-        mapping: The table that maps its 66 ids to the 19 classes.
+        mapping: Name of the table that maps the 66 ids to the 19 classes, `robustnet` or `rein`.
         on_bad_sample: See `FolderDataset`.
     """
 
     train_split = "training"
     eval_split = "validation"
     counts: ClassVar = {"training": 18000, "validation": 2000}
-    id_remedy = "v2.0 has other ids; take the labels of v1.2"
+    id_remedy = "v2.0 has other ids; use the labels of v1.2"
 
     def __init__(
         self,

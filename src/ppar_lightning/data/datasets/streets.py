@@ -16,8 +16,8 @@ class ProceduralStreets(SegmentationDataset):
         split: `train` or `val`.
         domain: Name of the domain, which its samples carry.
         style: Name of a style, see `ppar_lightning.streets.render`.
-        length: Number of streets; by default that of the split.
-        size: Rows and columns.
+        length: Number of streets, at least 1; by default that of the split.
+        size: Height and width of the images, in pixels.
     """
 
     def __init__(
