@@ -14,16 +14,16 @@ Array = npt.NDArray[Any]
 
 
 def cache_folder() -> Path:
-    """Folder of the cache: ``$PPAR_CACHE``, else ``$XDG_CACHE_HOME/ppar_lightning``, else ``~/.cache/ppar_lightning``.
+    """Return the folder of the cache.
 
-    A variable that is set to nothing counts as not set.
+    It is ``$PPAR_CACHE``, else ``$XDG_CACHE_HOME/ppar_lightning``, else ``~/.cache/ppar_lightning``. An empty variable counts as not set.
     """
     own, shared = os.environ.get("PPAR_CACHE"), os.environ.get("XDG_CACHE_HOME")
     return Path(own) if own else Path(shared or Path.home() / ".cache") / "ppar_lightning"
 
 
 def save_array(path: Path, array: Array) -> None:
-    """Write a ``.npy`` file, and its folder, whole or not at all; several processes may do so at once.
+    """Write a ``.npy`` file whole or not at all, and create its folder; several processes may do so at once.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -33,7 +33,7 @@ def save_array(path: Path, array: Array) -> None:
     try:
         write_whole(path, content.getvalue())
     except OSError as error:
-        remedy = "set PPAR_CACHE to a folder that can"
+        remedy = "set PPAR_CACHE to a writable folder"
         raise OSError(f"{path.parent} cannot be written to ({error.strerror}); {remedy}") from error
 
 
@@ -47,5 +47,5 @@ def load_array(path: Path) -> Array:
     with path.open("rb") as file:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)
-        except Exception as error:  # NumPy has no error of its own for each fault of a file
+        except Exception as error:  # NumPy raises many kinds of error for a damaged file
             raise ValueError(f"{path} is no .npy array of numbers ({error}); save one with numpy.save") from error

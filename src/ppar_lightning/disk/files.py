@@ -6,16 +6,17 @@ from pathlib import Path
 from uuid import uuid4
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The disk, the user's share of it or what a file may take is full."""
+"""Error numbers of a full disk, an exhausted quota and a file that has reached its largest size."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, and its folder, through a partial file beside it that no other process shares.
+    """Write a file whole or not at all, and create its folder.
 
-    Where that fails, the file is as it was and nothing else is left.
+    The content goes to a partial file beside it, which no other process shares and which then replaces the file. If
+    writing fails, an existing file is unchanged and no partial file is left.
 
     Raises:
-        OSError: It cannot be written, of the kind and with the number of its cause.
+        OSError: The file cannot be written; kind and number of the error are those of the cause.
     """
     partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
@@ -23,7 +24,7 @@ def write_whole(path: Path, content: bytes) -> None:
         with partial.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # or else a crash may leave an empty file under the name
+            os.fsync(file.fileno())  # otherwise a crash may leave an empty file of that name
         partial.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,4 +1,4 @@
-"""Safe reading of files of tensors from any source: no code in them is run."""
+"""Safe reading of files of tensors: no code in them is run, wherever they come from."""
 
 import re
 import warnings
@@ -10,21 +10,21 @@ from typing import Any
 import torch
 
 ENTRIES: dict[str, type] = {"state_dict": dict, "global_step": int, "pytorch-lightning_version": str}
-"""Entries that every checkpoint of a run has and a file of weights alone has not."""
+"""Entries that every checkpoint of a run has, but not a file that holds only weights, with their types."""
 
 TRAINING: dict[str, type] = {"loops": dict, "optimizer_states": list, "lr_schedulers": list}
-"""Further entries that are needed to continue a training."""
+"""Further entries that are needed to continue a training, with their types."""
 
 
 def read_checkpoint(path: Path, training: bool = False) -> dict[str, Any]:
     """Read a run's checkpoint to the CPU. Tensors are memory-mapped, so they are read when they are used.
 
     Args:
-        path: The file.
-        training: Whether a training is to be continued from it.
+        path: The checkpoint.
+        training: Whether the checkpoint must hold what continuing a training needs.
 
     Raises:
-        ValueError: It is damaged, is no checkpoint of a run, or would run code.
+        ValueError: The file is damaged, is not a checkpoint of a run, or would run code.
     """
     remedy = "give a checkpoint that `ppar fit` has written"
     content = read_tensors(path, remedy)
@@ -39,14 +39,15 @@ def read_tensors(path: Path, remedy: str) -> Any:
     """Read a file of ``torch.save`` that contains only tensors and plain values.
 
     Raises:
-        ValueError: It is damaged, something else, or would run code; the message ends with ``remedy``.
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, of another kind, or would run code; the message ends with ``remedy``.
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # warnings about a pickle that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise
-    except Exception as error:  # torch has no error of its own for each fault of a file
+    except Exception as error:  # torch raises many kinds of error for a damaged file
         raise ValueError(f"{path} cannot be read ({cause(error)}); {remedy}") from error
 
 

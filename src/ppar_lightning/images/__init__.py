@@ -1,1 +1,1 @@
-"""What a class, a colour and an image file are: the ground floor, below data and segmenter."""
+"""The classes and their colours, reading of image and label files, colour changes, and drawing."""

@@ -43,10 +43,10 @@ def colourise(label: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def spread_colours(count: int) -> npt.NDArray[np.uint8]:
-    """Give other classes than Cityscapes' a colour each, (count, 3) RGB, the same in every process.
+    """Choose colours for classes other than Cityscapes': (count, 3) uint8 RGB, the same in every process.
 
-    Successive hues are a golden section of the circle apart, so that neighbours differ for any number of classes. Black
-    is reserved for IGNORE.
+    Successive hues are a golden section of the circle apart, so that neighbouring classes differ however many there
+    are. Black is not used, because it stands for IGNORE.
     """
     hues = np.arange(count) * 0.618034 % 1
     values = 1 - 0.25 * (np.arange(count) % 3)

@@ -14,15 +14,16 @@ LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of R, G and B in the luma of ITU-R BT.601."""
 
 STEP = 8
+"""The mean of an image is taken over every STEP-th row, to save time."""
 
 YIQ: Matrix = np.array([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-"""RGB to luma and the two axes of chroma of NTSC."""
+"""Maps RGB to luma and the two chroma axes of NTSC."""
 
 GREY: Matrix = np.ones((3, 1)) * LUMA
-"""RGB to grey of the same luma."""
+"""Maps RGB to the grey of the same luma."""
 
 QUARTER: Matrix = np.asarray(np.linalg.inv(YIQ) @ np.array([(0, 0, 0), (0, 0, 1), (0, -1, 0)]) @ YIQ)
-"""RGB to its chroma, turned by a quarter of the circle, without luma."""
+"""Maps RGB to its chroma alone, turned by a quarter of the circle."""
 
 
 def apply_map(image: Array, colours: Matrix) -> Array:
@@ -39,12 +40,12 @@ def draw_map(image: Array, strength: float, rng: np.random.Generator) -> Matrix:
 
     Args:
         image: (H, W, 3) uint8 RGB; its mean is taken over every STEP-th row.
-        strength: Largest relative change of brightness, contrast and saturation. The hue turns by at most a quarter of
-            it, where 1 is the whole circle.
+        strength: Largest relative change of brightness, contrast and saturation, at least 0. The hue turns by at most
+            a quarter of it, where 1 is the whole circle.
         rng: Random generator.
 
     Returns:
-        (3, 4): a matrix, and an offset in levels of 0 to 255.
+        (3, 4): a matrix and, in the last column, an offset in levels of 0 to 255.
     """
     factors = rng.uniform(max(0.0, 1 - strength), 1 + strength, 3)
     turn = rng.uniform(-strength / 4, strength / 4)
@@ -60,11 +61,11 @@ def draw_map(image: Array, strength: float, rng: np.random.Generator) -> Matrix:
 
 
 def saturate(factor: float) -> Matrix:
-    """The (3, 3) map that scales colours about their luma: 0 makes them grey."""
+    """Return the (3, 3) map that scales colours about their luma by a factor; 0 makes them grey."""
     return factor * np.eye(3) + (1 - factor) * GREY
 
 
 def turn_hue(turn: float) -> Matrix:
-    """The (3, 3) map that turns the chroma by a part of the circle and keeps the luma."""
+    """Return the (3, 3) map that turns the chroma by a part of the circle, in [-1, 1], and keeps the luma."""
     angle = 2 * math.pi * turn
     return GREY + math.cos(angle) * (np.eye(3) - GREY) + math.sin(angle) * QUARTER

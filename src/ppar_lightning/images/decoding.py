@@ -17,7 +17,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 """The first bytes of every PNG."""
 
 GREY = bytes([8, 0])
-"""Bit depth and colour type in the header of a PNG whose pixels are bytes of grey."""
+"""Bit depth and colour type in the header of an 8-bit grey PNG."""
 
 UNKNOWN = 254
 """Entry of a lookup table for a value that the data set does not define."""
@@ -36,7 +36,7 @@ def read_image(path: Path, upright: bool = False) -> Array:
 
     Args:
         path: The file.
-        upright: Turn the image as its orientation tag says. Without it the tag is ignored, as label files have none.
+        upright: Turn the image as its orientation tag says. False ignores the tag, because label files have none.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -62,10 +62,10 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
         label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
     else:  # OpenCV would expand a palette to its colours
         try:
-            Image.open(BytesIO(encoded.data)).verify()  # decoding alone would not look at the checksums
+            Image.open(BytesIO(encoded.data)).verify()  # decoding alone would not check the checksums
             label = np.asarray(Image.open(BytesIO(encoded.data)))
-        except Exception as error:  # Pillow has no error of its own for each fault of a file
-            fault = str(error).partition("<")[0].strip()  # the name of a buffer
+        except Exception as error:  # Pillow raises many kinds of error for a damaged file
+            fault = str(error).partition("<")[0].strip()  # cut off the name of the buffer
             raise ValueError(f"{path}: damaged label file ({fault}); {RESTORE}") from error
     if label.ndim != 2:
         raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
@@ -132,8 +132,8 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remed
     Args:
         label: (H, W), ids as stored.
         table: (256,), from `lookup_table`.
-        path: The file that errors name.
-        remedy: The remedy that errors name.
+        path: The label file, for error messages.
+        remedy: What the user can do, for error messages.
 
     Returns:
         (H, W) uint8, train ids or IGNORE.

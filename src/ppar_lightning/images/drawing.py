@@ -1,4 +1,4 @@
-"""Pictures for people: label maps in colour, overlays, and sheets of pictures under captions.
+"""Drawing: label maps in colour, overlays, and sheets of pictures under captions.
 
 A picture is an (H, W, 3) uint8 RGB array. Labels and predictions are drawn in the palette of Cityscapes, ignored pixels
 black.
@@ -19,15 +19,15 @@ Picture = npt.NDArray[np.uint8]
 
 WHITE = 255
 GAP = 4
-"""White pixels between two pictures of a grid."""
+"""Number of white pixels between two pictures of a grid."""
 LINE = 18
 """Height of a line of text in pixels."""
 TILE = 320
 """Width of a picture on a sheet, in pixels."""
 COLUMNS = 4
-"""Pictures in a row of a sheet."""
+"""Number of pictures in a row of a sheet."""
 SWATCHES = 8
-"""Classes in a row of the legend."""
+"""Number of classes in a row of the legend."""
 OPTIONS = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 80], ".png": [cv2.IMWRITE_PNG_COMPRESSION, 6]}
 """Encoder options of each file format."""
 
@@ -132,6 +132,6 @@ def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture as JPEG or PNG, by its suffix, whole or not at all, and create its folder.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     write_whole(path, encode(picture, path.suffix))

@@ -32,13 +32,13 @@ RADIUS = 4
 def draw_variation(
     image: Array, rng: np.random.Generator, chances: tuple[float, float, float], strength: float
 ) -> Variation:
-    """Draw a variation.
+    """Draw a variation of one sample.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         rng: Random generator.
-        chances: Probabilities of a change of colour, of a blur and of a horizontal flip.
-        strength: Strength of the change of colour, see :func:`~ppar_lightning.images.colour.draw_map`.
+        chances: Probabilities of a change of colours, of a blur and of a horizontal flip, in [0, 1].
+        strength: Strength of the change of colours, see :func:`~ppar_lightning.images.colour.draw_map`.
     """
     jitters, blurs, flips = rng.uniform(size=3) < chances
     colours = draw_map(image, strength, rng) if jitters else np.eye(3, 4)

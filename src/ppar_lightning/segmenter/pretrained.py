@@ -33,11 +33,12 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
 
     Args:
         loader: A class of transformers.
-        name: ``tinyclip``, a hub id or a folder.
+        name: Name of an included model, a hub id or a folder.
         options: Further arguments of ``from_pretrained``.
 
     Raises:
-        OSError: The model is neither on this machine nor can it be downloaded, is damaged, or would run code.
+        ImportError: A package that the model needs is not installed.
+        OSError: The model is neither on this machine nor can it be downloaded, it is damaged, or it would run code.
     """
     verbosity = logging.get_verbosity()
     logging.disable_progress_bar()  # reading takes a second at most; downloads keep their bar
@@ -63,7 +64,7 @@ def normalisation(name: str) -> tuple[Colour, Colour]:
     They are read from its ``preprocessor_config.json``; without it, a CLIP gets CLIP's and any other model ImageNet's.
 
     Raises:
-        ValueError: The file is damaged, or does not hold three numbers each.
+        ValueError: The file is damaged, or does not hold three numbers for each of the two.
     """
     path = cached_file(resolve(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if path is not None:
@@ -72,7 +73,7 @@ def normalisation(name: str) -> tuple[Colour, Colour]:
             if "image_mean" in settings and "image_std" in settings:
                 return _colour(settings["image_mean"]), _colour(settings["image_std"])
         except (TypeError, ValueError, RecursionError) as error:
-            remedy = "need JSON with three numbers each as image_mean and image_std, or neither"
+            remedy = "it must be JSON with three numbers each as image_mean and image_std, or without both"
             raise ValueError(f"{path} cannot be read ({cause(error)}): {remedy}") from error
     model_type = load_pretrained(AutoConfig, name).model_type
     return CLIP_MEAN_STD if model_type.startswith("clip") else IMAGENET_MEAN_STD
@@ -86,10 +87,10 @@ def _colour(values: Sequence[float]) -> Colour:
 
 
 def revision(name: str) -> str:
-    """Identify a model's weights by the commit of the hub, or by a hash of a local folder's weight files."""
+    """Identify a model's weights: by their commit on the hub, or by a hash of a local folder's weight files."""
     folder = Path(resolve(name))
     if not folder.is_dir():
-        load_pretrained(AutoConfig, name)  # says in one line why there is no such model
+        load_pretrained(AutoConfig, name)  # raises a one-line error if there is no such model
         return Path(str(cached_file(name, "config.json"))).parent.name  # the hub's cache: snapshots/{commit}/
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin"))]:

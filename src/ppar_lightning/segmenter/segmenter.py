@@ -37,7 +37,7 @@ class SegmenterOutput(NamedTuple):
     backbone: Tensor | None = None
     """(B, C_b, h', w'), the backbone's last map, at its stride."""
     auxiliary: Tensor | None = None
-    """(B, K, H, W), logits of the auxiliary head; None in eval mode and without an auxiliary head."""
+    """(B, K, H, W), logits of the auxiliary head; None in eval mode or without such a head."""
     early: tuple[Tensor, ...] = ()
     """(B, C, h, w) each, the maps of the backbone's first stages; empty for a plain ViT."""
     covered: tuple[int, int] | None = None
@@ -80,13 +80,14 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
             head: ``deeplabv3plus`` or ``fpn`` for hierarchical backbones (ResNet, ConvNeXt, Swin, EfficientNet-Lite),
                 ``pyramid`` for plain ViTs.
-            num_classes: K.
+            num_classes: K, the number of classes.
             pretrained: Load the backbone's weights; False reads only its config and initialises it at random.
-            freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), norms in eval mode; 0: none.
+            freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), with their norms in eval mode;
+                0 freezes nothing.
             output_stride: Stride of the last map. A ResNet is dilated to it (None: 16); other networks keep their own.
-            decoder_channels: C_d.
-            auxiliary: Train an FCN head on the last stage but one, as a second loss. Only with ``deeplabv3plus``; the
-                other heads have none, whatever is set.
+            decoder_channels: C_d, the channels of the head.
+            auxiliary: Train an FCN head on the last stage but one, as a second loss. It applies only to
+                ``deeplabv3plus``; the other heads never have one.
             early_stages: Number of first stages whose maps are in ``SegmenterOutput.early``, for a loss that uses them.
             backbone_config: Config to build the backbone from, instead of reading it by name; see ``description``.
 
@@ -209,7 +210,7 @@ def refuse_head(head: str, backbone: str, plain: bool) -> None:
         plain: Whether the backbone is a plain ViT, with one resolution throughout.
 
     Raises:
-        ValueError: It does not suit.
+        ValueError: The head does not suit the backbone.
     """
     if plain != (head == "pyramid"):
         kind, other = ("plain ViT", "pyramid") if plain else ("hierarchy", "deeplabv3plus")

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 def slide(segment: Callable[[Tensor], Tensor], image: Tensor, size: int, stride: int) -> Tensor:
     """Segment an image window by window and average the logits where windows overlap.
 
-    Windows are processed one at a time; besides that forward pass, memory holds one copy of the image's logits. If the
-    window covers the image, the result equals that of the whole image.
+    Windows are processed one at a time, so memory holds one copy of the image's logits besides the forward pass of a
+    window. If one window covers the image, the result equals that of the whole image.
 
     Args:
-        segment: (B, 3, h, w) -> (B, K, h, w) logits.
-        image: (B, 3, H, W).
+        segment: Function from (B, 3, h, w) images to (B, K, h, w) logits.
+        image: (B, 3, H, W) RGB in [0, 1].
         size: Side of the window in pixels; a shorter side of the image is taken whole.
         stride: Step between windows in pixels, at most ``size``.
 
@@ -54,7 +54,7 @@ def predict(logits: Tensor, size: tuple[int, int]) -> Tensor:
         size: (H, W) of the labels.
 
     Returns:
-        (B, H, W) int64; of equal logits the first class wins, as in argmax.
+        (B, H, W) int64; if logits are equal, the first class wins, as in argmax.
     """
     if logits.shape[-2:] == size:
         return logits.argmax(dim=1)

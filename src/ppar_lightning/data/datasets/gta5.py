@@ -13,7 +13,7 @@ FAULTY = frozenset((12160, 12166, 12167, *range(12191, 12194), 12195, *range(122
 
 
 class GTA5(FolderDataset):
-    """24,966 frames; split.mat divides them into 12,403 `train`, 6,382 `val` and 6,181 `test`; `all` needs no such file.
+    """24,966 frames; split.mat lists 12,403 as `train`, 6,382 as `val` and 6,181 as `test`, and `all` does not need it.
 
     `train_robustnet` is `train` without 15 faulty frames. About 60 label maps have a few rows more or fewer than their
     frame and are resized to it. If `*_labelTrainIds.png` files lie beside the original labels, the originals are read.
