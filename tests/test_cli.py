@@ -142,7 +142,7 @@ def test_the_record_says_what_was_trained_on_what_and_the_test_what_differs(run,
     said = capsys.readouterr().out
     assert "Differs: data.protocol: full in training, rein now.\n" in said
     assert "Differs: data.unseen.fog.limit: 2 in training, 1 now.\n" in said
-    assert "Differs: images of fog/eval: 2 in the test before, 1 now.\n" in said
+    assert "Differs: images of fog/eval: 2 in the previous test, 1 now.\n" in said
     assert "workers" not in said
     evaluate(run)
     capsys.readouterr()
@@ -222,7 +222,7 @@ def test_a_run_is_not_gone_on_with_in_the_folder_of_another(run, tmp_path, capsy
     other = fit(tmp_path / "other", "--trainer.max_steps", "1")
     with pytest.raises(SystemExit, match="1"):
         fit(other, "--ckpt_path", str(run / "checkpoints" / "last.ckpt"))
-    assert "last.ckpt is of another: continue it with its own" in capsys.readouterr().err
+    assert "last.ckpt belongs to another: give a checkpoint of this run" in capsys.readouterr().err
     assert torch.load(other / "checkpoints" / "last.ckpt")["global_step"] == 1
 
 

@@ -267,7 +267,7 @@ DRAWN = ("--model.segmenter.pretrained", "false")
         ),
         (
             ("--checkpoint.monitor", "val/camvid/miou"),
-            "selection: val/camvid/miou is monitored, but unseen domains must not choose the checkpoint: ",
+            "selection: val/camvid/miou is monitored, but unseen domains must not select the checkpoint: ",
         ),
         (
             (

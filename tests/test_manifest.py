@@ -215,7 +215,7 @@ def test_what_differs_between_training_and_testing_is_named():
     ]
     assert list(differences(trained, {}, now, held)) == named
     earlier = {"gta/eval": {"images": 3, "hash": "w"}, "city/eval": {"images": 6, "hash": "v"}}
-    before = "images of city/eval: 6 in the test before, 5 now"
+    before = "images of city/eval: 6 in the previous test, 5 now"
     assert list(differences(trained, earlier, now, held)) == [*named, before]
     fewer = list(differences(trained, {}, here, {"gta/eval": {"images": 3, "hash": "z"}}))
     assert fewer == ["images of gta/eval: 4 in training, 3 now"]

@@ -83,7 +83,7 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
     (tmp_path / "out" / "a.png").write_bytes(b"mine")
     with pytest.raises(SystemExit):
         predict(run, tmp_path / "out", str(pictures))
-    assert "a.png and 0 more are there already: give --overwrite" in capsys.readouterr().err
+    assert "a.png and 0 more exist already: give --overwrite" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
     assert not (tmp_path / "out" / "sub").exists()
     predict(run, tmp_path / "out", str(pictures), "--overwrite")
@@ -112,7 +112,7 @@ def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, 
             predict(run, tmp_path / "out", str(pictures))
     assert leaving.value.code == 128 + signal.SIGTERM
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    assert "ppar: SIGTERM: the same command goes on with --skip_existing" in capsys.readouterr().err
+    assert "ppar: SIGTERM: the same command continues with --skip_existing" in capsys.readouterr().err
     first = (tmp_path / "out" / "a.png").stat().st_mtime_ns
     assert not (tmp_path / "out" / "sub").exists()
     for _ in range(2):  # the second time nothing is left to do
@@ -136,7 +136,7 @@ def test_an_overlay_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
     shutil.copy(pictures / "a.jpg", pictures / "overlays" / "a.jpg")
     with pytest.raises(SystemExit):
         predict(run, tmp_path / "out", str(pictures))
-    assert "overlays/a and a would have one name: predict overlays/ by itself" in capsys.readouterr().err
+    assert "overlays/a and a would have the same name: predict overlays/ by itself" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_other_classes_is_one_line(run, pictures, tmp_path, capsys):

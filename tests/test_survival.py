@@ -114,7 +114,7 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
             assert leaving.value.code == 128 + number
             lines = [line for line in capsys.readouterr().err.splitlines() if "ppar:" in line]
             command = f"ppar fit --config '{folder}/config.yaml' --ckpt_path last"
-            assert lines == [f"ppar: {number.name} after step {last}; go on with: {command}"]
+            assert lines == [f"ppar: {number.name} after step {last}; continue with: {command}"]
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] == last
     if last < 9:

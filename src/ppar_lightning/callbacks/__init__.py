@@ -1,4 +1,4 @@
-"""The callbacks of a run. All of them are registered here, and each works with any logger or none."""
+"""The callbacks of a run. They are registered here, and each works with any logger or without one."""
 
 from collections.abc import Mapping
 
@@ -24,13 +24,13 @@ CONFIGURED: Mapping[str, type[Callback]] = {
     "prediction_grid": PredictionGrid,
     "predictions": PredictionWriter,
 }
-"""Group of options in a config -> the callback that they set up."""
+"""Group of options in a config -> the callback that takes them."""
 
 
 def run_callbacks(provenance: Provenance) -> list[Callback]:
     """Return the callbacks of every run besides those of CONFIGURED, whatever the subcommand.
 
-    Their order does not matter: a callback that needs another one takes it as an argument.
+    Their order does not matter: a callback that reads from another one receives it as an argument.
 
     Args:
         provenance: The record of the run's config and environment.

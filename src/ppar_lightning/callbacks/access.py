@@ -1,4 +1,4 @@
-"""The data module and the module of a run under their own types, which Lightning's hooks do not declare."""
+"""The data module and the module of a run with their own types, which Lightning's hooks do not declare."""
 
 from typing import cast
 
@@ -14,5 +14,5 @@ def data_of(trainer: L.Trainer) -> DomainDataModule:
 
 
 def module_of(pl_module: L.LightningModule) -> PPARModule:
-    """Return the module that the trainer runs."""
+    """Return the trained module with its own type."""
     return cast(PPARModule, pl_module)

@@ -9,20 +9,20 @@ from ppar_lightning.load import load_segmenter
 
 
 class ModelArtifact(L.Callback):
-    """Log the trained segmenter (weights, config and card, as ``save_pretrained`` writes them) where W&B logs models.
+    """Log the trained segmenter (weights, config and card, as ``save_pretrained`` writes them) to W&B.
 
-    W&B logs models if ``log_model`` of its logger is set. The artifact is ``segmenter-{id of the W&B run}``, of type
-    ``model``, logged once, at the end of training. Lightning itself would log the checkpoints of its own callback, of
-    which there are none by default.
+    This happens once, at the end of training, for each W&B logger whose option ``log_model`` is set. The artifact is
+    ``segmenter-{id of the W&B run}``, of type ``model``. Lightning itself would log only the checkpoints of its own
+    callback, and by default there are none.
     """
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the artifact."""
-        # Lightning's logger keeps its option `log_model` under a private name alone
+        # Lightning's logger keeps its option `log_model` only under a private name.
         wanted = [each for each in trainer.loggers if isinstance(each, WandbLogger) and each._log_model]
         if not wanted or not trainer.is_global_zero:
             return
-        import wandb  # takes a second, and few runs need it
+        import wandb  # imported here, because it takes a second and few runs need it
 
         with TemporaryDirectory() as folder:
             load_segmenter(trainer.default_root_dir).save_pretrained(folder)

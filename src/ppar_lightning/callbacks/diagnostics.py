@@ -1,4 +1,4 @@
-"""What training logs beside losses and scores: learning rates, the state of the prototypes, distances to them."""
+"""Diagnostics that training logs: learning rates, the state of the prototypes, and distances of features to them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,13 +19,13 @@ from ppar_lightning.module import is_logging_step
 class TrainingDiagnostics(L.Callback):
     """Log the learning rates and the prototypes on logging steps, and distances of features at each validation.
 
-    Failure signs: ``prototypes/vtp_otp/mean`` near 1 (VTP collapsed onto OTP), ``prototypes/sigma_floor`` near 1 (the
-    margins of most classes no longer spread).
+    Two values show failures: ``prototypes/vtp_otp/mean`` near 1 (VTP collapsed onto OTP) and ``prototypes/sigma_floor``
+    near 1 (the margins of most classes no longer vary).
 
-    ``val/{domain}/distance/otp`` and ``.../distance/vtp`` are E||z - A_y||, the mean over classes; ``.../frechet`` is
-    the distance to the sources of the residuals z - OTP_y: both sides of the bound in docs/method.md. Only the first
-    batch of each domain on the first rank counts, which costs little; :mod:`ppar_lightning.analysis.diagnosis` reads
-    more.
+    ``val/{domain}/distance/otp`` and ``.../distance/vtp`` are E||z - A_y||, as mean over classes. ``.../frechet`` is
+    the squared Fréchet distance between the residuals z - OTP_y of the domain and those of the sources. They measure
+    the two sides of the bound in docs/method.md. To save time, only the first batch of each domain on the first rank is
+    read; :mod:`ppar_lightning.analysis.diagnosis` reads more.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class TrainingDiagnostics(L.Callback):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Log ``lr/{group}``, and with PPAR ``prototypes/...``, as this step uses them, on logging steps only."""
+        """On logging steps, log ``lr/{group}`` and, with PPAR, ``prototypes/...`` as the step uses them."""
         if not is_logging_step(trainer):
             return
         pl_module.log_dict({f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups})
@@ -50,7 +50,7 @@ class TrainingDiagnostics(L.Callback):
         module = module_of(pl_module)
         if batch_idx == 0 and module.objective is not None and not trainer.sanity_checking:
             features = clear_positions(embed(module, batch))
-            if len(features.label):  # a placeholder has none
+            if len(features.label):  # a placeholder has no labelled position
                 self._features[batch["domain"][0]] = features
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -68,12 +68,13 @@ def prototype_state(objective: PPAR, classes: Sequence[str]) -> dict[str, Tensor
     """Measure the prototypes.
 
     Args:
-        objective: What holds them.
+        objective: The objective that holds the prototypes.
         classes: Names of the K classes.
 
     Returns:
-        cos(Pv, T0) by class and its mean; mean and largest cosine between two classes of T0; mean cosine of the visual
-        bank's visited classes with T0; share of the visited classes whose margin deviation is at its floor.
+        Name -> scalar: cos(Pv, T0) by class and as mean; mean and largest cosine between two classes of T0; mean cosine
+        of the visual bank with T0, over the classes seen so far; share of these classes whose margin deviation is at
+        its floor.
     """
     otp, bank, visual = objective.prototypes.otp, objective.prototypes.bank, objective.visual_bank.bank
     own = (bank * otp).sum(dim=1)

@@ -19,18 +19,18 @@ from ppar_lightning.distributed import all_reduce_sum, gather
 Seen = tuple[Batch, dict[str, Tensor]]
 """A batch and its loss terms."""
 Fault = tuple[str, Batch]
-"""What is not finite, and a batch it comes from."""
+"""Name of the value that is not finite, and a batch that it comes from."""
 REMEDY = "lower the learning rate or raise --trainer.precision"
 
 
 class FiniteGuard(L.Callback):
     """End the run at a NaN or inf in a loss term or a gradient, and save the batch in ``nonfinite/`` in the run folder.
 
-    The guard looks once per step, after the backward passes and before the optimiser: one read of the device. All
+    The guard checks once per step, between the backward passes and the optimiser, with a single read of the device. All
     ranks decide alike. Steps are numbered from 0, as in the curves.
 
-    With fp16, gradients may overflow because of the loss scale. The scaler then leaves the step out and lowers the
-    scale, so gradients count only once the scale is 1 or less.
+    With fp16, gradients may overflow because of the loss scale. The scaler then skips the step and lowers the scale, so
+    gradients are an error only if the scale is 1 or less.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class FiniteGuard(L.Callback):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Check the step.
+        """Check the losses and gradients of the step.
 
         Raises:
             ValueError: A loss term or a gradient holds a NaN or inf, on any rank.
@@ -67,7 +67,7 @@ class FiniteGuard(L.Callback):
         try:
             if faults:
                 save([batch for _, batch in faults], folder / f"step_{step}_rank_{trainer.global_rank}.pt")
-        except OSError as error:  # a full disk must not hide the NaN
+        except OSError as error:  # a full disk must not hide the NaN from the user
             state = f"could not be saved ({error.strerror}) in"
         where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
         raise ValueError(f"{where}; the batch {state} {folder}; {REMEDY}")
@@ -96,13 +96,13 @@ def own(gradient: Tensor) -> Tensor:
 
 
 def bad_loss_terms(seen: Sequence[Seen]) -> list[Fault]:
-    """Name the loss terms of this rank that are not finite; the list is empty if they are another rank's."""
+    """Name the loss terms of this rank that are not finite; the list is empty if only another rank has some."""
     named = [(batch, name, float(term)) for batch, terms in seen for name, term in terms.items()]
     return [(f"loss term {name!r} is {value}", batch) for batch, name, value in named if not math.isfinite(value)]
 
 
 def bad_parameters(seen: Sequence[Seen], module: L.LightningModule) -> list[Fault]:
-    """Name the parameters whose gradient is not finite. Each batch of the step may be the cause."""
+    """Name the parameters whose gradient is not finite, with every batch of the step, as each may be the cause."""
     bad = [name for name, p in module.named_parameters() if p.grad is not None and not own(p.grad).isfinite().all()]
     others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return [(f"gradient of {bad[0]!r}{others} is not finite", batch) for batch, _ in seen] if bad else []
@@ -112,7 +112,7 @@ def save(batches: Sequence[Batch], path: Path) -> None:
     """Save ``image``, ``label``, ``name`` and ``domain`` of batches, to be read with ``torch.load``.
 
     Raises:
-        OSError: The file cannot be written; nothing is left of it.
+        OSError: The file cannot be written; no partial file is left.
     """
     unique = list({id(batch): batch for batch in batches}.values())
     tensors = {key: torch.cat([batch[key].cpu() for batch in unique]) for key in ("image", "label")}

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: how this process listens to them, and what they do outside of training."""
+"""SIGINT and SIGTERM: handlers for them, and the end of ``validate``, ``test`` and ``predict`` by a signal."""
 
 import signal
 import sys
@@ -14,9 +14,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def listen(handler: Callable[[int], None]) -> None:
-    """Have a handler called at the first SIGINT or SIGTERM; a second one ends the process at once.
+    """Call a handler at the first SIGINT or SIGTERM; a second signal ends the process at once.
 
-    Lightning's teardown restores the handlers from before.
+    Lightning's teardown restores the earlier handlers.
+
+    Args:
+        handler: Function that receives the number of the signal.
     """
 
     def first(number: int, frame: FrameType | None) -> None:
@@ -24,7 +27,7 @@ def listen(handler: Callable[[int], None]) -> None:
             signal.signal(each, signal.SIG_DFL)
         handler(number)
 
-    if threading.current_thread() is threading.main_thread():  # Python allows no other
+    if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
         for each in SIGNALS:
             signal.signal(each, first)
 
@@ -37,15 +40,15 @@ def leave_after(number: int, remark: str) -> NoReturn:
 
 
 class Interruption(L.Callback):
-    """End ``validate``, ``test`` and ``predict`` at once, with status 128 + signal; Lightning would go on at SIGTERM.
+    """End ``validate``, ``test`` and ``predict`` at once, with status 128 + signal; Lightning would continue.
 
-    In training, :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` listens.
+    In training, :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` handles signals.
     """
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen during ``validate``, ``test`` and ``predict``, but not during the validations of a training."""
+        """Handle signals in ``validate``, ``test`` and ``predict``, but not in the validations of a training."""
         predicting = trainer.state.fn == TrainerFn.PREDICTING
-        remark = "the same command goes on with --skip_existing" if predicting else "nothing was scored"
+        remark = "the same command continues with --skip_existing" if predicting else "nothing was scored"
         if trainer.state.fn != TrainerFn.FITTING:
             listen(lambda number: leave_after(number, f": {remark}"))
 

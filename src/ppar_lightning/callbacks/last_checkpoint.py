@@ -15,10 +15,10 @@ from ppar_lightning.callbacks.interruption import leave_after, listen
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, promote
 
 INTERVAL = 120.0
-"""Least seconds between checkpoints: the most training time a SIGKILL can lose, plus one step or validation."""
+"""Shortest time between checkpoints in seconds. A SIGKILL loses at most this, plus one step or validation."""
 
 PATIENCE = 20.0
-"""Least seconds between checkpoints per second of writing one, so that writing takes at most 5 % of the time."""
+"""Shortest time between checkpoints, as a multiple of the time to write one: writing takes at most 5 % of the time."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -33,45 +33,45 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self) -> None:
         """Start without a checkpoint."""
-        self._due = 0.0  # when the next one is
+        self._due = 0.0  # time of the next checkpoint, on the monotonic clock
         self._step = 0
-        self._stepped = False  # whether the last batch completed an optimiser step: no gradient is lost after it
+        self._stepped = False  # whether the last batch completed an optimiser step, so no gradient would be lost
         self._signal: int | None = None
         self._pending = False
         self._stopping = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Have all checkpoints of the trainer written whole or not at all."""
+        """Make the trainer write all checkpoints whole or not at all."""
         plugin = type(trainer.strategy.checkpoint_io)
         if plugin not in (TorchCheckpointIO, WholeCheckpointIO):
             rank_zero_warn(f"the plugin {plugin.__name__} is not used: last.ckpt must be a whole local file")
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen to signals in place of Lightning, which starts to just before."""
+        """Handle signals instead of Lightning, which has installed its handlers just before."""
         listen(self._note)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen to signals and start the clock."""
+        """Handle signals and start the clock."""
         listen(self._note)
         self._due, self._step = time.monotonic() + INTERVAL, trainer.global_step
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Make a new checkpoint count, as the losses up to it are logged by now; stop if told to."""
+        """Promote a new checkpoint, as the losses up to it are logged by now, and stop if a signal came."""
         self._settle(trainer)
         if self._stopping:
             self._stop(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Write a checkpoint if it is time, but not just before a validation: a resumed run would leave that out."""
+        """Write a checkpoint if it is due, but not just before a validation, which a resumed run would skip."""
         self._stepped, self._step = trainer.global_step > self._step, trainer.global_step
         loop = trainer.fit_loop
-        # Lightning tells in no public way whether a validation follows: steps, epochs, time and early stopping count
+        # No public method says whether a validation follows; it depends on steps, epochs, time and early stopping.
         if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
             self._write_if_due(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the checkpoint that was put off."""
+        """Write the checkpoint that was postponed because of the validation."""
         self._write_if_due(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -101,13 +101,13 @@ class LastCheckpoint(Checkpoint):
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:
         config = shlex.quote(str(Path(trainer.default_root_dir) / "config.yaml"))
-        remark = f" after step {trainer.global_step}; go on with: ppar fit --config {config} --ckpt_path last"
+        remark = f" after step {trainer.global_step}; continue with: ppar fit --config {config} --ckpt_path last"
         # another rank may have received the signal
         leave_after(self._signal or signal.SIGTERM, remark if trainer.is_global_zero else "")
 
 
 def any_rank(trainer: L.Trainer, here: bool) -> bool:
-    """Return whether something holds on any rank: the same answer on all of them."""
+    """Return whether a condition holds on any rank; all ranks get the same answer."""
     return trainer.strategy.reduce_boolean_decision(here, all=False)
 
 

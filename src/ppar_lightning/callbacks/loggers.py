@@ -1,4 +1,4 @@
-"""Loggers: curves as CSV in the run folder by default, W&B offline where there is no account."""
+"""Loggers: curves as CSV in the run folder by default, and W&B offline if there is no account."""
 
 import logging
 import os
@@ -19,13 +19,13 @@ from ppar_lightning.runs.curves import read_rows
 
 
 class WholeWriter(ExperimentWriter):
-    """Lightning's writer, which empties the file to add a column; this one replaces the file in one step."""
+    """Lightning's CSV writer, except that it replaces the file in one step instead of emptying it to add a column."""
 
     def save(self) -> None:
-        """Append the new rows, after the columns that they need are added to the file.
+        """Add the columns that the new rows need to the file, then append the rows.
 
         Raises:
-            OSError: The file cannot be written; the earlier rows are as they were.
+            OSError: The file cannot be written; the earlier rows are unchanged.
         """
         columns = sorted({*self.metrics_keys, *(name for row in self.metrics for name in row)})
         path = Path(self.metrics_file_path)
@@ -37,12 +37,12 @@ class WholeWriter(ExperimentWriter):
 
 
 class CurvesLogger(CSVLogger):
-    """Lightning's CSV logger with that writer, and without folders that hold no row."""
+    """Lightning's CSV logger with `WholeWriter`; it leaves no folder without a row."""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """The writer, made at its first use on rank 0."""
+        """The writer, which is created at its first use on rank 0."""
         if not isinstance(self._experiment, WholeWriter):
             self._experiment = WholeWriter(self.log_dir)
         return self._experiment
@@ -70,7 +70,10 @@ def stay_offline_without_account(logger: Any) -> None:
 
 
 def has_account() -> bool:
-    """Look for a key where `wandb login` leaves it; W&B itself would cache the mode before it can be set."""
+    """Return whether W&B has a key, in the environment or where `wandb login` stores it.
+
+    W&B itself is not asked, because it would cache its mode before that can be set.
+    """
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
         return "WANDB_API_KEY" in os.environ or netrc().authenticators(host) is not None
@@ -79,9 +82,9 @@ def has_account() -> bool:
 
 
 def quieten() -> None:
-    """Drop messages that say nothing about the run, an advertisement, and warnings about what is intended.
+    """Suppress an advertisement and the warnings about what this package does on purpose.
 
-    Other warnings are printed in one line, without the place in the code.
+    Other warnings are printed in one line, without their place in the code.
     """
     warnings.formatwarning = lambda message, category, *_, **__: f"{category.__name__}: {message}\n"
     trainer = logging.getLogger("lightning.pytorch.utilities.rank_zero")

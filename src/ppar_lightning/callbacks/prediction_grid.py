@@ -16,8 +16,8 @@ class PredictionGrid(L.Callback):
         """Choose the size of the grid.
 
         Args:
-            images: Number of images of each domain, the first of its list; 0 draws none.
-            width: Width of a picture in pixels.
+            images: Number of images of each domain, from the start of its split; 0 draws none.
+            width: Width of each single picture in pixels.
         """
         self.images = images
         self.width = width
@@ -27,7 +27,9 @@ class PredictionGrid(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Draw the first images of each domain."""
-        if trainer.sanity_checking or batch["padding"] or not trainer.is_global_zero:  # at first nothing is learnt
+        if (
+            trainer.sanity_checking or batch["padding"] or not trainer.is_global_zero
+        ):  # nothing is learnt yet in the sanity check
             return
         row = self._rows.setdefault(batch["domain"][0], [])
         missing = self.images - len(row)
@@ -36,7 +38,7 @@ class PredictionGrid(L.Callback):
             row.append(triple(image, label, predicted, self.width))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save ``pictures/val.png``, in a test ``pictures/test.png``."""
+        """Save ``pictures/val.png``, or ``pictures/test.png`` in a test."""
         rows, stage = {domain: row for domain, row in self._rows.items() if row}, "test" if trainer.testing else "val"
         self._rows = {}
         if not rows:

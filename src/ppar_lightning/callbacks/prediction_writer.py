@@ -1,4 +1,4 @@
-"""What ``ppar predict`` writes: label maps, overlays, confidence and class shares of a user's own pictures."""
+"""The output of ``ppar predict``: label maps, overlays, confidence and class shares of the user's own pictures."""
 
 import io
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ SHARES = "shares.csv"
 
 
 class PredictionWriter(L.Callback):
-    """Write an indexed PNG of train ids in Cityscapes' palette for each picture, and what else the options ask for.
+    """Write an indexed PNG of train ids in Cityscapes' palette for each picture, and further files on request.
 
     Names and sub-folders are those of the pictures: ``{folder}/{name}.png``, ``overlays/{name}.jpg``,
     ``confidence/{name}.png`` (255 is 1), and ``shares.csv`` with the share of each class in each picture of the call.
-    Each file is written whole or not at all, the map of a picture last.
+    Each file is written whole or not at all. The map of a picture comes last, so a picture with a map is complete.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class PredictionWriter(L.Callback):
         """Choose what is written.
 
         Args:
-            folder: Folder of the maps; None is ``predictions`` in the run folder.
-            overlay: Write the map over the picture.
-            confidence: Write the largest softmax probability of each pixel.
-            overwrite: Write over the files of an earlier prediction.
-            skip_existing: Leave out pictures that have a map, to continue a prediction that was stopped.
+            folder: Folder of the maps; None means ``predictions`` in the run folder.
+            overlay: Also write each picture with its map drawn over it.
+            confidence: Also write the largest softmax probability of each pixel, as a grey picture.
+            overwrite: Replace the files of an earlier prediction.
+            skip_existing: Leave out pictures that already have a map, to continue a prediction that was stopped.
             opacity: Opacity of the map in overlays, in [0, 1].
 
         Raises:
@@ -56,7 +56,7 @@ class PredictionWriter(L.Callback):
         if not 0 <= opacity <= 1:
             raise ValueError(f"predictions.opacity is {opacity}: give a value in [0, 1]")
         if overwrite and skip_existing:
-            raise ValueError("--overwrite and --skip_existing say opposite things: give one")
+            raise ValueError("--overwrite and --skip_existing contradict each other: give only one")
         self.folder = folder
         self.overlay = overlay
         self.confidence = confidence
@@ -71,8 +71,8 @@ class PredictionWriter(L.Callback):
         """Check the folder before anything is written.
 
         Raises:
-            FileExistsError: It holds a map of one of the pictures.
-            ValueError: The maps would lie among the pictures, or two would have one name.
+            FileExistsError: The folder already holds a map of one of the pictures.
+            ValueError: The maps would lie among the pictures, or two files would have the same name.
         """
         if stage != "predict":
             return
@@ -89,22 +89,22 @@ class PredictionWriter(L.Callback):
         for name in pictures.names:
             kind, _, rest = name.partition("/")
             if kind in ("overlays", "confidence") and rest in pictures.names:
-                raise ValueError(f"what is written of {name} and {rest} would have one name: predict {kind}/ by itself")
+                raise ValueError(f"files of {name} and {rest} would have the same name: predict {kind}/ by itself")
         there = [name for name in pictures.names if self._map(name).exists()]
         if self.skip_existing:
             self._shares = {name: self._share(read_map(self._map(name))) for name in there}
             pictures.leave_out(set(there))
         elif there and not self.overwrite:
             raise FileExistsError(
-                f"{self._map(there[0])} and {len(there) - 1} more are there already: give --overwrite, "
-                "--skip_existing to go on, or another folder with --predictions.folder"
+                f"{self._map(there[0])} and {len(there) - 1} more exist already: give --overwrite, "
+                "--skip_existing to continue, or another folder with --predictions.folder"
             )
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Write the files of a batch of pictures."""
-        if batch["padding"]:  # in place of a file that cannot be read
+        if batch["padding"]:  # a placeholder for a file that cannot be read
             return
         prediction: Prediction = outputs
         images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
@@ -139,7 +139,7 @@ class PredictionWriter(L.Callback):
         return self._root / f"{name}.png"
 
     def _share(self, label: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        """Share of each class in a map, in [0, 1]."""
+        """Return the share of each class in a map, in [0, 1]."""
         return np.bincount(label.ravel(), minlength=len(self._classes)) / label.size
 
 
@@ -147,13 +147,13 @@ def read_map(path: Path) -> npt.NDArray[np.integer]:
     """Read a map that an earlier prediction has written.
 
     Raises:
-        ValueError: The file is no such map.
+        ValueError: The file is not a label map.
     """
     try:
         return read_label(path)
     except ValueError as error:
         remedy = "give --overwrite, or another folder with --predictions.folder"
-        raise ValueError(f"{path} is no label map: {remedy}") from error
+        raise ValueError(f"{path} is not a label map: {remedy}") from error
 
 
 def write_map(path: Path, label: npt.NDArray[np.uint8]) -> None:

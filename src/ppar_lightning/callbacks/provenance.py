@@ -1,4 +1,4 @@
-"""Where a run comes from: its config and its manifest in the run folder, and the refusal to write over another run."""
+"""Provenance of a run: its config and manifest in the run folder, and the refusal to write over another run."""
 
 import hashlib
 import json
@@ -28,13 +28,14 @@ IRRELEVANT = ("data.workers", "data.predict_dir", "model.for_training")
 class Provenance(L.Callback):
     """Keep ``config.yaml`` and ``manifest.json`` in the folder of a training run.
 
-    ``config.yaml`` is the resolved config. A run that is resumed with other options has the new config there, and the
-    one before as ``config.{n}.yaml``.
+    ``config.yaml`` is the resolved config. If a run is resumed with other options, the new config replaces it, and the
+    former one is kept as ``config.{n}.yaml``.
 
     ``manifest.json`` holds the seed, the protocols, ``data`` (a fingerprint of each split), ``target_selection`` (the
-    metrics of unseen domains that select checkpoints), ``finished`` (whether training is), and ``sessions``: one for
-    each call of ``ppar fit`` that the run took. The time of a session (seconds, validation included) and its peak
-    memory (GiB) are updated with each checkpoint, because what comes after the last one is lost, and at the end.
+    metrics of unseen domains that select checkpoints), ``finished`` (whether training is finished), and ``sessions``:
+    one for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included) and its peak
+    memory (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes after its last
+    checkpoint.
 
     Both files are first written after the first batch: until then the corrected command may use the folder.
 
@@ -43,7 +44,7 @@ class Provenance(L.Callback):
     """
 
     def __init__(self, config: str, checkpoint: str | None = None) -> None:
-        """Take what the command line knows of the run.
+        """Store what only the command line knows about the run.
 
         Args:
             config: The resolved config as YAML.
@@ -52,12 +53,12 @@ class Provenance(L.Callback):
         self.config = config
         self.checkpoint = checkpoint
         self.overrides: list[str] = []
-        self._manifest: dict[str, Any] = {}  # empty on other ranks and outside of a training
+        self._manifest: dict[str, Any] = {}  # empty on other ranks, and unless a training runs
         self._begun = False
         self._started = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse the folder of another run in a training; compare the config with the training's in a test.
+        """In a training, refuse the folder of another run; in a test, compare the config with that of the training.
 
         Raises:
             FileExistsError: The folder holds another run, which this one does not continue.
@@ -69,7 +70,7 @@ class Provenance(L.Callback):
             refuse_another(path.parent, self.checkpoint)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Describe the run and its sessions, of which this one is the last."""
+        """Start the manifest: the run, its earlier sessions, and this session as the last one."""
         if not trainer.is_global_zero:
             return
         self._started = now()
@@ -91,11 +92,11 @@ class Provenance(L.Callback):
             self._save(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
-        """Count the time up to a checkpoint."""
+        """Record the time up to a checkpoint."""
         self._save(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count all of the time; training is finished."""
+        """Record the whole time, and that training is finished."""
         self._save(trainer, finished=True)
 
     def _save(self, trainer: L.Trainer, finished: bool = False) -> None:
@@ -121,10 +122,10 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
 
     Args:
         folder: The run folder.
-        checkpoint: Value of ``--ckpt_path``, None without it.
+        checkpoint: Value of ``--ckpt_path``; None if it is not given.
 
     Raises:
-        FileExistsError: It is another run.
+        FileExistsError: The folder holds another run.
     """
     elsewhere = "or give another folder with --trainer.default_root_dir"
     if checkpoint is None:
@@ -132,7 +133,7 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
     path = Path(checkpoint)
     if path.is_file() and not path.resolve().is_relative_to(folder.resolve()):
         raise FileExistsError(
-            f"{folder} already holds a run, and {path} is of another: continue it with its own, {elsewhere}"
+            f"{folder} already holds a run, and {path} belongs to another: give a checkpoint of this run, {elsewhere}"
         )
 
 
@@ -145,7 +146,7 @@ def changed_options(before: str, now: str) -> Iterator[str]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Map the dotted path of its keys to each value of nested mappings."""
+    """Flatten nested mappings: the dotted path of its keys -> each value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}

@@ -32,20 +32,20 @@ from ppar_lightning.runs.tested_run import Score, find_test, mean_over_unseen
 Scores = Mapping[str, Score]
 """Domain -> score, in the order of the test."""
 ABOUT = ["domain", "role", "protocol", "images"]
-"""Columns of a table of scores before the scores."""
+"""Columns that come before the scores in a table of scores."""
 
 
 class TestResults(L.Callback):
     """Print, save and log the scores of ``ppar test``, each domain by its name, and what differs from the training."""
 
-    __test__ = False  # pytest takes a class named Test... for a test
+    __test__ = False  # otherwise pytest would collect the class as a test
 
     def __init__(self, scores: DomainScores, provenance: Provenance) -> None:
-        """Take the callbacks that hold what is reported.
+        """Store the callbacks that hold the results.
 
         Args:
-            scores: The scores.
-            provenance: The options that differ from the training's.
+            scores: Callback with the scores and confusion matrices.
+            provenance: Callback with the options that differ from those of the training.
         """
         self.scores = scores
         self.provenance = provenance
@@ -73,7 +73,7 @@ class TestResults(L.Callback):
             console.print(f"Differs: {line}.", highlight=False)
         if selected_on:
             console.print(
-                f"Checkpoints were selected on unseen domains, by {', '.join(selected_on)}: no measure of them."
+                f"Checkpoints were selected on unseen domains, by {', '.join(selected_on)}: scores on them are biased."
             )
         console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
 
@@ -85,14 +85,14 @@ def inside(folder: Path, path: str | Path) -> str:
 
 
 def tabulate(scores: Scores) -> pd.DataFrame:
-    """Return one row per domain: ABOUT, its means and the IoU of its classes in [0, 1], NaN where a class is absent."""
+    """Return one row per domain: ABOUT, the means and the IoU of each class in [0, 1], NaN if it does not occur."""
     about = [(name, score.role, score.protocol, score.images) for name, score in scores.items()]
     values = [score.means | score.iou for score in scores.values()]
     return pd.concat([pd.DataFrame(about, columns=ABOUT), pd.DataFrame(values)], axis=1)
 
 
 def or_none(value: float) -> float | None:
-    """Replace NaN by None, as JSON takes it."""
+    """Replace NaN by None, because JSON has no NaN."""
     return None if math.isnan(value) else value
 
 
@@ -104,9 +104,9 @@ def write_figures(folder: Path, scores: Scores, matrices: Mapping[str, Tensor], 
 
     Args:
         folder: The run folder.
-        scores: What ``test.json`` and ``test.csv`` hold.
-        matrices: What ``confusion.npz`` holds.
-        about: How the figures were obtained, for ``test.json``.
+        scores: Scores for ``test.json`` and ``test.csv``.
+        matrices: Domain -> (K, K) pixel counts, for ``confusion.npz``.
+        about: How the figures were obtained (checkpoint, session, data), for ``test.json``.
     """
     domains = {
         name: {

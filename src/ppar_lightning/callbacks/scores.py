@@ -42,8 +42,8 @@ class DomainScores(L.Callback):
             logger.log_hyperparams({"protocol": dict(data_of(trainer).protocol_titles)})
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reset the matrices, in a test too."""
-        # validation would sort every image: readers refuse labels that are no train id, and see `setup`
+        """Reset the matrices; a test uses this too."""
+        # Validating would sort every image, and the readers already refuse labels that are no train ids.
         options: dict[str, Any] = {"num_classes": len(CLASSES), "ignore_index": IGNORE, "validate_args": False}
         names = data_of(trainer).eval_splits
         self._confusion = {name: MulticlassConfusionMatrix(**options).to(pl_module.device) for name in names}
@@ -58,7 +58,7 @@ class DomainScores(L.Callback):
         self._images[domain] += 0 if batch["padding"] else len(batch["name"])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the scores under ``val/``, in a test under ``test/``."""
+        """Log the scores under ``val/``, or under ``test/`` in a test."""
         data, stage = data_of(trainer), "test" if trainer.testing else "val"
         logged: dict[str, float] = {}
         self.scores = {}

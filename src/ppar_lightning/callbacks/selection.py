@@ -1,4 +1,4 @@
-"""The guard against choosing checkpoints by the domains that the run is to be judged on."""
+"""The guard against selecting checkpoints by unseen domains, on which the run is to be judged."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def monitored_targets(trainer: L.Trainer) -> list[str]:
 
 
 def targets_among(callbacks: Iterable[object], unseen: Iterable[str]) -> list[str]:
-    """List the metrics of unseen domains among what callbacks monitor.
+    """List the metrics of unseen domains that callbacks monitor.
 
     Args:
         callbacks: Callbacks, such as ModelCheckpoint and EarlyStopping, or their options.
@@ -34,8 +34,8 @@ def refuse_targets(targets: Sequence[str]) -> None:
     """
     if targets:
         raise ValueError(
-            f"{', '.join(targets)} is monitored, but unseen domains must not choose the checkpoint: monitor a source "
-            "domain, or set --allow_target_selection true, which the report will say"
+            f"{', '.join(targets)} is monitored, but unseen domains must not select the checkpoint: monitor a source "
+            "domain, or set --allow_target_selection true, which the report will state"
         )
 
 
@@ -43,10 +43,10 @@ class TargetSelectionGuard(L.Callback):
     """Refuse a run whose checkpoints would be selected on an unseen domain, unless an option allows it."""
 
     def __init__(self, allow: bool = False) -> None:
-        """Set whether it is allowed.
+        """Set whether such a selection is allowed.
 
         Args:
-            allow: Allow it, and say so in the results of the run.
+            allow: Allow the selection, and state it in the results of the run.
         """
         self.allow = allow
 
@@ -60,10 +60,12 @@ class TargetSelectionGuard(L.Callback):
         if not self.allow:
             refuse_targets(targets)
         if targets and stage == "fit":
-            rank_zero_warn(f"checkpoints are selected on unseen domains, by {', '.join(targets)}: no measure of them")
+            rank_zero_warn(
+                f"checkpoints are selected on unseen domains, by {', '.join(targets)}: scores on them are biased"
+            )
             for logger in trainer.loggers:
                 logger.log_hyperparams({"target_selection": targets})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Record the selection in the checkpoint, for whoever loads it."""
+        """Record in the checkpoint which metrics of unseen domains select it, so that a test can state them."""
         checkpoint["target_selection"] = monitored_targets(trainer)

@@ -1,4 +1,4 @@
-"""One process of a run: when, on what hardware, from which code, and what differs from the training's process."""
+"""A session, which is one process of a run: start, hardware, versions and code, and differences from the training."""
 
 import os
 import platform
@@ -42,7 +42,7 @@ def hardware(trainer: L.Trainer) -> str:
 
 
 def processor() -> str:
-    """Name the CPU as Linux tells it; elsewhere, its architecture."""
+    """Return the name of the CPU on Linux, and its architecture on other systems."""
     file = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*: (.+)$", file.read_text() if file.is_file() else "", flags=re.MULTILINE)
     return named[1] if named else platform.machine()
@@ -55,7 +55,7 @@ def versions() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"  # run from a source tree
+            found[name] = "not installed"  # a source tree that is run without being installed
     return found
 
 
@@ -79,7 +79,7 @@ def revision(folder: Path) -> str | None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Measure the largest memory so far, in GiB: allocated on the CUDA device, else resident in this process.
+    """Measure the peak memory so far, in GiB: allocated on the CUDA device, else resident in this process.
 
     Worker processes that load data are not counted. On Windows without CUDA the result is 0.
     """
@@ -87,7 +87,7 @@ def peak_memory(device: torch.device) -> float:
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
     if sys.platform == "win32":
         return 0.0
-    import resource  # Windows has none
+    import resource  # Windows lacks this module
 
     unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
@@ -103,8 +103,8 @@ def differences(
 
     Args:
         manifest: ``manifest.json`` of the run, if there is one.
-        earlier: Split -> fingerprint of what the test before has read: training opens no unseen domain.
-        session: This process.
+        earlier: Split -> fingerprint of what the previous test read, because training opens no unseen domain.
+        session: Description of this process.
         data: Split -> fingerprint of what this test reads.
     """
     if manifest is not None and manifest["sessions"]:
@@ -114,7 +114,7 @@ def differences(
             if before.get(name) != value:
                 yield f"{name}: {before.get(name, 'not recorded')} in training, {value} now"
     known: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for where, splits in (("the test before", earlier), ("training", (manifest or {}).get("data", {}))):
+    for where, splits in (("the previous test", earlier), ("training", (manifest or {}).get("data", {}))):
         known |= {split: (where, fingerprint) for split, fingerprint in splits.items()}
     for split, now in data.items():
         where, then = known.get(split, ("", now))

@@ -14,18 +14,18 @@ from ppar_lightning.disk.files import write_whole
 
 HEADER = ["stage", "domain", "name", "message"]
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
-"""File names of other encodings are written with codes."""
+"""Names that are not valid UTF-8 are written with escape codes."""
 
 
 class SkippedSamples(L.Callback):
     """List each sample that was left out once in ``skipped.csv`` in the run folder, and print how many there are.
 
     ``stage`` is ``train`` or ``predict``. With ``data.on_bad_sample: skip`` a training writes the file even if nothing
-    was left out. A run removes the lines of its own stage first, unless it continues another. All ranks append.
+    was left out. A run first removes the lines of its own stage, unless it continues an earlier one. All ranks append.
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remove the lines of an earlier run, in a prediction too; begin with the files that have no counterpart."""
+        """Remove the lines of an earlier run, and list the files without a counterpart. A prediction uses this too."""
         path, stage, data = list_of(trainer), stage_of(trainer), data_of(trainer)
         if trainer.is_global_zero:
             if stage == "predict" or trainer.ckpt_path is None:
@@ -50,7 +50,7 @@ class SkippedSamples(L.Callback):
             Console(stderr=True).print(f"left out: {error.message}", highlight=False, soft_wrap=True)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print how many samples were left out, in a prediction too."""
+        """Print how many samples were left out. A prediction uses this too."""
         trainer.strategy.barrier()
         path, stage = list_of(trainer), stage_of(trainer)
         count = sum(line.startswith(f"{stage},") for line in read_lines(path)) if trainer.is_global_zero else 0
@@ -68,7 +68,7 @@ def list_of(trainer: L.Trainer) -> Path:
 
 
 def stage_of(trainer: L.Trainer) -> str:
-    """Return the stage that the lines of this run carry."""
+    """Return the stage that is written in the lines of this run."""
     return "predict" if trainer.predicting else "train"
 
 
@@ -84,7 +84,7 @@ def drop(path: Path, stage: str) -> None:
 
 
 def append(path: Path, stage: str, skipped: Iterable[Skipped]) -> None:
-    """Add the samples that are not listed yet, in one write, as other ranks append too."""
+    """Add the samples that are not listed yet, in one write, because other ranks append at the same time."""
     table = pd.DataFrame([(stage, *each) for each in skipped], columns=HEADER).replace(r"\s+", " ", regex=True)
     lines = table.to_csv(index=False, lineterminator="\n").encode(**ENCODING).decode().splitlines(keepends=True)
     listed = read_lines(path)

@@ -1,4 +1,4 @@
-"""The command ``ppar``. Each subcommand loads what it needs when it is called, so that help is there at once.
+"""The command ``ppar``. Each subcommand imports what it needs only when it is called, so that help appears at once.
 
 ppar {fit,validate,test,predict,doctor} --config configs/demo.yaml
 ppar predict pictures/ --run runs/demo, ppar report runs/reproduce/demo, ppar export --run runs/demo
@@ -25,15 +25,21 @@ OTHERS = {
     "reproduce": "ppar_lightning.reproduce",
     "configs": "ppar_lightning.shipped_configs",
 }
-"""Subcommand that parses its own words -> module whose ``main`` runs it."""
+"""Subcommand that parses its own arguments -> module whose ``main`` runs it."""
 HELP = ("-h", "--help")
 PAGES = Path(__file__).parent
-"""Folder of the help that is shown without loading anything."""
+"""Folder of the help texts, which are shown without importing anything."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line, with ``args`` in place of ``sys.argv`` if they are given."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would slow down other processes manyfold
+    """Run the command line.
+
+    Args:
+        args: Command-line arguments without the program's name; None takes those of this process.
+    """
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # waiting threads would otherwise spin and slow down other processes
     command, *words = (sys.argv[1:] if args is None else args) or HELP
     try:
         if command in HELP:
@@ -52,12 +58,12 @@ def main(args: Sequence[str] | None = None) -> None:
             raise ValueError(f"there is no subcommand {command!r}; {remedy}")
     except (ImportError, OSError, ValueError) as error:
         leave(error)
-    except KeyboardInterrupt:  # before there is anything to go on from
+    except KeyboardInterrupt:  # before there is a checkpoint to continue from
         leave("interrupted", status=130)
 
 
 def resolve(words: Sequence[str]) -> dict[str, Any]:
-    """Resolve the words of ``ppar fit`` into the config that it would save."""
+    """Resolve command-line arguments of ``ppar fit`` into the config that it would save."""
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):

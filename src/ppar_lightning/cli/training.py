@@ -27,7 +27,7 @@ from ppar_lightning.runs.checkpoints import find_checkpoint
 
 
 class OneLineParser(LightningArgumentParser):
-    """Parser that takes options of the version before, and reports an unknown key or a bad value in one line."""
+    """Parser that accepts options of the previous version, and reports an unknown key or a bad value in one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error and leave with status 2."""
@@ -35,11 +35,11 @@ class OneLineParser(LightningArgumentParser):
         leave(message + "; `ppar configs` lists those of the package" * unknown, status=2)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
-        """Parse a config, from a file or given as text, with options of the version before in it."""
+        """Parse a config, from a file or given as text, which may contain options of the previous version."""
         try:
             config = get_loader("yaml")(content)
         except yaml.YAMLError:
-            config = None  # the parser says what is wrong with it
+            config = None  # the parser reports what is wrong with it
         if isinstance(config, dict) and (current := current_config(config)) != config:
             content = yaml.safe_dump(current, sort_keys=False)
         return super().parse_string(content, *args, **kwargs)
@@ -49,7 +49,7 @@ class PPARCLI(LightningCLI):
     """LightningCLI with a run folder (``trainer.default_root_dir``) and the last checkpoint as default."""
 
     def __init__(self, **options: Any) -> None:
-        """Parse the words and run the subcommand that they name.
+        """Parse the command-line arguments and run the subcommand that they name.
 
         Args:
             options: Options of LightningCLI besides those that every subcommand has.
@@ -67,51 +67,58 @@ class PPARCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options of checkpoints and pictures; derive folder and data seed from what is given."""
+        """Add the options of callbacks; derive the checkpoint folder and the seeds from other options."""
         for name, callback in CONFIGURED.items():
             parser.add_lightning_class_args(callback, name)
-        parser.add_argument("--allow_target_selection", type=bool, default=False, help="Select on unseen domains.")
-        parser.add_argument("--overwrite", action="store_true", help="Predict over earlier predictions.")
+        parser.add_argument(
+            "--allow_target_selection", type=bool, default=False, help="Allow unseen domains to select checkpoints."
+        )
+        parser.add_argument("--overwrite", action="store_true", help="Replace earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
-        parser.add_argument("--skip_existing", action="store_true", help="Predict where no map is there yet.")
+        parser.add_argument("--skip_existing", action="store_true", help="Leave out pictures that already have a map.")
         for name in ("overwrite", "skip_existing"):
             parser.link_arguments(name, f"predictions.{name}")
-        parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the one that counts
+        parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the checkpoint that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         for name in ("data.seed", "model.seed"):
             parser.link_arguments("seed_everything", name)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words without Lightning's warning that ``sys.argv`` differs."""
+        """Parse the arguments without Lightning's warning that they differ from ``sys.argv``."""
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Take no options from a checkpoint, unlike Lightning: only the config says what to build."""
+        """Read no options from the checkpoint, unlike Lightning: only the config says what to build."""
 
     def before_instantiate_classes(self) -> None:
         """Find the checkpoint: the last one, unless another is named.
 
         Raises:
-            ValueError: The checkpoint is damaged, is not a run's, or would run code.
+            FileNotFoundError: There is no checkpoint to score or predict with.
+            ValueError: The checkpoint is damaged, does not come from a run, or would run code.
         """
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
         if config.weights_only is False:
-            raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
+            raise ValueError(
+                "--weights_only false would let a checkpoint run code, and no checkpoint needs that; leave it out"
+            )
         training = self.subcommand == "fit"
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
-        if Path(config.ckpt_path or "").is_file():  # or a word of Lightning's
+        if Path(config.ckpt_path or "").is_file():  # it may also be a keyword of Lightning
             read_checkpoint(Path(config.ckpt_path), training)  # before anything is built or written
         config.model.for_training = training
         if not training:
-            config["return_predictions" if self.subcommand == "predict" else "verbose"] = False  # callbacks have them
+            config["return_predictions" if self.subcommand == "predict" else "verbose"] = (
+                False  # callbacks print or write the results
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks, log to CSV unless a logger is named, and read checkpoints as tensors and plain values."""
         self.config_init[self.subcommand].weights_only = True
         config = self.config_init[self.subcommand].trainer
         if config.fast_dev_run:
-            self.trial = TemporaryDirectory()  # so that a trial writes over nothing in the run folder
+            self.trial = TemporaryDirectory()  # so that a trial changes nothing in the run folder
             config.default_root_dir = self.trial.name
         if self.subcommand == "predict":
             kwargs["logger"] = False
@@ -119,11 +126,11 @@ class PPARCLI(LightningCLI):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
         given = self.config[self.subcommand].ckpt_path
         provenance = Provenance(self.resolved(), given)
-        self.trainer_defaults["callbacks"] = run_callbacks(provenance)  # beside those that the config names
+        self.trainer_defaults["callbacks"] = run_callbacks(provenance)  # in addition to those that the config names
         return super().instantiate_trainer(**kwargs)
 
     def resolved(self) -> str:
-        """Dump the config of the subcommand as YAML, without the checkpoint that the run goes on from."""
+        """Dump the config of the subcommand as YAML, without the checkpoint that the run continues from."""
         config = self.config.clone()
         config[self.subcommand].ckpt_path = None
         whole = yaml.safe_load(self.parser.dump(config, skip_none=False))
@@ -131,7 +138,7 @@ class PPARCLI(LightningCLI):
 
 
 class DoctorCLI(PPARCLI):
-    """Parses what ``fit`` takes, and examines it."""
+    """CLI of ``ppar doctor``: it parses the arguments of ``fit`` and examines them."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of ``fit`` and of the examination."""
@@ -151,11 +158,12 @@ def run(words: Sequence[str], launched: bool) -> None:
     """Run a subcommand that trains, evaluates, predicts or examines.
 
     Args:
-        words: The command line, which begins with the subcommand.
-        launched: Whether they are those of this process, which DDP starts again for each further rank.
+        words: Command-line arguments, which begin with the subcommand.
+        launched: Whether they are the arguments of this process. If so, ``sys.argv`` is completed too, because DDP uses
+            it to start the processes of further ranks.
 
     Raises:
-        OSError, ValueError: One line that names the fault and the remedy.
+        OSError, ValueError: The command cannot be carried out; the message names the fault and the remedy.
     """
     quieten()
     words = current_words(spelt_out(["--help" if word == "--help.all" else word for word in words]))

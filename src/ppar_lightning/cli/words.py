@@ -1,4 +1,4 @@
-"""What a user may leave out of the words of ``ppar``: the long form of ``predict``, and the run's folder."""
+"""Completion of command-line arguments: names of configs, the short form of ``predict``, and the run folder."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ FOLDER = "--trainer.default_root_dir"
 
 
 def spelt_out(words: Sequence[str]) -> list[str]:
-    """Complete the words of a subcommand: names of configs, the short form of ``predict``, and the run's folder.
+    """Complete the arguments of a subcommand: names of configs, the short form of ``predict``, and the run folder.
+
+    Args:
+        words: Command-line arguments, which begin with the subcommand.
 
     Raises:
         FileNotFoundError: The short form names no run.
@@ -28,13 +31,13 @@ def spelt_out(words: Sequence[str]) -> list[str]:
     given = named_configs(words)
     words = long_form(given) if given[0] == "predict" else given
     if words != given and not Path(words[2]).is_file():
-        remedy = "--run names the folder of a run; other checkpoints are given with --ckpt_path beside it"
+        remedy = "--run takes the folder of a run; add --ckpt_path to use another checkpoint"
         raise FileNotFoundError(f"{words[2]} not found: {remedy}")
     return at_home(words)
 
 
 def named_configs(words: Sequence[str]) -> list[str]:
-    """Write each config as two words, and replace the names of configs that come with the package by their paths."""
+    """Write each config as two arguments, and replace names of configs of the package by their paths."""
     found: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
@@ -63,16 +66,18 @@ def long_form(words: Sequence[str]) -> list[str]:
         return list(words)
     if not run or not places:
         missing = "pictures" if run else "the run"
-        raise ValueError(f"{missing} not given: the short form is `ppar predict PICTURES --run RUN`, options after it")
+        raise ValueError(
+            f"{missing} not given: the short form is `ppar predict PICTURES --run RUN`, followed by options"
+        )
     pictures = f"--data.predict_dir={dumps(places, ensure_ascii=False)}"
     return ["predict", "--config", f"{run}/config.yaml", pictures, *rest]
 
 
 def at_home(words: list[str]) -> list[str]:
-    """Set the run folder to the one that a run's ``config.yaml`` lies in, if the run was moved since it was saved.
+    """Set the run folder to the folder of the given ``config.yaml`` if the config names another one.
 
-    It is also needed where a relative folder was saved and the working directory is another one now: another run may
-    lie there.
+    This is the case if the run was moved, or if the config names a relative folder and the working directory has
+    changed; the named folder may then hold another run.
     """
     if any(word.partition("=")[0] == FOLDER for word in words):
         return words
@@ -80,7 +85,7 @@ def at_home(words: list[str]) -> list[str]:
     runs = [path for path in configs if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir()]
     if not runs or not runs[-1].is_file():
         return words
-    home, text = runs[-1].parent, runs[-1].read_text(errors="replace")  # the parser says whether it is YAML
+    home, text = runs[-1].parent, runs[-1].read_text(errors="replace")  # the parser checks that it is YAML
     recorded = re.search(r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE)
     moved = recorded is not None and Path(str(yaml.safe_load(recorded[1]))).resolve() != home.resolve()
     return [*words, FOLDER, str(home)] if moved else words

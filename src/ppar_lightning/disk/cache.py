@@ -16,7 +16,8 @@ Array = npt.NDArray[Any]
 def cache_folder() -> Path:
     """Return the folder of the cache.
 
-    It is ``$PPAR_CACHE``, else ``$XDG_CACHE_HOME/ppar_lightning``, else ``~/.cache/ppar_lightning``. An empty variable counts as not set.
+    It is ``$PPAR_CACHE``, else ``$XDG_CACHE_HOME/ppar_lightning``, else ``~/.cache/ppar_lightning``. An empty variable
+    counts as not set.
     """
     own, shared = os.environ.get("PPAR_CACHE"), os.environ.get("XDG_CACHE_HOME")
     return Path(own) if own else Path(shared or Path.home() / ".cache") / "ppar_lightning"

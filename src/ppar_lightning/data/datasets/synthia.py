@@ -40,7 +40,7 @@ class SYNTHIA(FolderDataset):
                 raise ValueError(f"{path} is no text file; download it again, or move it away") from error
             return self.select_listed(names, listed)
         self.remarks.append(
-            f"split {self.split!r} is by last digit, not RobustNet's; put RobustNet's {path.name} into {self.root} for that"
+            f"split {self.split!r} is by last digit, not RobustNet's; for that, put {path.name} into {self.root}"
         )
         return super().select([name for name in names if (name[-1] in "789") == (self.split == "val")])
 
