@@ -166,7 +166,7 @@ def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_be
     last.write_bytes(last.read_bytes()[:-100])
     fit(folder, "--ckpt_path", "last")
     said = [str(warning.message) for warning in recwarn if "damaged" in str(warning.message)]
-    assert said == [f"{last} is damaged or no checkpoint; going on from {last.with_name('previous.ckpt')}"]
+    assert said == [f"{last} is damaged or no checkpoint; continuing from {last.with_name('previous.ckpt')}"]
     assert_equal(folder, whole)
     assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
 
@@ -206,11 +206,11 @@ def test_training_goes_on_from_the_one_before_and_a_test_refuses_to(two):
     assert find_checkpoint(folder, None, True) is None
     assert find_checkpoint(folder, "best", False) == "best"
     last.write_bytes(last.read_bytes()[:5000])
-    with pytest.warns(UserWarning, match="last.ckpt is damaged or no checkpoint; going on from .*previous.ckpt"):
+    with pytest.warns(UserWarning, match="last.ckpt is damaged or no checkpoint; continuing from .*previous.ckpt"):
         assert find_checkpoint(folder, "last", True) == str(previous)
-    with pytest.raises(ValueError, match=f"{last} is damaged .*--ckpt_path {previous} takes it as it is"):
+    with pytest.raises(ValueError, match=f"{last} is damaged .*--ckpt_path {previous} loads it as it is"):
         find_checkpoint(folder, None, False)
-    with pytest.raises(ValueError, match=f"{last} is damaged .*: `ppar fit --ckpt_path last` goes on from previous"):
+    with pytest.raises(ValueError, match=f"{last} is damaged .*: `ppar fit --ckpt_path last` continues from previous"):
         find_checkpoint(folder, "last", False)
     previous.write_bytes(b"")
     for training in (True, False):
@@ -227,7 +227,7 @@ def test_training_goes_on_from_the_one_before_and_a_test_refuses_to(two):
 
 def test_killed_between_the_two_renames(two):
     (two / "last.ckpt").rename(two / "previous.ckpt")
-    with pytest.warns(UserWarning, match="last.ckpt not found; going on from .*previous.ckpt"):
+    with pytest.warns(UserWarning, match="last.ckpt not found; continuing from .*previous.ckpt"):
         assert find_checkpoint(str(two.parent), "last", True) == str(two / "previous.ckpt")
 
 
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_folder_is_as_it_was
         main(["test", "--config", CONFIG, "--trainer.default_root_dir", str(two.parent)])
     assert leaving.value.code == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
-    assert f"{two / 'last.ckpt'} is damaged or no checkpoint: `ppar fit --ckpt_path last` goes on" in line
+    assert f"{two / 'last.ckpt'} is damaged or no checkpoint: `ppar fit --ckpt_path last` continues" in line
     assert {path: path.read_bytes() for path in two.parent.rglob("*") if path.is_file()} == before
 
 

@@ -1,1 +1,1 @@
-"""Measures of a finished run: plain functions over its folder, for notebooks and reports. Nothing here trains."""
+"""Measures of a finished run, as plain functions for notebooks and reports. Nothing here trains."""

@@ -19,18 +19,18 @@ class Corrupted(NamedTuple):
 
     sample: Sample
     mask: npt.NDArray[np.bool_]
-    """(H, W): pixels whose label no longer says what the image shows."""
+    """(H, W): pixels whose label no longer matches the image."""
 
 
 def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corrupted:
     """Corrupt a copy of a sample.
 
     Args:
-        sample: Image (H, W, 3), label (H, W), any size.
+        sample: Image (H, W, 3) and label (H, W), of any size.
         kind: ``labels`` permutes the classes of the label, so that each class gets the id of another; ignored pixels
             and labels of a single class do not change. ``texture`` covers a rectangle of half the height and half the
             width of the image with random colours, and keeps the labels under it.
-        rng: Source of randomness.
+        rng: Random generator.
     """
     if kind == "labels":
         present = rng.permutation(np.setdiff1d(sample["label"], [IGNORE]))

@@ -24,13 +24,14 @@ def diagnose(run: LoadedRun, images: int = 60, limit: int = 200) -> pd.DataFrame
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         images: Number of images that are read from each domain.
-        limit: Number of positions of each class and domain.
+        limit: Largest number of positions of each class and domain.
 
     Returns:
         ``measure``, ``domain``, ``class`` and ``value``; an empty domain or class stands for all of them. The measures
-        are ``distance/otp``, ``distance/vtp`` by domain and class and as mean over classes; ``frechet`` of each domain
-        to the sources together, under OTP; ``cosine/vtp_otp`` by class and as mean; and of each source, for each
-        corruption, ``auc/{kind}/{margin,weight}`` and the quantiles ``weight/{kind}/{clean,corrupted}/{quantile}``.
+        are: ``distance/otp`` and ``distance/vtp``, by domain and class and as mean over classes; ``frechet``, the
+        squared Fréchet distance of each domain to all sources together, under OTP; ``cosine/vtp_otp``, by class and as
+        mean; and, for each source and corruption, ``auc/{kind}/{margin,weight}`` and the quantiles
+        ``weight/{kind}/{clean,corrupted}/{quantile}``.
 
     Raises:
         ValueError: The run was trained without PPAR.

@@ -17,12 +17,12 @@ def measure_domains(
 
     Args:
         features: Domain -> its features.
-        sources: Names of the source domains; one of them or more has features.
-        objective: Its prototypes are the anchors.
+        sources: Names of the source domains, at least one of which has features.
+        objective: The objective whose prototypes are the anchors.
 
     Returns:
         Domain -> ``distance/otp`` and ``distance/vtp``, E||z - A_y|| of each class, (K,), NaN for a class without
-        positions; and ``frechet``, a scalar: the distance of the domain to all sources together, under OTP.
+        positions; and ``frechet``, a scalar: the squared Fréchet distance of the domain to all sources, under OTP.
     """
     anchors = {"otp": objective.prototypes.otp.cpu(), "vtp": objective.prototypes.bank.cpu()}
     own = [features[name] for name in features if name in sources]
@@ -35,7 +35,7 @@ def measure_domains(
 
 
 def anchor_distance(features: Features, anchors: Tensor) -> Tensor:
-    """E||z - A_y|| of each class.
+    """Compute E||z - A_y|| for each class.
 
     Args:
         features: Features of a domain.
@@ -50,9 +50,14 @@ def anchor_distance(features: Features, anchors: Tensor) -> Tensor:
 
 
 def domain_distance(source: Features, target: Features, anchors: Tensor) -> float:
-    """Fréchet distance of the residuals z - A_y of two domains under a common anchor set.
+    """Compute the squared Fréchet distance between the residuals z - A_y of two domains.
 
-    Each class counts with the same number of positions on both sides, so that different class frequencies do not count.
+    Each class counts with the same number of positions on both sides, so that class frequencies do not matter.
+
+    Args:
+        source: Features of one domain.
+        target: Features of the other domain.
+        anchors: (K, D) unit vectors.
 
     Returns:
         At least 0; NaN if the two share no class.
@@ -64,16 +69,17 @@ def domain_distance(source: Features, target: Features, anchors: Tensor) -> floa
 
 
 def frechet(one: Tensor, other: Tensor) -> float:
-    """Squared Fréchet distance of the Gaussians with the moments of two samples (as FID, Heusel et al. 2017).
+    """Compute the squared Fréchet distance between Gaussians with the moments of two samples (FID, Heusel et al. 2017).
 
-    ||m_1 - m_2||^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), whose last trace is that of (R C_2 R)^(1/2) with R = C_1^(1/2).
+    It is ||m_1 - m_2||^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)). The trace of (C_1 C_2)^(1/2) equals that of
+    (R C_2 R)^(1/2) with R = C_1^(1/2).
 
     Args:
         one: (N, D).
         other: (M, D).
 
     Returns:
-        At least 0; NaN where features are not finite, or so large that their moments have no eigenvalues.
+        At least 0; NaN if features are not finite, or so large that their moments have no eigenvalues.
     """
     a, b = one.double(), other.double()
     first, second = (torch.cov(each.T, correction=0).reshape(each.shape[1], -1) for each in (a, b))
@@ -81,7 +87,7 @@ def frechet(one: Tensor, other: Tensor) -> float:
         values, vectors = torch.linalg.eigh(first)
         root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
         cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
-    except torch.linalg.LinAlgError:  # a diverged run, which ends with a message of its own at its next step
+    except torch.linalg.LinAlgError:  # training has diverged, and FiniteGuard ends it at the next step
         return math.nan
     squared = float((a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross)
     return max(0.0, squared) if math.isfinite(squared) else math.nan

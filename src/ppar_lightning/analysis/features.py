@@ -23,7 +23,7 @@ class Features(NamedTuple):
 
 @torch.no_grad()
 def embed(module: PPARModule, batch: Batch) -> Embedded:
-    """Embed a batch of whole images as a training step does; the window of their protocol is not used.
+    """Embed a batch of whole images as a training step does, without the window of their protocol.
 
     Args:
         module: A module in eval mode, with an objective.
@@ -45,8 +45,8 @@ def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int =
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         domain: Name of the domain.
-        images: Number of images, the first of the evaluation split; None reads all.
-        limit: Number of positions kept of each class, drawn uniformly, by a fixed seed, from all that were read.
+        images: Number of images, from the start of the evaluation split; None reads all.
+        limit: Largest number of positions of each class, drawn uniformly with a fixed seed from all that were read.
 
     Returns:
         Positions whose label is clear enough to count in training.
@@ -55,7 +55,7 @@ def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int =
         ValueError: The run has no such domain, or was trained without PPAR.
     """
     generator = torch.Generator().manual_seed(0)
-    kept: list[Tensor] = []  # (z, label, key) of what is left so far
+    kept: list[Tensor] = []  # (z, label, key) of the positions kept so far
     for batch in run.batches(domain, images):
         clear = clear_positions(embed(run.module, batch))
         new = [*clear, torch.rand(len(clear.label), generator=generator)]
@@ -66,6 +66,6 @@ def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int =
 
 
 def smallest_keys(key: Tensor, label: Tensor, limit: int) -> Tensor:
-    """Indices of the ``limit`` smallest keys of each label: with random keys, a uniform sample of each label."""
+    """Return the indices of the ``limit`` smallest keys of each label; random keys give a uniform sample."""
     order = key.argsort()
     return torch.cat([order[label[order] == k][:limit] for k in label.unique()]) if len(key) else order

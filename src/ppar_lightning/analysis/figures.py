@@ -16,7 +16,7 @@ def draw_diagnostics(measures: pd.DataFrame, path: Path) -> None:
 
     Args:
         measures: From :func:`~ppar_lightning.analysis.diagnosis.diagnose`.
-        path: The file.
+        path: The PNG file to write.
     """
     means = measures[(measures["class"] == "") & (measures["domain"] != "")]
     domains = means.pivot(index="domain", columns="measure", values="value").loc[means["domain"].unique()]
@@ -42,8 +42,8 @@ def draw_weights(axis: Axes, sources: pd.DataFrame) -> None:
     """Draw the quantiles of the weights as boxes, clean beside corrupted, with the area under the ROC curve.
 
     Args:
-        axis: Drawn on.
-        sources: Source x measure.
+        axis: Axes to draw on.
+        sources: Table of sources x measures.
     """
     boxes = []
     for domain, values in sources.iterrows():

@@ -33,7 +33,7 @@ def score_images(run: LoadedRun, domain: str, images: int | None = None) -> list
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         domain: Name of the domain.
-        images: Number of images, the first of the split; None takes all and holds them in memory.
+        images: Number of images, from the start of the split; None takes all. All of them are held in memory.
     """
     return sorted(each_score(run, domain, images), key=lambda score: score.miou)
 
@@ -55,7 +55,7 @@ def extremes(scores: Iterable[ImageScore], count: int) -> tuple[list[ImageScore]
 
 
 def each_score(run: LoadedRun, domain: str, images: int | None = None) -> Iterator[ImageScore]:
-    """Score as :func:`score_images` does, one image after the other in the order of the split.
+    """Yield the scores of :func:`score_images` one image at a time, in the order of the split.
 
     Images without a labelled pixel are left out.
     """

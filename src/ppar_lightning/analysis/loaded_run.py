@@ -36,7 +36,7 @@ class LoadedRun:
     data: DomainDataModule
     """Set up for ``test``: the sources' evaluation splits and the unseen domains."""
     step: int
-    """Optimiser steps the checkpoint has seen."""
+    """Number of optimiser steps before the checkpoint."""
 
     @property
     def objective(self) -> PPAR:
@@ -55,7 +55,11 @@ class LoadedRun:
         return tuple(self.data.eval_splits)
 
     def batches(self, domain: str, images: int | None = None) -> Iterator[Batch]:
-        """Evaluation batches of a domain, on the module's device, up to at least ``images`` images.
+        """Yield evaluation batches of a domain on the module's device, until they hold at least ``images`` images.
+
+        Args:
+            domain: Name of the domain.
+            images: Number of images; None yields the whole split.
 
         Raises:
             ValueError: The run has no such domain.
@@ -66,7 +70,7 @@ class LoadedRun:
         return map(self.to_device, islice(loader, number))
 
     def dataset(self, domain: str) -> Split:
-        """Evaluation samples of a domain, by index.
+        """Return the evaluation split of a domain.
 
         Raises:
             ValueError: The run has no such domain.
@@ -76,7 +80,7 @@ class LoadedRun:
         return self.data.eval_splits[domain]
 
     def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the module's device and lay it out as the model takes it."""
+        """Move a batch to the module's device and convert its types for the model."""
         return on_device(move_data_to_device(batch, self.module.device))
 
     @torch.no_grad()
@@ -103,7 +107,7 @@ class LoadedRun:
 def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> LoadedRun:
     """Load a run from its folder.
 
-    The config says what to build; no pretrained weights are read for the segmenter, as the checkpoint holds them.
+    The config says what to build. No pretrained weights are read for the segmenter, because the checkpoint holds them.
 
     Args:
         folder: Run folder, with ``config.yaml`` and ``checkpoints/``.
@@ -116,7 +120,7 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
     """
     folder = Path(folder)
     config = current_config(read_config(folder))
-    path = folder / "checkpoints" / checkpoint  # an absolute path replaces what stands before it
+    path = folder / "checkpoints" / checkpoint  # an absolute path replaces the folder before it
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: name the folder of a run that `ppar fit` has finished")
     state = read_checkpoint(path)
@@ -130,7 +134,7 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
-    """Checkpoints kept during training (``--checkpoint.every_n_train_steps``), by step, without ``last.ckpt``."""
+    """List checkpoints kept during training (``--checkpoint.every_n_train_steps``) by step, without ``last.ckpt``."""
     found = (Path(folder) / "checkpoints").glob("*step=*.ckpt")
     return sorted(found, key=lambda path: int(re.findall(r"step=(\d+)", path.name)[0]))
 

@@ -29,14 +29,14 @@ class Positions(NamedTuple):
 
 
 class CleanVsCorrupted(NamedTuple):
-    """Clean and corrupted positions, (N,) each; cells of the grid that are corrupted in part are in neither."""
+    """Clean and corrupted positions, each field (N,); cells of which up to half is corrupted are in neither."""
 
     clean: Positions
     corrupted: Positions
 
     @property
     def auc(self) -> dict[str, float]:
-        """Area under the ROC curve by ``margin`` and ``weight``, see :func:`auc`."""
+        """Area under the ROC curve for ``margin`` and for ``weight``, see :func:`auc`."""
         return {name: auc(getattr(self.corrupted, name), getattr(self.clean, name)) for name in ("margin", "weight")}
 
 
@@ -64,14 +64,14 @@ def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, Grid
 def compare(run: LoadedRun, domain: str, kind: Corruption, images: int = 60, every: int = 4) -> CleanVsCorrupted:
     """Corrupt some evaluation images of a source, and weight all of them in crops and batches as in training.
 
-    The seeds of the crops and of the corruption are fixed.
+    Crops and corruption have fixed seeds.
 
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         domain: Name of a source.
         kind: Kind of corruption.
-        images: Number of images.
-        every: One image in this many is corrupted.
+        images: Number of images, from the start of the split.
+        every: Every how many images one is corrupted; at least 1.
     """
     augment, dataset = Augment(run.data.crop, ONLY_CROP), run.dataset(domain)
     number, size = min(images, len(dataset)), run.data.batch_size
@@ -94,7 +94,9 @@ def compare(run: LoadedRun, domain: str, kind: Corruption, images: int = 60, eve
 
 
 def auc(lower: Tensor, higher: Tensor) -> float:
-    """Area under the ROC curve: the probability that a value of ``lower`` is below one of ``higher``; ties count half.
+    """Compute the area under the ROC curve: the probability that a value of ``lower`` is below one of ``higher``.
+
+    Ties count half.
 
     Args:
         lower: (N,), N > 0.

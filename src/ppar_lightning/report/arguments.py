@@ -20,17 +20,17 @@ def main(args: Sequence[str]) -> None:
     """Run the subcommand with its arguments.
 
     Raises:
-        ValueError: The arguments do not go together.
+        ValueError: The arguments contradict each other.
     """
     given = parse(args)
     sources: list[Path] = given.sources
     if given.wandb and not given.html:
-        raise ValueError("--wandb logs what --html draws: give both")
+        raise ValueError("--wandb logs the page that --html writes: give --html too")
     if given.html:
         from ppar_lightning.report.html import write_page
 
         if len(sources) > 1 or given.images < 0:
-            raise ValueError("--html makes the page of one run: name one folder, and --images of at least 0")
+            raise ValueError("--html writes the page of one run: name one folder, and give --images of at least 0")
         print(f"Written to {write_page(sources[0], given.output, given.images, given.wandb)}")
     elif given.diagnostics:
         report_diagnostics(sources)
@@ -53,7 +53,7 @@ def parse(args: Sequence[str]) -> Namespace:
         type=Path,
         metavar="FOLDER",
         help="folder of a setting, with runs in ROW/SEED, or a results.csv that an earlier report wrote; "
-        "or the folders of two runs or more, to print them side by side",
+        "or the folders of at least two runs, to print them side by side",
     )
     parser.add_argument(
         "--output",
@@ -67,13 +67,13 @@ def parse(args: Sequence[str]) -> Namespace:
         "--images",
         type=int,
         default=60,
-        help="images a domain among which --html finds the best and worst (default: 60)",
+        help="with --html, images of each domain to find the best and worst among (default: 60)",
     )
     parser.add_argument("--wandb", metavar="PROJECT", help="with --html, also log the page to this W&B project")
     kind.add_argument(
         "--diagnostics",
         action="store_true",
-        help="measure features, anchors and weights of each run with prototypes, about half a minute a run",
+        help="measure features, anchors and weights of each run with prototypes; takes about half a minute a run",
     )
     return parser.parse_args(args)
 
@@ -93,7 +93,9 @@ def report_diagnostics(sources: Sequence[Path]) -> None:
 
     found = [run for source in sources for run in ([source] if is_run(source) else find_runs(source))]
     if not found:
-        raise FileNotFoundError(f"no run in {', '.join(map(str, sources))}: name the folder of a run, or of a setting")
+        raise FileNotFoundError(
+            f"no run in {', '.join(map(str, sources))}: name the folder of a run, or of a setting with runs in ROW/SEED"
+        )
     for folder in sorted(found):
         run = load_run(folder)
         if run.module.objective is None:

@@ -18,11 +18,11 @@ GROUPS = (
     ("mIoU in validation", r"val/[^/]+/miou", "%", 100.0),
     ("Distance of features to their anchors", r".+/distance/(otp|vtp)", "E||z - A_y||", 1.0),
 )
-"""Title, names of the metrics, label of the axis, factor."""
+"""Charts of curves: title, pattern of the metrics, label of the axis, and factor that values are multiplied by."""
 SIZE = (4, 3)
-"""Width and height of a curve in inches: a phone shows it at this size, so the fonts are readable there."""
+"""Width and height of a chart in inches: phones show it at about this size, so its fonts are readable there."""
 INK = "#012345"
-"""Stands for the colour of the page's text until the SVG is written."""
+"""Placeholder for the colour of the page's text, which replaces it in the finished SVG."""
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -53,10 +53,10 @@ def draw_bars(tables: Sequence[SeedTable], path: Path) -> None:
 
 
 def draw_curves(folder: Path) -> dict[str, str]:
-    """Draw what the CSV logger recorded of ``ppar fit``, all sessions in one curve.
+    """Draw the curves that the CSV logger recorded in ``ppar fit``, with all sessions in one curve.
 
     Returns:
-        Title -> inline SVG, without the titles of metrics that the run did not log.
+        Title -> inline SVG; charts whose metrics the run did not log are missing.
     """
     metrics = read_metrics(folder)
     drawn = {}
@@ -79,6 +79,6 @@ def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float)
         axis.legend(fontsize=8)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata=NO_METADATA)
-    element = text.getvalue().partition("<svg")  # after the document type
-    without_ids = re.sub(r' id="[\w.]+_\d+"', "", "".join(element[1:]))  # which two pictures would share
+    element = text.getvalue().partition("<svg")  # drop the document type before it
+    without_ids = re.sub(r' id="[\w.]+_\d+"', "", "".join(element[1:]))  # two charts on a page would share these ids
     return without_ids.replace(INK, "currentColor")

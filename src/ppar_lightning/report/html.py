@@ -28,20 +28,21 @@ from ppar_lightning.runs.tested_run import read_confusion, read_test
 
 
 def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
-    """Write the page of a run. If the run lacks a part, a sentence says why.
+    """Write the page of a run. Where the run lacks a part, the page says why.
 
     Args:
         folder: The run folder.
         output: The file; by default ``report.html`` in the run folder.
-        images: Number of evaluation images of each domain, the first of its split, to find the best and worst among.
-        project: W&B project that the page and its pictures are logged to as well; None logs nothing.
+        images: Number of evaluation images of each domain, from the start of its split, among which the best and the
+            worst are found; at least 0.
+        project: W&B project that the page and its pictures are also logged to; None logs nothing.
 
     Returns:
-        The file.
+        Path of the written file.
 
     Raises:
         FileNotFoundError: There is no such run, it has no checkpoint, or its data is not where the config says.
-        ValueError: The file would be a folder.
+        ValueError: ``output`` is a folder.
     """
     path = output or folder / "report.html"
     if path.is_dir():
@@ -73,7 +74,7 @@ def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
 
 
 def _test(folder: Path) -> dict[str, Any]:
-    """Collect what ``ppar test`` wrote; ``absent`` says why a part of it is missing."""
+    """Collect the results of ``ppar test``; ``absent`` says why a part of them is missing."""
     try:
         test = read_test(folder)
     except FileNotFoundError as error:
@@ -92,9 +93,9 @@ def _test(folder: Path) -> dict[str, Any]:
 
 
 def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
-    """Draw the predictions for evaluation images, and the weights of source images if the run has any but 1."""
+    """Draw predictions for evaluation images and, if the run was trained with reweighting, weights of source images."""
     grids: dict[str, list[Panel]] = {}
-    for domain in track(run.domains, f"Predicting up to {images} images a domain"):
+    for domain in track(run.domains, f"Predicting up to {images} images of each domain"):
         role = "unseen" if domain in run.data.unseen else "source"
         title = f"{domain} ({role}, protocol {run.data.protocol_titles[domain]})"
         grids[title] = predictions(run, domain, images)
@@ -104,7 +105,7 @@ def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
 
 
 def _prototypes(run: LoadedRun) -> dict[str, npt.NDArray[np.floating]]:
-    """Caption -> cosines; empty for a run without prototypes."""
+    """Return caption -> matrix of cosines; empty for a run without prototypes."""
     if run.module.objective is None:
         return {}
     memory = run.module.objective.prototypes

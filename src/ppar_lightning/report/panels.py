@@ -15,9 +15,9 @@ from ppar_lightning.images.drawing import data_uri
 
 RANKS = ("worst", "2nd worst", "2nd best", "best")
 MAPS = 4
-"""Source images whose weights are drawn."""
+"""Number of source images whose weights are drawn."""
 WEIGHTS = (0.4, 1.6)
-"""Weights drawn in full blue and in full red; 1 is white."""
+"""Weights that are drawn in full blue and in full red; 1 is white."""
 
 
 class Panel(NamedTuple):
@@ -34,7 +34,7 @@ def predictions(run: LoadedRun, domain: str, images: int) -> list[Panel]:
     Args:
         run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
         domain: Name of the domain.
-        images: Number of images to choose from, the first of the split.
+        images: Number of images to choose from, at the start of the split.
     """
     scores, seen = extremes(each_score(run, domain, images), len(RANKS) // 2)
     panels = []

@@ -13,8 +13,8 @@ def read_published(setting: str) -> pd.DataFrame:
     """Read the published rows of a setting; most settings have none.
 
     Returns:
-        ``method``, ``backbone``, mIoU in per cent of each domain and their ``average`` (NaN where it was not
-        published), ``source`` of the numbers and ``protocol`` that they were taken by.
+        Columns ``method``, ``backbone``, mIoU in per cent of each domain and their ``average`` (NaN if it was not
+        published), ``source`` of the numbers, and ``protocol`` that they were computed by.
     """
     text = (files(__package__) / "published.yaml").read_text()
     shipped = yaml.safe_load(text).get(setting, {"domains": [], "rows": []})
@@ -24,7 +24,7 @@ def read_published(setting: str) -> pd.DataFrame:
 
 
 def published_tables(seeds: SeedTable) -> dict[str, pd.DataFrame]:
-    """Published rows by protocol, with the setting's own means over seeds where all domains have one protocol.
+    """Group published rows by protocol, and add the setting's own means over seeds if all domains have one protocol.
 
     Returns:
         Protocol -> rows, those without a stated protocol last; empty for a setting without published rows.
@@ -38,7 +38,7 @@ def published_tables(seeds: SeedTable) -> dict[str, pd.DataFrame]:
 
 
 def own_rows(seeds: SeedTable, domains: list[str]) -> pd.DataFrame:
-    """Means over seeds in the form of published rows; none unless one protocol scored all of the domains."""
+    """Return means over seeds in the form of published rows; none unless one protocol scored all of the domains."""
     protocols = set(seeds.domains["protocol"].reindex(domains))
     if len(protocols) > 1 or not set(domains) <= set(seeds.domains.index):
         return pd.DataFrame()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 BASELINE = "source_only"
+"""Row that the others are compared with."""
 ROWS = (
     *(BASELINE, "naive", "random", "otp", "vtp", "progressive", "reversed", "reweighting", "ppar"),
     *("isw", "isw_ppar", "style", "style_ppar"),

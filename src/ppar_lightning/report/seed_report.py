@@ -35,8 +35,8 @@ def write_report(sources: Sequence[Path], output: Path | None = None) -> None:
     """Write ``results.md``, ``results.csv`` (all runs), ``summary.csv`` (means and differences) and ``results.png``.
 
     Args:
-        sources: Folders of settings, or CSV files that hold the runs of some.
-        output: Folder that is written to; by default the first source, or the folder of the first file.
+        sources: Folders of settings with runs in ROW/SEED, or ``results.csv`` files of earlier reports.
+        output: Folder that is written to; by default the first source, or its folder if it is a file.
 
     Raises:
         FileNotFoundError: A source does not exist, or holds no tested run.
@@ -81,7 +81,7 @@ def _protocols(seeds: SeedTable) -> str:
     domains = seeds.domains.assign(unseen=roles).astype(str).reset_index()
     runs = seeds.results[seeds.results["selected_on"] != ""].drop_duplicates(["row", "seed"])
     selected = ", ".join(f"{run.row}/{run.seed} ({run.selected_on})" for run in runs.itertuples())
-    warning = f"\n**Checkpoints selected on unseen domains, no measure of them:** {selected}.\n" if selected else ""
+    warning = f"\n**Checkpoints selected on unseen domains, whose scores are biased:** {selected}.\n" if selected else ""
     return table(["domain", "role", "protocol", "images"], domains.to_numpy().tolist(), 3) + warning
 
 
@@ -134,6 +134,8 @@ def _published(seeds: SeedTable) -> Iterable[str]:
         yield "Trained on the same source. One table a protocol: across tables, numbers do not compare."
     for protocol, rows in tables.items():
         own = rows.drop(columns="protocol")
-        cells = own.map(lambda cell: cell if isinstance(cell, str) else number(cell, ".4g"))  # no digits added
+        cells = own.map(
+            lambda cell: cell if isinstance(cell, str) else number(cell, ".4g")
+        )  # as many digits as were published
         yield f"Protocol {protocol}:"
         yield table(list(own), cells.to_numpy().tolist(), 2)

@@ -47,7 +47,7 @@ def _read_folder(folder: Path) -> pd.DataFrame:
             continue
         row, seed = path.parts[-2:]
         if not seed.isdigit():
-            raise ValueError(f"{path}: the folder of a run is named by its seed, a number, not {seed!r}")
+            raise ValueError(f"{path}: the folder of a run must have its seed as its name, not {seed!r}: rename it")
         about = {"setting": folder.resolve().name, "row": row, "seed": int(seed)}
         about |= {"selected_on": ", ".join(run.selected_on)} | training_cost(run.manifest)
         for domain, score in run.scores.items():
@@ -63,7 +63,7 @@ def check_comparable(lines: pd.DataFrame, aspects: Sequence[str]) -> None:
 
     Args:
         lines: A line for each ``run`` and ``domain``, with the aspects as columns.
-        aspects: What has to be equal, such as ``protocol``.
+        aspects: Columns that must be equal for all runs on a domain, such as ``protocol``.
 
     Raises:
         ValueError: Two runs differ.
@@ -100,10 +100,10 @@ class SeedTable:
         """Order the runs of a setting.
 
         Args:
-            results: Their lines, see :func:`read_results`.
+            results: Lines of one setting, see :func:`read_results`.
 
         Raises:
-            ValueError: Two runs were scored differently, so that no column can hold both; or a run is there twice.
+            ValueError: Two runs were scored differently, so that they cannot be compared; or a run is listed twice.
         """
         means = [name for name in results if name not in COLUMNS and results[name].notna().any()]
         runs = results["setting"] + "/" + results["row"] + "/" + results["seed"].astype(str)
@@ -124,25 +124,25 @@ class SeedTable:
         self.results = by_seed.loc[self.rows].reset_index()
 
     def scores(self, mean: str = "miou") -> pd.DataFrame:
-        """Scores in per cent, (row, seed) x columns."""
+        """Return the scores in per cent: (row, seed) x columns."""
         wide = self.results.pivot(index=["row", "seed"], columns="domain", values=mean)
         unseen = set(self.domains.index[self.domains["unseen"] == 1])
         wide[UNSEEN] = [unseen_mean(values, unseen) for values in wide.to_dict("records")]
         return 100 * wide[self.columns]
 
     def gains(self, mean: str = "miou", other: str = BASELINE) -> pd.DataFrame:
-        """Scores minus those of another row with the same seed, (row, seed) x columns, of the seeds that both have."""
+        """Return the scores minus those of another row with the same seed: (row, seed) x columns, for shared seeds."""
         scores = self.scores(mean)
         if other not in self.rows:
             return scores.iloc[:0]
         return scores.sub(scores.loc[other], level="seed").drop(other, level="row").dropna(how="all")
 
     def summary(self, mean: str = "miou") -> pd.DataFrame:
-        """Statistics over the seeds of each row (outer index) and column (inner index), in per cent.
+        """Compute statistics over the seeds of each row (outer index) and column (inner index), in per cent.
 
         Returns:
             ``n``, ``mean``, ``deviation`` (of a sample, n - 1) of the scores; ``paired_n``, ``difference``,
-            ``difference_deviation`` and ``wins`` (seeds above 0) of the gains over the baseline. NaN: no value.
+            ``difference_deviation`` and ``wins`` (seeds above 0) of the gains over the baseline. NaN means no value.
         """
         places = pd.MultiIndex.from_product([self.rows, self.columns], names=["row", "domain"])
         scores, gains = (

@@ -23,17 +23,17 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
     """Print runs side by side; with ``output`` write ``compare.md`` and ``compare.csv`` into that folder.
 
     Args:
-        folders: Two run folders or more; the others are compared with the first.
+        folders: At least two run folders; the others are compared with the first.
         output: Folder that is written to; None writes nothing.
 
     Raises:
-        FileNotFoundError: A run is not tested.
-        ValueError: A folder is no run, there is only one, or one is given twice; or two runs were scored on a domain by
-            different protocols or on different images.
+        FileNotFoundError: A run has not been tested.
+        ValueError: A folder is no run, there is only one run, or a run is given twice; or two runs were scored on a
+            domain by different protocols or on different numbers of images.
     """
     other = next((folder for folder in folders if not is_run(folder)), None)
     if other is not None:
-        raise ValueError(f"{other} is no run, it has no {CONFIG}: name runs alone, or folders of settings alone")
+        raise ValueError(f"{other} is no run, it has no {CONFIG}: name only runs, or only folders of settings")
     if len(folders) == 1:
         raise ValueError(f"{folders[0]} is one run: give --html for its page, or further runs to compare it with")
     runs = read_runs(folders)
@@ -49,7 +49,7 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, TestedRun]:
-    """Read tested runs by title: their path below the folder that holds all of them."""
+    """Read tested runs; the title of each is its path below the folder that holds all of them."""
     whole = {folder.resolve(): folder for folder in folders}
     if len(whole) < len(folders):
         raise ValueError(f"a run is given twice among {', '.join(map(str, folders))}: name each once")
@@ -78,7 +78,7 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
 
 
 def _tables(runs: dict[str, TestedRun], lines: pd.DataFrame) -> Iterator[str]:
-    """Write domain x run of each mean, and class x domain of each other run's differences to the first."""
+    """Write a table of domain x run for each mean, and one of class x domain for each difference to the first run."""
     means = list(dict.fromkeys(mean for run in runs.values() for mean in run.unseen_means))
     domains = lines.groupby("domain", sort=False)[["role", "protocol", "images"]].agg(
         lambda values: " / ".join(values.astype(str).unique())

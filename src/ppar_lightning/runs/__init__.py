@@ -1,1 +1,1 @@
-"""The one reader of a run folder: config, manifest, test results, curves and checkpoints."""
+"""Reading of a run folder: config, manifest, test results, curves and checkpoints."""

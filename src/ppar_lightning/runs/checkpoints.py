@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, checked before they are read, and found again."""
+"""Checkpoint files: they are written whole or not at all, checked for damage, and found by the rules of a run."""
 
 import os
 import zipfile
@@ -13,14 +13,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 class WholeCheckpointIO(TorchCheckpointIO):
     """Write a checkpoint to a temporary file beside it, and rename the file when all of it is on the disk.
 
-    Lightning's own uses the system's temporary folder, which may be on another disk, and does not sync.
+    Lightning's class uses the system's temporary folder, which may be on another disk, and does not sync.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            OSError: It cannot be written; the earlier file is unchanged.
+            OSError: The file cannot be written; the earlier file is unchanged.
         """
         path = Path(path)
         partial = path.with_name(f"{path.name}.tmp")
@@ -34,14 +34,14 @@ class WholeCheckpointIO(TorchCheckpointIO):
             sync(path.parent)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch hides that of a full disk
+            cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch hides a full disk's
             state = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
-            remedy = "make room there; `ppar fit --ckpt_path last` goes on from the one before, if there is one"
+            remedy = "make room there; `ppar fit --ckpt_path last` continues from the previous one, if any"
             raise OSError(f"{path} cannot be written ({state}): {remedy}") from error
 
 
 def sync(folder: Path) -> None:
-    """Wait until the disk has the names of a folder's files. Windows cannot open a folder, and is not waited for."""
+    """Wait until the names of a folder's files are on the disk; do nothing on Windows, which cannot sync a folder."""
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         os.fsync(descriptor)
@@ -58,11 +58,11 @@ def promote(folder: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a file is undamaged, by its checksums, which torch does not check."""
+    """Return whether a checkpoint is undamaged, by its checksums, which torch itself does not verify."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except Exception:  # zipfile raises a different one for each damaged field
+    except Exception:  # zipfile raises a different error for each damaged field
         return False
 
 
@@ -74,16 +74,18 @@ def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | No
 
     Args:
         folder: Run folder.
-        wanted: What ``--ckpt_path`` says: a path, ``last``, or None, which is ``last`` unless for training.
-        training: Whether a training is to be continued.
+        wanted: Value of ``--ckpt_path``: a path, ``last``, or None. None means ``last``, except that training starts
+            from the beginning.
+        training: Whether the checkpoint is for ``ppar fit``.
 
     Returns:
-        A path; a word that Lightning resolves, such as ``best``; or None, or ``last`` if there is no checkpoint, to
-        start from the beginning.
+        A path, or a keyword that Lightning resolves, such as ``best``. None, or ``last`` without any checkpoint, starts
+        training from the beginning.
 
     Raises:
-        FileNotFoundError: The run has not written one, and it is not for training.
-        ValueError: The file is damaged, or no checkpoint; or ``last.ckpt`` is missing beside a whole ``previous.ckpt``.
+        FileNotFoundError: The run has no checkpoint yet, and it is not for training.
+        ValueError: The file is damaged or no checkpoint; or it is not for training, and ``last.ckpt`` is missing while
+            ``previous.ckpt`` is there.
     """
     if wanted is None and training:
         return None
@@ -94,9 +96,9 @@ def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | No
     state = f"{path} is damaged or no checkpoint" if path.is_file() else f"{path} not found"
     if path == last and is_whole(previous):
         if training:
-            rank_zero_warn(f"{state}; going on from {previous}")
+            rank_zero_warn(f"{state}; continuing from {previous}")
             return str(previous)
-        remedy = f"`ppar fit --ckpt_path last` goes on from {previous.name}, --ckpt_path {previous} takes it as it is"
+        remedy = f"`ppar fit --ckpt_path last` continues from {previous.name}; --ckpt_path {previous} loads it as it is"
         raise ValueError(f"{state}: {remedy}")
     if path.is_file():
         raise ValueError(f"{state}: give another with --ckpt_path, or train again in another folder")

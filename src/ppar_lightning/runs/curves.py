@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a table of metrics; a last row that was cut off is left out, and a missing file has no rows."""
+    """Read a table of metrics. An incomplete last row is left out; a missing file gives no rows."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -13,7 +13,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
-    """Read the metrics of a run over all of its sessions; where two sessions logged the same step, the later counts.
+    """Read the metrics of a run over all of its sessions; if two sessions logged the same step, the later one counts.
 
     Returns:
         Name of the metric -> step -> value.

@@ -1,4 +1,4 @@
-"""``manifest.json`` of a run folder, read back."""
+"""Reading ``manifest.json`` of a run folder."""
 
 import json
 import math
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 UNKNOWN = "not stated"
+"""Text in place of a fact that was not recorded."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of a run folder; None without one.
+    """Read the manifest of a run folder; None if there is none.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: The manifest is damaged.
     """
     path = folder / "manifest.json"
     if not path.is_file():
@@ -22,9 +23,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_text())
         if isinstance(manifest["sessions"], list) and isinstance(manifest["finished"], bool):
             return manifest
-        raise ValueError("fields of other types")
+        raise ValueError("sessions or finished has another type")
     except (ValueError, LookupError, TypeError) as error:
-        remedy = "move it away, it is a record and not needed to go on"
+        remedy = "move it away; it is only a record, and a run continues without it"
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
 
 
@@ -32,7 +33,8 @@ def training_cost(manifest: dict[str, Any] | None) -> dict[str, Any]:
     """Sum up the training over all sessions.
 
     Returns:
-        ``seconds``, ``peak_memory`` (GiB), NaN where not recorded; ``hardware``, ``revision`` and ``versions``.
+        ``seconds`` (summed) and ``peak_memory`` (GiB, the largest), NaN if not recorded; ``hardware``, ``revision`` and
+        ``versions`` as text.
     """
     sessions = manifest["sessions"] if manifest else []
     versions = [", ".join(f"{name} {version}" for name, version in each["versions"].items()) for each in sessions]
@@ -46,5 +48,5 @@ def training_cost(manifest: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def distinct(values: Iterable[str]) -> str:
-    """Join the different values by semicolons, in order of appearance; a value may be such a list itself."""
+    """Join different values by semicolons, in order of appearance; a value may itself be such a list."""
     return "; ".join(dict.fromkeys(part for value in values for part in value.split("; ")))

@@ -16,5 +16,5 @@ def number(value: float, form: str = ".1f") -> str:
 
 
 def mean_title(name: str) -> str:
-    """Write the name of a mean for a reader: ``miou_16`` is "mIoU over 16 classes"."""
+    """Return the title of a mean: ``miou_16`` becomes "mIoU over 16 classes"."""
     return name.replace("miou", "mIoU").replace("_", " over ") + ("" if name == "miou" else " classes")

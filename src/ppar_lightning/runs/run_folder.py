@@ -1,4 +1,4 @@
-"""The folder of a run: how it is recognised, and the names of its files."""
+"""The folder of a run: names of its files, and how it is found and recognised."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ CONFUSION = "confusion.npz"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run: ``ppar fit`` has written its config there."""
+    """Return whether a folder holds a run, that is, whether ``ppar fit`` has written its config there."""
     return (folder / CONFIG).is_file()
 
 
@@ -22,7 +22,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The folder holds no run.
-        ValueError: The config is damaged.
+        ValueError: The config is damaged, or not that of a run.
     """
     path = folder / CONFIG
     if not is_run(folder):
@@ -30,12 +30,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path} is not YAML ({' '.join(str(error).split())}): restore it") from error
+        raise ValueError(
+            f"{path} is not YAML ({' '.join(str(error).split())}): restore the one that `ppar fit` wrote"
+        ) from error
     if not isinstance(config, dict) or not {"model", "data", "seed_everything"} <= set(config):
         raise ValueError(f"{path} is not the config of a run: restore the one that `ppar fit` wrote")
     return config
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Folders ``{row}/{seed}`` of the runs of a setting, sorted by path."""
+    """List the folders ``{row}/{seed}`` of a setting that hold runs, sorted by path."""
     return sorted(path.parent for path in folder.glob(f"*/*/{CONFIG}"))

@@ -1,4 +1,4 @@
-"""A tested run: what ``test.json``, ``confusion.npz`` and ``manifest.json`` of its folder say."""
+"""A tested run, read from ``test.json``, ``confusion.npz`` and ``manifest.json`` in its folder."""
 
 import json
 import math
@@ -46,14 +46,14 @@ class TestedRun:
 
     Attributes:
         scores: Domain -> score, in the order of the test.
-        data: Split -> fingerprint of the images that were scored, empty where none was recorded.
+        data: Split -> fingerprint of the images that were scored; empty if not recorded.
         selected_on: Metrics of unseen domains that the checkpoint was selected by; empty in a fair test.
         checkpoint: Path of the scored checkpoint, relative to the run folder if it lies there; empty if not recorded.
         started: Time in ISO 8601 at which the test started; empty if not recorded.
-        manifest: The manifest of the run, None without one.
+        manifest: The manifest of the run; None if there is none.
     """
 
-    __test__ = False  # pytest takes a class named Test... for a test
+    __test__ = False  # otherwise pytest would collect the class as a test
 
     scores: dict[str, Score]
     data: dict[str, dict[str, Any]]
@@ -64,7 +64,7 @@ class TestedRun:
 
     @property
     def unseen_means(self) -> dict[str, float]:
-        """Each mean that a domain has, ``miou`` first, over the unseen domains, in [0, 1]; NaN without one of them."""
+        """Name of each mean, ``miou`` first -> its average over the unseen domains, in [0, 1]; NaN without any."""
         names = dict.fromkeys(name for score in self.scores.values() for name in score.means)
         return {name: mean_over_unseen(self.scores, name) for name in names}
 
@@ -75,15 +75,14 @@ class TestedRun:
 
     @property
     def notes(self) -> list[str]:
-        """List what a reader of the scores should know, one sentence each."""
-        selected = (
-            f"The checkpoint was selected on unseen domains, by {', '.join(self.selected_on)}: no measure of them."
-        )
+        """Warnings for a reader of the scores, one sentence each."""
+        metrics = ", ".join(self.selected_on)
+        selected = f"The checkpoint was selected on unseen domains, by {metrics}: scores on them are biased."
         return [selected] * bool(self.selected_on) + ["Training is not finished."] * (not self.finished)
 
 
 def mean_over_unseen(scores: Mapping[str, Score], mean: str) -> float:
-    """Average a mean over classes over the unseen domains, in [0, 1]; NaN without an unseen domain."""
+    """Average a mean over classes, such as ``miou``, over the unseen domains, in [0, 1]; NaN if there are none."""
     values = {name: score.means.get(mean, math.nan) for name, score in scores.items()}
     return unseen_mean(values, [name for name, score in scores.items() if score.unseen])
 
@@ -92,7 +91,7 @@ def read_test(folder: Path) -> TestedRun:
     """Read the test of a run.
 
     Raises:
-        FileNotFoundError: The run is not tested.
+        FileNotFoundError: The run has not been tested.
         ValueError: ``test.json`` or the manifest is damaged.
     """
     path, command = folder / "test.json", f"run `ppar test --config {folder / CONFIG}`"
@@ -109,7 +108,7 @@ def read_test(folder: Path) -> TestedRun:
 
 
 def find_test(folder: Path) -> TestedRun | None:
-    """Read the test of a run if there is one; None where it is missing or damaged."""
+    """Read the test of a run; None if it is missing or damaged."""
     with suppress(OSError, ValueError):
         return read_test(folder)
     return None

@@ -1,4 +1,4 @@
-"""How a run was trained and scored, as Markdown for the card of its segmenter."""
+"""Summary of how a run was trained and scored, as Markdown for the model card of its segmenter."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ppar_lightning.runs.tested_run import find_test
 
 
 def describe_run(folder: Path) -> str | None:
-    """Describe the data, training and scores of a run; None without a whole manifest."""
+    """Describe the data, training and scores of a run; None if its manifest is missing or damaged."""
     try:
         manifest = read_manifest(folder)
         if manifest is None:
@@ -21,7 +21,7 @@ def describe_run(folder: Path) -> str | None:
         where = f"{cost['seconds'] / 60:.0f} min on {cost['hardware']}, git revision {cost['revision']}"
         training = f"Seed {manifest['seed']}, {where}.{state}\n\n{cost['versions']}."
         scores = _scores(folder, manifest["sessions"][-1]["started"])
-    except (ValueError, LookupError, TypeError):  # a damaged record is no reason not to load the network
+    except (ValueError, LookupError, TypeError):  # a damaged record must not prevent loading the network
         return None
     return f"## Training\n\n{data}\n{training}\n\n## Scores\n\n{scores}"
 
@@ -38,5 +38,7 @@ def _scores(folder: Path, started: str) -> str:
     if any(score.unseen for score in test.scores.values()):
         rows.append([UNSEEN, "", "", "", number(100 * test.unseen_means["miou"])])
     selected = ", ".join(test.selected_on)
-    how = f"Selected on unseen domains, by {selected}: no measure of them." if selected else "The last checkpoint."
+    how = (
+        f"Selected on unseen domains, by {selected}: scores on them are biased." if selected else "The last checkpoint."
+    )
     return f"{table(['domain', 'role', 'protocol', 'images', 'mIoU (%)'], rows, text=5)}\n{how}"
