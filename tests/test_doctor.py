@@ -380,7 +380,7 @@ def test_wandb_without_an_account(roots, capsys, monkeypatch):
     monkeypatch.setenv("HOME", str(roots))
     status, lines = doctor(capsys, roots, "--trainer.logger", "lightning.pytorch.loggers.WandbLogger")
     assert status == 0
-    assert any(line.startswith("note   W&B: no account on this machine, a run logs offline; ") for line in lines)
+    assert any(line.startswith("note   W&B: no account on this machine, so a run logs offline; ") for line in lines)
 
 
 @pytest.mark.parametrize("words", [("--samples", "0"), ("--data.sorces", "1"), ("--config", "none.yaml")])

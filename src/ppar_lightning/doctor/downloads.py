@@ -1,4 +1,4 @@
-"""Pretrained weights: whether they are on this machine, without loading them or using the network."""
+"""Pretrained weights: checks whether they are on this machine, without loading them or using the network."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def check_downloads(model: Namespace) -> list[Finding]:
     """Look for the weights of backbone and CLIP and for the text embeddings, as far as training reads them.
 
     Args:
-        model: Options of the model.
+        model: The options below ``model`` in the config.
     """
     segmenter, ppar = model.segmenter, model.ppar
     findings = [look_for("backbone", segmenter.backbone, "weights" if segmenter.pretrained else "config")]
@@ -79,7 +79,7 @@ def local_folder(name: str) -> Path | None:
     """Return the folder of a model: in the package, given as a folder, or in the hub's cache.
 
     Raises:
-        HFValidationError: It is none of them and no hub id.
+        HFValidationError: The name is none of these and no valid hub id.
     """
     folder = Path(resolve(name))
     if folder.is_dir():

@@ -31,9 +31,9 @@ from ppar_lightning.images.drawing import sheet, write_picture
 
 STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
 SHOWN = 5
-"""Findings of one kind about one subject that are printed; the file holds the rest."""
+"""Number of findings of one level about one subject that are printed; the file holds all of them."""
 PIPE_WIDTH = 10_000
-"""Columns of a line that goes to a file or another program, so that it is never broken."""
+"""Width of the output if it goes to a file or another program, so that no line is broken."""
 
 
 def examine(config: Namespace) -> NoReturn:
@@ -49,7 +49,7 @@ def examine(config: Namespace) -> NoReturn:
     output = Path(config.output or Path(config.trainer.default_root_dir) / "doctor")
     console = Console(highlight=False, width=None if Console().is_terminal else PIPE_WIDTH)
     findings = []
-    logging.disable(logging.INFO)  # what Lightning and the data sets would say is among the findings
+    logging.disable(logging.INFO)  # the findings already contain what Lightning and the data sets would log
     try:
         with warnings.catch_warnings(action="ignore"):
             parser = ArgumentParser()
@@ -77,7 +77,7 @@ def examine(config: Namespace) -> NoReturn:
 
 
 def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[SplitCheck]) -> Iterator[list[Finding]]:
-    """Check the machine, then each split, then whether there are enough images; findings come as they are made."""
+    """Check the machine, then each split, then whether there are enough images, and yield findings as they are made."""
     devices, processes = check_devices(config.trainer)
     yield [check_versions(), devices, *check_downloads(config.model), *check_run_folder(config)]
     yield [*check_wandb(config.trainer), *check_selection(config, data)]
@@ -92,7 +92,7 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
 
 
 def sample_indices(length: int, samples: int) -> list[int]:
-    """Choose evenly spaced indices, or all if there are no more than that."""
+    """Choose evenly spaced indices of a split, or all of them if it has no more samples than that."""
     return sorted(set(np.linspace(0, length - 1, min(samples, length)).round().astype(int).tolist()))
 
 
@@ -107,7 +107,7 @@ def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
 
 
 def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
-    """Check whether the sources make a batch on each device, unless one of them does not open or is empty."""
+    """Check whether the sources hold a batch for each device, unless one of them does not open or is empty."""
     counts = [check.images for check in checks if check.role == "train"]
     if not all(counts):
         return []
@@ -118,7 +118,7 @@ def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int)
 
 
 def show(console: Console, findings: Iterable[Finding], output: Path) -> None:
-    """Print findings, one a line; of many about one subject the first few."""
+    """Print findings, one per line; if there are many about one subject, only the first few."""
     for (level, subject), group in groupby(findings, key=lambda finding: (finding.level, finding.subject)):
         lines = list(group)
         if len(lines) > SHOWN:
@@ -129,7 +129,7 @@ def show(console: Console, findings: Iterable[Finding], output: Path) -> None:
 
 
 def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
-    """Print class x domain: per cent of the samples' labelled pixels, and of all pixels the ignored ones."""
+    """Print a table of class x domain: per cent of the labelled pixels, and the ignored pixels in per cent of all."""
     if not checks:
         return
     by_split = pd.DataFrame([check.pixels for check in checks], index=[check.name for check in checks])

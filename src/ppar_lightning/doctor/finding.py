@@ -1,4 +1,4 @@
-"""Findings of the checks."""
+"""Findings of the checks of ``ppar doctor``."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -10,7 +10,8 @@ class Finding(NamedTuple):
     """One line of the report.
 
     Attributes:
-        level: ``error`` if training would fail, ``note`` if it would not do what one may expect.
+        level: ``error`` if training or testing would fail, ``note`` if it would work but not as one may expect, else
+            ``ok``.
         subject: What was checked, such as ``gta/train``.
         message: The result, with a remedy if there is one. Line breaks become spaces.
     """
@@ -28,20 +29,20 @@ def attempt(subject: str, check: Callable[[], object], good: str = "", level: Le
     """Run a check that raises an error where ``ppar fit`` would.
 
     Args:
-        subject: What is checked.
-        check: The check.
-        good: The finding if no error is raised; without it there is none.
-        level: Level of the error.
+        subject: Subject of the finding.
+        check: Function to call.
+        good: Message of the finding if no error is raised; without a message there is no such finding.
+        level: Level of the finding if an error is raised.
     """
     try:
         check()
-    except Exception as error:  # whatever it is, the rest is still to be looked at
+    except Exception as error:  # any error is a finding, so that the other checks still run
         return [Finding(level, subject, fault(error))]
     return [Finding("ok", subject, good)] if good else []
 
 
 def fault(error: Exception) -> str:
-    """Format an error. Those of the project name the remedy; for others, the kind and where to look are added."""
+    """Format an error. The project's own errors name a remedy; others get their type and a hint where to look."""
     if isinstance(error, ValueError | OSError | ImportError):
         return str(error)
     return f"{type(error).__name__}: {error}; PPAR_TRACEBACK=1 ppar fit shows where it comes from"

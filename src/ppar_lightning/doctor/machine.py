@@ -17,7 +17,7 @@ from ppar_lightning.runs.run_folder import CONFIG, is_run
 
 GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000
-"""Bytes needed for a small network's checkpoint, pictures and curves."""
+"""Number of bytes that a small network's checkpoint, pictures and curves need."""
 
 
 def check_versions() -> Finding:
@@ -53,7 +53,7 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
 def check_run_folder(config: Namespace) -> list[Finding]:
     """Check whether a run can be written into its folder, by the rule of ``fit``, and what is free on the disk.
 
-    If the folder holds the run of this very config, that is no error, because ``ppar test`` uses that config.
+    If the config is the one saved in that folder, this is only a note, because ``ppar test`` uses that config.
     """
     folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
@@ -74,5 +74,5 @@ def check_wandb(trainer: Namespace) -> list[Finding]:
     """Note that a W&B logger would log offline because there is no account."""
     if "WandbLogger" not in str(trainer.logger) or "WANDB_MODE" in os.environ or has_account():
         return []
-    message = "no account on this machine, a run logs offline; `wandb login` before it, or `wandb sync` after it"
+    message = "no account on this machine, so a run logs offline; use `wandb login` before it, or `wandb sync` after it"
     return [Finding("note", "W&B", message)]

@@ -1,4 +1,4 @@
-"""The splits of a config's domains: whether they open, and a sample of their pairs, decoded."""
+"""The splits of a config's domains: checks whether they open, and decodes a sample of their pairs."""
 
 import time
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class SplitCheck:
         pixels: (256,) pixels of each train id in the samples.
         seconds: Time that reading each sample took.
         sizes: (height, width) of the samples.
-        resized: Number of samples whose label file is not of their image's size.
+        resized: Number of samples whose label file differs in size from their image.
         tiles: Caption and overlay of each sample.
     """
 

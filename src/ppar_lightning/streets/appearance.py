@@ -1,4 +1,4 @@
-"""Colours of the visible surfaces: a style's materials, light, weather and sensor."""
+"""Colouring of the visible surfaces by a style: materials, light, weather and sensor."""
 
 import cv2
 import numpy as np
@@ -12,8 +12,10 @@ Image = npt.NDArray[np.floating]
 """(H, W, 3) float32 RGB where 1 is white, or one such channel (H, W)."""
 
 TEXELS, TEXELS_PER_METRE = 64, 10
+"""Side of a texture in texels, and number of texels per metre."""
 GLOW, SNOW, MASONRY, GRAIN = column("glow"), column("snow", 0.06), column("masonry"), column("grain", 1.0)
 WARM = np.array([1.0, 0.85, 0.55], dtype=np.float32)
+"""RGB of lit windows."""
 
 
 def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -22,7 +24,7 @@ def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDA
     Args:
         surfaces: The visible surfaces.
         style: The style.
-        rng: Generator of variants, textures, streaks, flakes and noise.
+        rng: Random generator of colour variants, textures, streaks, flakes and noise.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -44,7 +46,7 @@ def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDA
 
 
 def _textured(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> Image:
-    """Return the colour of every pixel in even white light, from variant, tint, sun, grain, joints and snow."""
+    """Return the colour of every pixel before daylight and weather: variant, tint, sun, grain, joints and snow."""
     material, shape = surfaces.material, surfaces.shape
     things = int(surfaces.thing.max()) + 1
     tint = 1 + style.object_tint * rng.standard_normal((things, 3), dtype=np.float32)
@@ -98,7 +100,7 @@ JOINTS = _joints()
 
 
 def _wet(image: Image, surfaces: Surfaces, wet: float) -> Image:
-    """Darken flat ground, and mirror in it what is above the horizon."""
+    """Darken roads and sidewalks, and mirror in them the part of the image above the horizon."""
     rows = image.shape[0]
     horizon = int(np.searchsorted(-surfaces.rays[1][:, 0], 0.0))
     mirrored = cv2.blur(image[np.clip(2 * horizon - np.arange(rows), 0, rows - 1)], (3, 7))

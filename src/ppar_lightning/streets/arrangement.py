@@ -1,4 +1,4 @@
-"""The random plan of a street: where its things stand."""
+"""The random plan of a street: cross-section, course, and positions of its things."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class Plan:
     """The cross-section and course of a street. x is in metres from the camera, positive to the right.
 
     Args:
-        left: (kerb, strip, edge) of the left side: where the road, the sidewalk and the terrain strip end.
+        left: (kerb, strip, edge) of the left side: x at which the road, the sidewalk and the terrain strip end.
         right: The same for the right side.
-        bend: Curvature; the street's axis is at x = bend z^2.
-        crossing: (near, far) edge of the road that crosses, or None.
+        bend: Curvature in 1/m; the street's axis is at x = bend z^2.
+        crossing: z of the near and the far edge of a road that crosses the street, in metres, or None.
         tracks: x of the tram's axis, or None.
     """
 
@@ -57,8 +57,8 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
     """Draw a random street scene.
 
     Args:
-        rng: Generator of all choices.
-        size: Rows and columns of the image.
+        rng: Random generator of all choices.
+        size: Height and width of the image, in pixels.
     """
     camera = Camera(size, rng.uniform(0.55, 0.8), rng.uniform(1.25, 2.2), rng.uniform(0.34, 0.5))
     plan = draw_plan(rng)
@@ -229,6 +229,7 @@ def add_traffic(street: Street, rng: np.random.Generator, plan: Plan) -> None:
 Vehicle = Callable[[Street, np.random.Generator, Point, float], None]
 VEHICLES: tuple[Vehicle, ...] = (vehicles.car, vehicles.truck, vehicles.bus)
 LENGTHS = (4.7, 9.0, 12.0)
+"""Largest length of each of VEHICLES, in metres."""
 
 
 def _vehicle(street: Street, rng: np.random.Generator, plan: Plan, x: float, z: float, turn: float) -> float:

@@ -12,14 +12,17 @@ import numpy.typing as npt
 from ppar_lightning.streets.materials import Material
 
 FAR = 400.0
-"""Depth of the sky, metres."""
+"""Depth of the sky, in metres."""
 
 Polygons = npt.NDArray[np.floating]
 """(polygons, corners, 2) in a patch's own coordinates."""
 
 
 class Patch(NamedTuple):
-    """A plane in space: (s, t) lies at origin + s u + t v; x right, y up from the ground, z forward, metres."""
+    """A plane in space: the point (s, t) lies at origin + s u + t v.
+
+    Axes are in metres: x to the right, y up from the ground, z forward.
+    """
 
     origin: tuple[float, float, float]
     u: tuple[float, float, float]
@@ -47,7 +50,17 @@ def rect(s0: float, t0: float, s1: float, t1: float) -> Polygons:
 
 
 def grid(columns: int, rows: int, fill: tuple[float, float], box: tuple[float, float, float, float]) -> Polygons:
-    """Return equal rectangles in rows and columns inside box = (s0, t0, s1, t1), each filling `fill` of its cell."""
+    """Return equal rectangles in rows and columns inside a box.
+
+    Args:
+        columns: Number of columns.
+        rows: Number of rows.
+        fill: Shares of the width and height of a cell that its rectangle fills, in [0, 1].
+        box: (s0, t0, s1, t1).
+
+    Returns:
+        (columns * rows, 4, 2).
+    """
     s0, t0, s1, t1 = box
     centres = _cells(columns, rows)
     return (centres + (rect(0, 0, 1, 1) - 0.5) * fill) * ((s1 - s0) / columns, (t1 - t0) / rows) + (s0, t0)
@@ -79,7 +92,7 @@ class Camera:
     """Pinhole camera looking along z.
 
     Args:
-        size: Rows and columns of the image.
+        size: Height and width of the image, in pixels.
         focal: Focal length as a share of the image's width.
         height: Height above the ground in metres.
         horizon: Row of the horizon as a share of the image's height.
@@ -148,12 +161,12 @@ class Surfaces:
         shape: (H, W) intp, index of the visible shape.
         label: (H, W) uint8, train ids.
         depth: (H, W) float32, metres along z, at most FAR.
-        material: (S,) intp.
-        thing: (S,) intp.
-        shade: (S,) float32.
+        material: (S,) intp, the material of each shape.
+        thing: (S,) intp, the thing that each shape belongs to.
+        shade: (S,) float32 in [0, 1], how much the sun lights each shape.
         horizontal: (S,) bool, true on the ground and on flat tops.
         rays: x/z by column, (1, W), and y/z by row, (H, 1), with y measured up from the camera.
-        camera_height: metres.
+        camera_height: Height of the camera above the ground, in metres.
     """
 
     shape: npt.NDArray[np.intp]
@@ -171,7 +184,8 @@ def rasterise(street: Street) -> Surfaces:
     """Paint a street's shapes from far to near.
 
     Returns:
-        The maps and tables; depth is exact on every patch, from n . P = n . O, so 1/z = n . (x/z, y/z, 1) / (n . O).
+        The maps and tables. Depth is exact on every patch: a point P of the plane through O with normal n satisfies
+        n . P = n . O, so 1/z = n . (x/z, y/z, 1) / (n . O).
     """
     order = sorted(street.shapes, key=lambda shape: -street.distances[shape.thing])
     patches = np.array([shape.patch for shape in order])

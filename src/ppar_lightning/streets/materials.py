@@ -30,6 +30,6 @@ def column(name: str, default: float = 0.0) -> npt.NDArray[np.float32]:
 
 
 def palette(name: str) -> Colours:
-    """Return the colours of a palette, `game` or `city`."""
+    """Return the colours of a palette by its name, `game` or `city`."""
     rows = [[tuple(bytes.fromhex(variant)) for variant in row.get(name, row["game"]).split()] for row in _ROWS]
     return np.array(rows, dtype=np.float32) / 255

@@ -1,4 +1,4 @@
-"""Rendered street scenes: (seed, index) fixes the geometry, the domain fixes the look."""
+"""Rendered street scenes: (seed, index) determines the geometry, and the domain determines the look."""
 
 import zlib
 from typing import NamedTuple
@@ -52,10 +52,11 @@ def render(seed: int, index: int, style: str | Style, size: tuple[int, int] = (1
     """Render street number `index` of a seed.
 
     Args:
-        seed: Seed of the geometry. Together with ``index`` it fixes where everything stands, in every style.
-        index: Number of the street.
-        style: A name of DOMAINS, or a `Style`.
-        size: Rows and columns.
+        seed: Seed of the geometry, at least 0. Together with ``index`` it determines where everything stands, in every
+            style.
+        index: Number of the street, at least 0.
+        style: One of DOMAINS, or a `Style`.
+        size: Height and width of the image, in pixels.
 
     Returns:
         The scene. Equal arguments give equal scenes in every process.

@@ -13,13 +13,14 @@ from ppar_lightning.streets.materials import Material
 Point = tuple[float, float]
 
 SIDE_SHADE, END_SHADE, TOP_SHADE = 0.35, 0.8, 1.0
+"""How much the sun lights a side, an end and the top of a box, in [0, 1]."""
 SHADES = {"side": SIDE_SHADE, "end": END_SHADE}
 OUTLINES: Mapping[str, Callable[..., Polygons]] = {"disc": disc, "rect": rect, "grid": grid, "polygon": polygon}
 FACES = {"all": ("rear", "front", "side", "top"), "end": ("rear", "front")}
 
 
 class Part(NamedTuple):
-    """Polygons of one material in a stencil, and the faces that they are on."""
+    """Polygons of one material in a stencil, and the faces of a box that they are painted on."""
 
     where: str
     material: Material
@@ -62,14 +63,15 @@ def box_faces(street: Street, centre: Point, size: tuple[float, float], span: Po
     """Yield the visible faces of an upright box.
 
     Args:
-        street: The street, whose camera decides which faces are visible.
-        centre: (x, z) of the footprint, metres.
-        size: Length along the heading and width across it, metres.
-        span: Heights of bottom and top, metres.
-        heading: Radians, 0 drives away from the camera, pi/2 to the right.
+        street: The street, whose camera determines which faces are visible.
+        centre: (x, z) of the centre of the footprint, in metres.
+        size: Length along the heading and width across it, in metres.
+        span: Heights of bottom and top, in metres.
+        heading: Direction in radians: 0 points away from the camera, pi/2 to the right.
 
     Yields:
-        Sides with s from rear to front, ends with s across, tops with s across and t forward.
+        The faces. On a side, s runs from rear to front; on an end, s runs across the box; on the top, s runs across the
+        box and t forward.
     """
     ahead = np.array([np.sin(heading), np.cos(heading)])
     right = np.array([ahead[1], -ahead[0]])

@@ -1,4 +1,4 @@
-"""Domains of the procedural streets: each domain is a style, and a style changes only the appearance."""
+"""The domains of rendered streets: each domain is a style, and a style changes only the appearance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,20 +28,20 @@ class Style:
     Args:
         name: The domain.
         palette: (materials, 4, 3) RGB in [0, 1]; each thing uses one of its material's four variants.
-        object_tint: Standard deviation of a thing's colour around its variant.
-        texture: Amplitude of grain and blotches on surfaces.
+        object_tint: Relative standard deviation of a thing's colour around its variant.
+        texture: Relative amplitude of grain and blotches on surfaces.
         masonry: Depth of the joints in façades, walls and pavements, in [0, 1].
         sun: Darkening of faces turned away from the sun, in [0, 1].
         light: Daylight, 1 at noon; below 0.5 lamps are lit.
         fog: Extinction coefficient of fog, in 1/m.
-        fog_colour: RGB of the air in daylight.
+        fog_colour: RGB of the fog in daylight, in [0, 1].
         rain: Streaks per 10 000 pixels.
         wet: Reflectivity of the road, in [0, 1].
         snow: Snow cover of horizontal surfaces, in [0, 1].
         flakes: Flakes per 10 000 pixels.
-        tint: RGB gain.
-        contrast: Gain around middle grey.
-        saturation: Gain around the pixel's grey.
+        tint: Gain of each of R, G and B.
+        contrast: Gain around middle grey; 1 changes nothing.
+        saturation: Gain around the pixel's grey; 1 changes nothing.
         blur: Standard deviation of the blur, in pixels.
         noise: Standard deviation of the sensor's noise, where 1 is white.
     """
@@ -74,7 +74,7 @@ def _named_style(name: str, palette: str = "game", muted: float = 0.0, lift: flo
 
 _TABLES = yaml.safe_load((files(__package__) / "styles.yaml").read_text())
 STYLES: Mapping[str, Style] = {name: _named_style(name, **row) for name, row in _TABLES["styles"].items()}
-"""The named domains. (`web` is a family of styles; `draw_web_style` draws one for every image.)"""
+"""Name of a domain -> its style. (`web` is a family of styles, of which `draw_web_style` draws one for each image.)"""
 
 HELD_OUT: Mapping[str, Mapping[str, tuple[float, float]]] = _TABLES["held_out"]
 """Unseen style -> field -> (low, high): a box of parameters that no `web` style may enter."""
