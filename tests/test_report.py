@@ -184,7 +184,7 @@ def test_selection_on_targets_is_said(demo):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"target_selection": ["val/fog/miou"]}))
     main(["report", str(demo)])
     text = (demo / "results.md").read_text()
-    assert "selected on unseen domains, whose scores are biased:** ppar/1 (val/fog/miou)" in text
+    assert "selected on unseen domains, so scores are biased:** ppar/1 (val/fog/miou)" in text
 
 
 def test_unfinished_runs_are_left_out_and_named(demo, capsys):

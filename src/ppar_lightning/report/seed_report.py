@@ -81,7 +81,7 @@ def _protocols(seeds: SeedTable) -> str:
     domains = seeds.domains.assign(unseen=roles).astype(str).reset_index()
     runs = seeds.results[seeds.results["selected_on"] != ""].drop_duplicates(["row", "seed"])
     selected = ", ".join(f"{run.row}/{run.seed} ({run.selected_on})" for run in runs.itertuples())
-    warning = f"\n**Checkpoints selected on unseen domains, whose scores are biased:** {selected}.\n" if selected else ""
+    warning = f"\n**Checkpoints selected on unseen domains, so scores are biased:** {selected}.\n" if selected else ""
     return table(["domain", "role", "protocol", "images"], domains.to_numpy().tolist(), 3) + warning
 
 
