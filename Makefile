@@ -37,7 +37,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

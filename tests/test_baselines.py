@@ -82,6 +82,7 @@ def losses(folder) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k.startswith("train/loss") or k == "step"} for row in logged]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_in_the_midst_of_the_statistics_and_is_tested_as_the_plain_segmenter(tmp_path):
     words = (
         *ISW,

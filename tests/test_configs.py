@@ -101,6 +101,7 @@ def test_real_recipes_differ_in_their_domains_and_run_folder_alone():
     assert all(written == rest[0] for written in rest)
 
 
+@pytest.mark.slow
 def test_gta_trains_and_tests_on_generated_trees(tmp_path, clip_folder, resnet):
     roots = {"sources.gta": "gta"} | {f"unseen.{n}": n for n in ("cityscapes", "bdd100k", "mapillary", "synthia")}
     folders = {f"--data.{key}.root": str(TREES[name](tmp_path / name)) for key, name in roots.items()}

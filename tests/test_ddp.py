@@ -34,6 +34,7 @@ OPTIONS = {
     "compiled": ["--data.batch_size", "4", "--model.compile", "aot_eager"],
 }
 RANKS = {name: 2 if words[:2] == HALF else 1 for name, words in OPTIONS.items()}
+pytestmark = pytest.mark.slow
 ALONE = ["--trainer.strategy", "auto", "--trainer.devices", "1", "--trainer.num_nodes", "1"]
 
 

@@ -18,6 +18,8 @@ from ppar_lightning.cli import main
 from ppar_lightning.export import export_onnx, export_torch
 from ppar_lightning.images.window import Window
 
+pytestmark = pytest.mark.slow
+
 SIZES = ((1, 64, 96), (2, 90, 150), (1, 131, 257))  # of which 64 and 96 need no padding
 
 

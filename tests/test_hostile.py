@@ -117,11 +117,10 @@ def test_a_run_folder_from_somebody_else(tmp_path, traps):
     (tmp_path / "config.yaml").write_text("model: !!python/object/apply:os.mkdir [sprung]")
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(traps["trap"], tmp_path / "checkpoints" / "last.ckpt")
-    with pytest.raises(ValueError, match="last.ckpt cannot be read .refused: it would run posix.mkdir"):
-        load_run(tmp_path)
-    state = {"state_dict": {}, "global_step": 0, "pytorch-lightning_version": "2.6.0"}
-    torch.save(state, tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(ValueError, match="config.yaml is not YAML .could not determine a constructor"):
+        load_run(tmp_path)
+    (tmp_path / "config.yaml").write_text("{model: {}, data: {}, seed_everything: 0}")
+    with pytest.raises(ValueError, match="last.ckpt cannot be read .refused: it would run posix.mkdir"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text("[1]")
     with pytest.raises(ValueError, match="config.yaml is not the config of a run"):

@@ -27,6 +27,7 @@ def scored(folder: Path, *words: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, run, baseline, monkeypatch):
     monkeypatch.setenv("PPAR_RUN", str(run))

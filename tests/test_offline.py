@@ -47,6 +47,7 @@ def test_processes_that_tests_start_have_it_too(inherited):
     assert "tests must not use the network" in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_attempt_whose_error_is_swallowed_fails_the_tests(tmp_path):
     """In a session of its own, with the same conftest."""
     code = f"""

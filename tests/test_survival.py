@@ -85,8 +85,10 @@ def test_the_runs_cover_ramps_epochs_and_validations(whole):
 STOPS = [
     # hook, call of it from 0, signal, last step of the first session
     ("training_step", 2, signal.SIGTERM, 2),  # first of two batches: that step is completed
-    ("validation_step", 1, signal.SIGINT, 6),  # which is completed
-    ("validation_step", 2, signal.SIGTERM, 9),  # the last one: training is over, and ends as ever
+    pytest.param("validation_step", 1, signal.SIGINT, 6, marks=pytest.mark.slow),  # which is completed
+    pytest.param(
+        "validation_step", 2, signal.SIGTERM, 9, marks=pytest.mark.slow
+    ),  # the last one: training is over, and ends as ever
 ]
 
 
@@ -125,6 +127,7 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
     assert_equal(folder, whole)
 
 
+@pytest.mark.slow
 def test_a_stop_in_a_validation_in_mid_epoch_goes_on_exactly(tmp_path, monkeypatch):
     function, calls = PPARModule.validation_step, iter(range(100))
     often = ("--trainer.val_check_interval", "4")  # after steps 2, 5 and 8, each the second of three in its epoch
