@@ -104,7 +104,7 @@ def test_the_example_of_the_documentation_gives_the_same_map(run, exported, tmp_
 
 def test_what_cannot_be_exported_is_named(run, exported, tmp_path, capsys):
     for words, message in (
-        (["--run", str(run)], "is there already"),
+        (["--run", str(run)], "already exists"),
         (["--run", str(tmp_path)], "holds neither a run"),
         (["--run", str(run), "--format", "other"], "invalid choice"),
     ):

@@ -329,7 +329,7 @@ def test_the_short_form_says_what_it_lacks(run):
         spelt_out(["predict", "a.png"])
     with pytest.raises(ValueError, match="pictures not given"):
         spelt_out(["predict", "--run", str(run)])
-    with pytest.raises(FileNotFoundError, match="last.ckpt/config.yaml not found: --run names the folder of a run"):
+    with pytest.raises(FileNotFoundError, match="last.ckpt/config.yaml not found: --run takes the folder of a run"):
         spelt_out(["predict", "a.png", "--run", "runs/demo/checkpoints/last.ckpt"])
 
 

@@ -208,7 +208,7 @@ def test_errors_name_the_remedy(demo, tmp_path, capsys):
         (tmp_path / "nothing",): "no tested run in ROW/SEED/test.json; run `make reproduce` first",
         (tmp_path / "other.csv",): "other.csv has no column setting",
         (demo, demo / "results.csv"): "is given twice: report a folder or its CSV, not both",
-        (tmp_path / "named",): "named by its seed, a number, not 'first'",
+        (tmp_path / "named",): "must have its seed as its name, not 'first'",
     }
     for sources, message in cases.items():
         with pytest.raises(SystemExit, match="1"):

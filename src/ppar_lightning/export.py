@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> None:
     folder = Path(given.run) if Path(given.run).is_dir() else Path()
     output = given.output or folder / f"segmenter{SUFFIXES[given.format]}"
     if output.exists():
-        raise FileExistsError(f"{output} is there already: move it away, or give another file with --output")
+        raise FileExistsError(f"{output} already exists: move it away, or give another file with --output")
     segmenter = load_segmenter(given.run)
     write = export_onnx if given.format == "onnx" else export_torch
     write(segmenter, output)
