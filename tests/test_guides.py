@@ -11,16 +11,15 @@ import trees
 import yaml
 from test_cli import rows
 from test_configs import QUICK
+from test_readme import parsed
 
 from ppar_lightning.callbacks.last_checkpoint import INTERVAL
 from ppar_lightning.cli import main
 from ppar_lightning.cli.words import long_form
-from ppar_lightning.export import parser
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prompts import SYNONYMS, TEMPLATES
 from ppar_lightning.method.text import read_embeddings, text_prototypes
-from ppar_lightning.report.arguments import parse
 from ppar_lightning.shipped_configs import names
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +73,7 @@ def test_a_command_is_accepted(stem, command, monkeypatch, folder, capsys):
     elif program == "make":
         subprocess.run(["make", "-n", *words[1:]], check=True, capture_output=True)
     elif words[1] in ("report", "export"):
-        {"report": parse, "export": parser().parse_args}[words[1]](words[2:])
+        parsed(words[1:])
     else:
         assert program == "ppar"
         words = long_form(words[1:]) if words[1] == "predict" else words[1:]

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,28 @@ from PIL import Image
 
 from ppar_lightning.cli import main
 from ppar_lightning.cli.words import long_form
-from ppar_lightning.export import parser
-from ppar_lightning.report.arguments import parse
-from ppar_lightning.reproduce import parse as parse_table
+from ppar_lightning.console import PlainParser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line]
 (CLONE,) = (block for block in BLOCKS if block.startswith("git clone"))
+
+
+def parsed(words: list[str]) -> Namespace:
+    """Let ``ppar`` parse the words of ``report``, ``export`` or ``reproduce``, and end it before it does anything."""
+    found: list[Namespace] = []
+
+    def parse(parser: ArgumentParser, given: list[str]) -> None:
+        found.append(ArgumentParser.parse_args(parser, given))
+        raise SystemExit(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlainParser, "parse_args", parse)
+        with pytest.raises(SystemExit, match="0"):
+            main(words)
+    return found[0]
 
 
 def test_from_a_clone_to_own_pictures(tmp_path, monkeypatch):
@@ -70,18 +84,15 @@ def test_a_command_is_accepted(command, monkeypatch, tmp_path, capsys):
         subprocess.run(["make", "-n", *words[1:]], check=True, capture_output=True)
         return
     assert words[0] == "ppar"
-    if words[1] == "report":
-        parse(words[2:])
+    if words[1] in ("report", "reproduce"):
+        parsed(words[1:])
         return
     if words[1] == "configs":
         main(words[1:3] if ">" in words else words[1:])
         assert capsys.readouterr().out
         return
-    if words[1] == "reproduce":
-        parse_table(words[2:])
-        return
     if words[1] == "export":
-        assert parser().parse_args(words[2:]).run == "runs/demo"
+        assert parsed(words[1:]).run == "runs/demo"
         return
     words = [words[0], *(long_form(words[1:]) if words[1] == "predict" else words[1:])]
     if words[1] in ("test", "predict"):  # its config is what fit has saved: make it first
