@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi, RepoUrl
 from PIL import Image
 from safetensors.torch import save_file
 from test_cli import evaluate, fit
@@ -48,6 +49,22 @@ def test_a_saved_segmenter_is_built_again_without_its_backbones_name(backbone, h
     assert not again.training
     again.save_pretrained(tmp_path / "again")
     assert load_segmenter(tmp_path / "again").description == again.description
+
+
+def test_a_segmenter_pushed_to_the_hub_can_be_built_again(segmenter, tmp_path, monkeypatch):
+    def upload(_, folder_path, **options):
+        shutil.copytree(folder_path, tmp_path / "hub")
+        return "commit"
+
+    monkeypatch.setattr(
+        HfApi, "create_repo", lambda *_, repo_id, **options: RepoUrl(f"https://huggingface.co/{repo_id}")
+    )
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    assert segmenter.push_to_hub("someone/segmenter") == "commit"
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert config == json.loads(json.dumps(segmenter.description))
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(config | {"backbone": "nowhere/to-be-found"}))
+    assert load_segmenter(tmp_path / "hub").description["backbone_config"] == segmenter.description["backbone_config"]
 
 
 def test_run_and_checkpoint_give_what_was_trained_with_no_config_file(run, tmp_path, picture):

@@ -122,9 +122,9 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.training_summary: str | None = None
         self.description = given | {"pretrained": False, "backbone_config": self.backbone.config}
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Save weights, ``config.json`` and model card; ``options`` are those of huggingface_hub."""
-        return super().save_pretrained(save_directory, **{"config": self.description, **options})
+    def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **options: Any) -> str | None:
+        """Save weights, ``config.json`` (None: ``description``) and model card as huggingface_hub does."""
+        return super().save_pretrained(save_directory, config=config or self.description, **options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""
