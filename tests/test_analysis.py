@@ -19,8 +19,10 @@ from ppar_lightning.analysis.image_scores import score_images
 from ppar_lightning.analysis.loaded_run import checkpoints, load_run
 from ppar_lightning.analysis.weighing import auc, compare, weigh
 from ppar_lightning.cli import main
+from ppar_lightning.data.protocols import PROTOCOLS
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou, mean_iou
+from ppar_lightning.report.panels import weight_maps
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,23 @@ def test_collected_features_are_those_of_the_images(run):
     assert float(distance[0]) == pytest.approx(float((2 - 2 * cosine[road]).sqrt().mean()), rel=1e-4)
     few = collect(run, "game", images=8, limit=5)
     assert torch.bincount(few.label).max() == 5
+
+
+def test_labels_of_another_size_than_the_images_are_read_whole(run):
+    batch = next(iter(run.batches("game", 8)))
+    twice = batch["label"].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    for one, other in zip(
+        embed(run.module, batch).labels, embed(run.module, {**batch, "label": twice}).labels, strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_crops_are_those_of_training_whatever_the_protocol_resizes(run, monkeypatch):
+    maps, comparison = weight_maps(run), compare(run, "game", "labels", images=8, every=2)
+    monkeypatch.setattr(run.data.eval_splits["game"], "view", PROTOCOLS["rein"].views["cityscapes"])
+    assert weight_maps(run) == maps
+    again = compare(run, "game", "labels", images=8, every=2)
+    assert torch.equal(again.corrupted.weight, comparison.corrupted.weight)
 
 
 def test_weights_are_relative_to_their_class(run):

@@ -27,10 +27,13 @@ def embed(module: PPARModule, batch: Batch) -> Embedded:
 
     Args:
         module: A module in eval mode, with an objective.
-        batch: A batch on the device of the module.
+        batch: A batch on the device of the module. Labels of another size are resized to that of the images, since a
+            protocol may resize the images alone.
     """
     assert module.objective is not None
-    return module.objective.embedded(module.segmenter.outputs(as_float(batch["image"])), batch["label"])
+    image, label = as_float(batch["image"]), batch["label"].unsqueeze(1).float()
+    label = F.interpolate(label, image.shape[2:], mode="nearest-exact").squeeze(1).long()
+    return module.objective.embedded(module.segmenter.outputs(image), label)
 
 
 def clear_positions(embedded: Embedded) -> Features:

@@ -70,14 +70,15 @@ class LoadedRun:
         return map(self.to_device, islice(loader, number))
 
     def dataset(self, domain: str) -> Split:
-        """Return the evaluation split of a domain.
+        """Return the evaluation split of a domain as training reads images: without the resizing of a protocol.
 
         Raises:
             ValueError: The run has no such domain.
         """
         if domain not in self.domains:
             raise ValueError(f"{self.folder} has no domain {domain!r}: choose one of {', '.join(self.domains)}")
-        return self.data.eval_splits[domain]
+        split = self.data.eval_splits[domain]
+        return Split(split.whole, split.indices)
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the module's device and convert its types for the model."""
