@@ -234,6 +234,13 @@ def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
     assert [len(pictures) for pictures in grids] == [2 * 4] * len(DOMAINS)  # image, label, prediction, confidence
     assert all(isinstance(picture, wandb.Image) for pictures in grids for picture in pictures)
     assert len(logged["report/weights"]) == 3 * 2  # crop, label and weight of a batch
+    assert logged["report/classes"].columns == ["", *CLASSES]
+    assert len(logged["report/classes"].data) == len(DOMAINS)
+    matrices = [name for name in logged if name.startswith(("report/confusion/", "report/prototypes/"))]
+    assert len(matrices) == len(DOMAINS) + 3
+    assert [len(logged[name].data) for name in matrices] == [19] * (len(DOMAINS) + 2) + [1]
+    assert "null" in json.dumps([logged[name].data for name in matrices], allow_nan=False)
+    assert logged["report/prototypes/Cosines of OTP, of the text alone"].data[0][:2] == ["road", pytest.approx(1)]
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
 
 

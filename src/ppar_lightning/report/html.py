@@ -17,6 +17,7 @@ from rich.progress import track
 
 from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
 from ppar_lightning.callbacks.loggers import stay_offline_without_account
+from ppar_lightning.callbacks.results import or_none
 from ppar_lightning.images.classes import CLASSES, PALETTE
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.chart import GROUPS, draw_curves
@@ -25,6 +26,9 @@ from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG
 from ppar_lightning.runs.tested_run import read_confusion, read_test
+
+Matrix = dict[str, list[float]]
+"""Name of a row -> its cells, one for each class."""
 
 
 def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
@@ -35,7 +39,7 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
         output: The file; by default ``report.html`` in the run folder.
         images: Number of evaluation images of each domain, from the start of its split, among which the best and the
             worst are found; at least 0.
-        project: W&B project that the page and its pictures are also logged to; None logs nothing.
+        project: W&B project that the page, its matrices and its pictures are also logged to; None logs nothing.
 
     Returns:
         Path of the written file.
@@ -73,22 +77,29 @@ def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
     return 100 * counts / np.where(total == 0, math.nan, total)
 
 
+def named_rows(cells: npt.NDArray[np.floating]) -> Matrix:
+    """Name the rows of a (K, K) array after the classes."""
+    return dict(zip(CLASSES, cells.tolist(), strict=True))
+
+
 def _test(folder: Path) -> dict[str, Any]:
     """Collect the results of ``ppar test``; ``absent`` says why a part of them is missing."""
     try:
         test = read_test(folder)
     except FileNotFoundError as error:
-        return {"test": None, "confusion": {}, "absent": str(error)}
+        return {"test": None, "heat": {}, "confusion": {}, "absent": str(error)}
     counts, again = read_confusion(folder), f"run `ppar test --config {folder / CONFIG}`"
+    titles = {
+        domain: f"{domain} ({score.role}, protocol {score.protocol}, {score.images} images)"
+        for domain, score in test.scores.items()
+    }
+    ious = [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()]
+    shares = {titles[name]: row_shares(counts[name]) for name in titles if name in counts}
     return {
         "test": test,
-        "confusion": {name: row_shares(counts[name]) for name in test.scores if name in counts},
+        "confusion": {f"Confusion on {title}": named_rows(each) for title, each in shares.items()},
         "absent": f"This run was tested before confusion matrices were kept: {again}.",
-        "heat": [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()],
-        "titles": {
-            domain: f"{domain} ({score.role}, protocol {score.protocol}, {score.images} images)"
-            for domain, score in test.scores.items()
-        },
+        "heat": dict(zip(titles.values(), ious, strict=True)),
     }
 
 
@@ -104,31 +115,39 @@ def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
     return {"grids": grids, "weights": weight_maps(run) if weighted else [], "weight_range": WEIGHTS}
 
 
-def _prototypes(run: LoadedRun) -> dict[str, npt.NDArray[np.floating]]:
+def _prototypes(run: LoadedRun) -> dict[str, Matrix]:
     """Return caption -> matrix of cosines; empty for a run without prototypes."""
     if run.module.objective is None:
         return {}
     memory = run.module.objective.prototypes
     otp, vtp = (anchors.cpu().numpy() for anchors in (memory.otp, memory.bank))
     return {
-        "Cosines of OTP, of the text alone": otp @ otp.T,
-        "Cosines of VTP, the bank of text refined by visual context": vtp @ vtp.T,
-        "Cosine of each class's VTP and OTP": np.sum(otp * vtp, 1)[None],
+        "Cosines of OTP, of the text alone": named_rows(otp @ otp.T),
+        "Cosines of VTP, the bank of text refined by visual context": named_rows(vtp @ vtp.T),
+        "Cosine of each class's VTP and OTP": {"cos(VTP, OTP)": np.sum(otp * vtp, 1).tolist()},
     }
 
 
 def _log(page: Path, content: dict[str, Any], project: str) -> None:
-    """Log a page and the pictures of its content to a W&B run of its own; W&B's files go to the run folder."""
+    """Log a page with its matrices and pictures to a W&B run of its own; W&B's files go to the run folder."""
     import wandb
 
     def images(panels: Iterable[Panel]) -> list[wandb.Image]:
         tiles = ((panel.caption, *tile) for panel in panels for tile in panel.tiles.items())
         return [wandb.Image(read_uri(uri), caption=f"{title}: {caption}") for caption, title, uri in tiles]
 
+    def table(matrix: Matrix) -> wandb.Table:
+        return wandb.Table(
+            columns=["", *CLASSES], data=[[name, *map(or_none, cells)] for name, cells in matrix.items()]
+        )
+
     stay_offline_without_account("WandbLogger")
     logged: dict[str, Any] = {
         f"report/predictions/{title}": images(panels) for title, panels in content["grids"].items()
     }
+    logged |= {"report/classes": table(content["heat"])} if content["heat"] else {}
+    for part in ("confusion", "prototypes"):
+        logged |= {f"report/{part}/{caption}": table(matrix) for caption, matrix in content[part].items()}
     logged |= {"report/page": wandb.Html(str(page), inject=False), "report/weights": images(content["weights"])}
     folder = str(content["run"].folder)
     with wandb.init(project=project, name=f"{content['title']} report", job_type="report", dir=folder) as run:
