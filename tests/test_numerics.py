@@ -10,6 +10,8 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppar_lightning.baselines.photometric import photometric
+from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
+from ppar_lightning.images.window import Window
 from ppar_lightning.method.bank import VisualBank
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
@@ -196,10 +198,15 @@ def test_no_operator_of_a_step_is_missing_on_mps(clip_folder):
     segmenter = Segmenter("resnet_small", "fpn", CLASSES, pretrained=False, decoder_channels=16)
     options = PPAROptions(clip=str(clip_folder), visual_size=32, clip_dtype="float32", ensemble=1.0)
     objective = PPAR(options, segmenter.decoder_channels, CLASSES)
+    whitening = InstanceSelectiveWhitening(ISWOptions(enabled=True, statistics=(0.1, 0.6)), segmenter.early_channels)
     image, label = torch.rand(2, 3, 61, 117), torch.randint(0, CLASSES, (2, 61, 117))
     with Operators():
-        for u in (0.2, 0.6):
+        for u in (0.2, 0.6):  # gathers the statistics of whitening, then selects
             output = segmenter.outputs(photometric(image, (0, 0)))
-            objective(output, image, label, u).total.backward()
+            white = whitening(output.early, image, segmenter.early, u, (0, 1))
+            (objective(output, image, label, u).total + white).backward()
             objective.update()
             predict(objective.ensemble(output), (50, 100))
+        for window in (None, Window(32, 24)):
+            segmenter.eval().predict(image[0], window)
+    assert white > 0

@@ -183,7 +183,7 @@ def k_means(values: Tensor, clusters: int) -> Tensor:
     """
     from scipy.cluster.vq import kmeans2
 
-    found = values.double().numpy()
+    found = values.numpy().astype(np.float64)
     centres = np.sort(found)[((np.arange(clusters) + 0.5) / clusters * len(found)).astype(int)]
     with warnings.catch_warnings(action="ignore"):  # a cluster without values keeps its centre
         return torch.from_numpy(kmeans2(found, centres, LLOYD_STEPS, minit="matrix")[1])
