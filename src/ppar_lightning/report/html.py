@@ -137,9 +137,8 @@ def _log(page: Path, content: dict[str, Any], project: str) -> None:
         return [wandb.Image(read_uri(uri), caption=f"{title}: {caption}") for caption, title, uri in tiles]
 
     def table(matrix: Matrix) -> wandb.Table:
-        return wandb.Table(
-            columns=["", *CLASSES], data=[[name, *map(or_none, cells)] for name, cells in matrix.items()]
-        )
+        rows = [[name, *map(or_none, cells)] for name, cells in matrix.items()]
+        return wandb.Table(columns=["", *CLASSES], data=rows)
 
     stay_offline_without_account("WandbLogger")
     logged: dict[str, Any] = {
