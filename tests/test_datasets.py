@@ -154,9 +154,10 @@ def test_files_without_a_counterpart_are_counted(tmp_path, gone, other):
     for number in (3, 5):
         (tmp_path / gone / f"0000{number}.png").unlink()
     with pytest.raises(
-        FileNotFoundError, match=rf"00003.png has no {other} \(2 of 18 .* set --data.on_bad_sample skip"
+        FileNotFoundError, match=rf"00003.png has no {other} \(2 of 8 .* --data.on_bad_sample skip leaves"
     ):
         DATASETS["gta"](root=tmp_path, split="train", domain="gta")
+    assert len(DATASETS["gta"](root=tmp_path, split="val", domain="gta")) == 4  # all of its own files are there
     dataset = DATASETS["gta"](root=tmp_path, split="all", domain="gta", on_bad_sample="skip")
     assert len(dataset) == len(dataset.pairs) == 8
     assert [line.split(" has ")[1] for line in dataset.unpaired] == [f"no {other}"] * 2
@@ -229,7 +230,7 @@ def test_known_counts_are_those_of_the_documentation():
 def test_another_count_than_the_known_one_is_a_remark(tmp_path, monkeypatch):
     root = trees.kitti(tmp_path)
     (remark,) = DATASETS["kitti"](root=root, split="training", domain="kitti").remarks
-    assert remark.startswith("3 labelled images of split 'training' in")
+    assert remark.startswith("3 images of split 'training' in")
     assert "200 are known; extract the rest" in remark
     monkeypatch.setattr(DATASETS["kitti"], "counts", {"training": 3})
     assert DATASETS["kitti"](root=root, split="training", domain="kitti").remarks == []
@@ -238,7 +239,7 @@ def test_another_count_than_the_known_one_is_a_remark(tmp_path, monkeypatch):
 
 def test_domain_warns_of_remarks_by_name(tmp_path):
     domain = Domain(dataset="kitti", root=str(trees.kitti(tmp_path)))
-    with pytest.warns(UserWarning, match="domain 'karlsruhe': 3 labelled images .* 200 are known"):
+    with pytest.warns(UserWarning, match="domain 'karlsruhe': 3 images .* 200 are known"):
         dataset = domain.open("karlsruhe", "eval")
     assert len(dataset) == 3
 

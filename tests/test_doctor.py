@@ -1,5 +1,6 @@
 """``ppar doctor`` through the real command line, on small trees: good ones, and each fault with its one line."""
 
+import os
 import re
 import shutil
 import socket
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import trees
 from huggingface_hub import constants
+from transformers import ResNetConfig
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.domain import Domain
@@ -65,7 +67,7 @@ def test_good_folders(roots, capsys):
         assert re.search(
             rf"^ok     {split}: {count} images of split '\w+' \([\d,]+ are known\) in .*/{folder}: ", said, re.M
         )
-        assert re.search(rf"^note   {split}: {count} labelled images .* are known; ", said, re.M)
+        assert re.search(rf"^note   {split}: {count} images .* are known; ", said, re.M)
         assert re.search(rf"^ok     {split} samples: 3 pairs decoded in [\d.]+ ms each, 80x48$", said, re.M)
     assert "ok     devices: 1 x CPU" in lines
     assert "ok     CLIP: tinyclip, comes with the package" in lines
@@ -149,8 +151,11 @@ FAULTS = [
         r"camvid/eval: folder \S+/camvid not found; expected .*testannot.* \(settings: --data.unseen.camvid\)",
     ),
     (empty_folder, r"camvid/eval: no labelled images of split 'test' in folder .*; expected test/"),
-    (remove_label, r"camvid/eval pairs: \S+/test/0001TP_000001.png has no label; .*on_bad_sample skip"),
-    (remove_image, r"camvid/eval pairs: \S+/testannot/0001TP_000001.png has no image; .*on_bad_sample skip"),
+    (remove_label, r"camvid/eval pairs: \S+/test/0001TP_000001.png has no label; .*on_bad_sample skip leaves it out"),
+    (
+        remove_image,
+        r"camvid/eval pairs: \S+/testannot/0001TP_000001.png has no image; .*on_bad_sample skip leaves it out",
+    ),
     (
         cut_image_short,
         r"camvid/eval samples: \S+/0001TP_000001.png: damaged image file; restore it from where it came from",
@@ -171,22 +176,34 @@ def test_a_fault_of_a_folder(roots, capsys, damage, said):
     assert lines[-1].startswith("1 error, ")
 
 
-@pytest.mark.parametrize("damage", [remove_label, cut_image_short])
+@pytest.mark.parametrize("damage", ["label", "image"])
 def test_bad_samples_are_notes_where_they_are_skipped(roots, capsys, damage):
-    damage(roots / "camvid")
+    if damage == "label":
+        (roots / "city/gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png").unlink()
+    else:
+        (roots / "city/leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png").write_bytes(b"")
     status, lines = doctor(capsys, roots, "--data.on_bad_sample", "skip")
     assert status == 0
-    assert any(re.match(r"note   camvid/eval \w+: \S+0001TP_000001.png", line) for line in lines)
+    assert any(re.match(r"note   city/train \w+: \S+aachen_000001_000019_leftImg8bit.png", line) for line in lines)
+    assert any(line.startswith("ok     city/train samples: 5 pairs decoded") for line in lines)
+
+
+@pytest.mark.parametrize("damage", [remove_label, cut_image_short])
+def test_bad_samples_are_errors_where_they_are_scored(roots, capsys, damage):
+    damage(roots / "camvid")
+    status, lines = doctor(capsys, roots, "--data.on_bad_sample", "skip")
+    assert status == 1
+    (line,) = errors(lines)
+    assert re.match(r"error  camvid/eval \w+: \S+0001TP_000001.png", line)
     assert any(line.startswith("ok     camvid/eval samples: 2 pairs decoded") for line in lines)
 
 
 def test_nothing_that_can_be_read_is_an_error_even_then(roots, capsys):
-    for path in roots.glob("camvid/test/*.png"):
+    for path in roots.glob("city/leftImg8bit/train/*/*.png"):
         path.write_bytes(b"")
     status, lines = doctor(capsys, roots, "--data.on_bad_sample", "skip")
     assert (status, len(errors(lines))) == (1, 1)
-    assert "camvid/eval samples: none of the samples can be read" in errors(lines)[0]
-    assert not (roots / "run/doctor/camvid.png").exists()
+    assert "city/train samples: none of the samples can be read" in errors(lines)[0]
 
 
 def test_every_data_set(tmp_path, capsys):
@@ -358,6 +375,20 @@ def test_a_full_disk(roots, capsys, monkeypatch):
     status, lines = doctor(capsys, roots)
     assert status == 1
     assert re.match(r"error  disk: 0.0 GB free in .*--trainer.default_root_dir", errors(lines)[0])
+
+
+@pytest.mark.parametrize(("free", "status"), [(100_000_000, 1), (12_000_000_000, 0)])
+def test_a_large_backbone_needs_room_for_three_times_its_weights(roots, capsys, monkeypatch, free, status):
+    ResNetConfig().save_pretrained(roots / "large")
+    (roots / "large/model.safetensors").touch()
+    os.truncate(roots / "large/model.safetensors", 4_000_000_000)  # sparse: it takes no room here
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    words = ("--model.segmenter.backbone", f"{roots}/large", "--model.segmenter.pretrained", "true")
+    left, lines = doctor(capsys, roots, *words)
+    assert left == status
+    (line,) = (line for line in lines if " disk: " in line)
+    assert line.startswith("error" if status else "ok")
+    assert "a checkpoint may take 12.0 GB" in line
 
 
 def test_a_run_s_own_config_is_examined(roots, capsys):

@@ -47,8 +47,8 @@ class DomainDataModule(LightningDataModule):
         watch_unseen: Also score the unseen domains during `fit`.
         sampling: How training images are chosen.
         on_bad_sample: What happens if a training sample cannot be read: `raise` ends the run; `skip` trains on another
-            one in its place, leaves out files without a counterpart, and lists both. Images that are scored must be
-            readable.
+            one in its place, leaves out files without a counterpart, and lists both. In an evaluation split, an image
+            that cannot be read and a file without a counterpart always end the run.
         predict_dir: Pictures that `predict` segments: one or several files, folders, globs or videos.
     """
 
@@ -177,7 +177,7 @@ class DomainDataModule(LightningDataModule):
 
     def skipped(self) -> list[Skipped]:
         """List the samples that are left out from the start: files without a counterpart, labels without statistics."""
-        wholes = [split.whole for split in (*self.train_splits.values(), *self.eval_splits.values())]
+        wholes = [split.whole for split in self.train_splits.values()]
         return [Skipped(each.domain, "", line) for each in wholes for line in each.unpaired] + self._unreadable
 
     def fingerprints(self) -> dict[str, Fingerprint]:
@@ -215,12 +215,13 @@ class DomainDataModule(LightningDataModule):
     def _open(self, name: str, role: Literal["train", "eval"]) -> Split:
         group = "sources" if name in self.sources else "unseen"
         domain: Domain = getattr(self, group)[name]
+        policy = self.on_bad_sample if role == "train" else "raise"  # a protocol scores all images of a split
         try:
-            split = domain.open(name, role, self.protocols[name], self.on_bad_sample, self.window)
+            split = domain.open(name, role, self.protocols[name], policy, self.window)
         except (ValueError, OSError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
-        split.skip = role == "train" and self.on_bad_sample == "skip"
+        split.skip = policy == "skip"
         return split
 
 

@@ -101,11 +101,12 @@ class FolderDataset(SegmentationDataset):
         root: Folder of the download.
         split: Name of a split of the data set.
         domain: Name of the domain, which its samples carry.
-        on_bad_sample: `raise`, or `skip` to leave out files without a counterpart and list them in `unpaired`.
+        on_bad_sample: `raise`, or `skip` to leave out the split's files without a counterpart and list them in
+            `unpaired`.
 
     Raises:
         ValueError: The data set has no such split.
-        FileNotFoundError: There is no such folder, it has no known layout, or an image or label has no counterpart.
+        FileNotFoundError: There is no such folder, it has no known layout, or a file of the split has no counterpart.
     """
 
     layouts: tuple[Layout, ...]
@@ -125,16 +126,18 @@ class FolderDataset(SegmentationDataset):
             missing = "no folder given" if root is None else f"folder {root} not found"
             raise FileNotFoundError(f"{missing}; expected a folder with {self._expected()}")
         self.root = Path(root)
-        self.layout, images, labels = self.find()
+        self.layout, *found = self.find()
+        chosen = self.select(sorted(found[0].keys() | found[1].keys()))
+        images, labels = ({name: files[name] for name in chosen if name in files} for files in found)
         self.unpaired = unpaired(images, labels)
         if self.unpaired:
             files = len(images) + len(labels)
             fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} files have no counterpart)"
             if on_bad_sample == "raise" or len(self.unpaired) == files:
-                remedy = "extract the missing ones again, move such files away, or set --data.on_bad_sample skip"
-                raise FileNotFoundError(f"{fault}; {remedy}")
+                remedy = "extract the missing ones again, or move such files away"
+                raise FileNotFoundError(f"{fault}; {remedy}; in training, --data.on_bad_sample skip leaves them out")
             self.remarks.append(f"{fault} and left out; extract the missing ones again")
-        self.names = self.select([name for name in images if name in labels])
+        self.names = [name for name in images if name in labels]
         self.pairs = [(images[name], labels[name]) for name in self.names]
         self.table = lookup_table(self.layout.ids)
 
@@ -153,7 +156,7 @@ class FolderDataset(SegmentationDataset):
         known = self.counts.get(self.split, len(names))
         if len(names) != known:
             self.remarks.append(
-                f"{len(names)} labelled images of split {self.split!r} in {self.root}, {known} are known; "
+                f"{len(names)} images of split {self.split!r} in {self.root}, {known} are known; "
                 "extract the rest, unless the folder is meant to hold only a part"
             )
         return list(names)

@@ -14,6 +14,7 @@ from ppar_lightning.segmenter.pretrained import SHIPPED, load_pretrained, resolv
 from ppar_lightning.segmenter.segmenter import refuse_head
 
 CONFIG = "config.json"
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def check_downloads(model: Namespace) -> list[Finding]:
@@ -58,7 +59,7 @@ def look_for(subject: str, name: str, wanted: str) -> Finding:
         folder = local_folder(name)
     except HFValidationError as error:
         return Finding("error", subject, f"{error}; give a hub id or a folder that exists")
-    patterns = ("*.safetensors", "pytorch_model*.bin") if wanted == "weights" else (CONFIG,)
+    patterns = WEIGHTS if wanted == "weights" else (CONFIG,)
     if folder and (folder / CONFIG).is_file() and any(any(folder.glob(pattern)) for pattern in patterns):
         place = "comes with the package" if name in SHIPPED else f"{wanted} in {folder}"
         return Finding("ok", subject, f"{name}, {place}")
@@ -73,6 +74,17 @@ def look_for(subject: str, name: str, wanted: str) -> Finding:
         message = f"the {wanted} of {name} are not in the cache: the first run downloads them; {remedy} beforehand"
         return Finding("note", subject, message)
     return Finding("error", subject, message)
+
+
+def weights_size(name: str) -> int:
+    """Return the size of a model's weight files on this machine in bytes, or 0 if there are none.
+
+    Raises:
+        HFValidationError: The name is neither a folder nor a valid hub id.
+    """
+    folder = local_folder(name)
+    kinds = [list(folder.glob(pattern)) for pattern in WEIGHTS] if folder else [[]]
+    return max(sum(path.stat().st_size for path in paths) for paths in kinds)
 
 
 def local_folder(name: str) -> Path | None:

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from ppar_lightning.callbacks.selection import refuse_targets, targets_among
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
-from ppar_lightning.doctor.downloads import check_downloads
+from ppar_lightning.doctor.downloads import check_downloads, weights_size
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions, check_wandb
 from ppar_lightning.doctor.samples import SplitCheck, splits
@@ -79,7 +79,9 @@ def examine(config: Namespace) -> NoReturn:
 def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[SplitCheck]) -> Iterator[list[Finding]]:
     """Check the machine, then each split, then whether there are enough images, and yield findings as they are made."""
     devices, processes = check_devices(config.trainer)
-    yield [check_versions(), devices, *check_downloads(config.model), *check_run_folder(config)]
+    downloads = check_downloads(config.model)
+    weights = weights_size(config.model.segmenter.backbone) if downloads[0].level == "ok" else 0
+    yield [check_versions(), devices, *downloads, *check_run_folder(config, weights)]
     yield [*check_wandb(config.trainer), *check_selection(config, data)]
     for check in checks:
         if (dataset := check.open()) is not None:

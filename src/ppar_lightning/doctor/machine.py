@@ -18,6 +18,8 @@ from ppar_lightning.runs.run_folder import CONFIG, is_run
 GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000
 """Number of bytes that a small network's checkpoint, pictures and curves need."""
+COPIES = 3
+"""Size of a checkpoint relative to the weights: AdamW keeps two moments of each weight."""
 
 
 def check_versions() -> Finding:
@@ -50,17 +52,22 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     return Finding("ok", "devices", f"{chosen.num_devices} x {kind}{nodes}"), chosen.num_devices * trainer.num_nodes
 
 
-def check_run_folder(config: Namespace) -> list[Finding]:
+def check_run_folder(config: Namespace, weights: int) -> list[Finding]:
     """Check whether a run can be written into its folder, by the rule of ``fit``, and what is free on the disk.
 
     If the config is the one saved in that folder, this is only a note, because ``ppar test`` uses that config.
+
+    Args:
+        config: All options.
+        weights: Size of the backbone's weights in bytes, 0 if it is not known.
     """
     folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(parent).free
+    free, needed = shutil.disk_usage(parent).free, max(COPIES * weights, SMALLEST_CHECKPOINT)
     elsewhere = "give another folder with --trainer.default_root_dir"
-    short = f": no room for a checkpoint; free some, or {elsewhere}" if free < SMALLEST_CHECKPOINT else ""
-    disk = Finding("error" if short else "ok", "disk", f"{free / GIGABYTE:.1f} GB free in {parent}{short}")
+    room = f"{free / GIGABYTE:.1f} GB free in {parent}, a checkpoint may take {needed / GIGABYTE:.1f} GB"
+    short = f"; free some, or {elsewhere}" if free < needed else ""
+    disk = Finding("error" if short else "ok", "disk", room + short)
     if not os.access(parent, os.W_OK):
         return [disk, Finding("error", "run folder", f"{parent} cannot be written to; {elsewhere}")]
     if not is_run(folder):

@@ -17,7 +17,7 @@ from ppar_lightning.doctor.finding import Finding, Level, fault
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
 
-ALONE = "extract its counterpart again, move it away, or set --data.on_bad_sample skip"
+ALONE = "extract its counterpart again, or move it away; in training, --data.on_bad_sample skip leaves it out"
 LEFT_OUT = "it is left out, extract its counterpart again"
 
 
@@ -124,7 +124,7 @@ def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
         option = f"--data.{'sources' if name in data.sources else 'unseen'}.{name}"
         if name in data.sources:
             yield SplitCheck(option, name, "train", domain, data.protocols[name], bad)
-        yield SplitCheck(option, name, "eval", domain, data.protocols[name], bad)
+        yield SplitCheck(option, name, "eval", domain, data.protocols[name], "error")
 
 
 def is_resized(dataset: Split, index: int) -> bool:
