@@ -372,6 +372,20 @@ def test_a_door_loads_no_more_than_it_needs(door):
     assert set(done.stderr.split()) == DOORS[door]
 
 
+@pytest.mark.parametrize("door", ["fit", "test", "predict", "doctor"])
+def test_a_training_door_loads_nothing_that_only_others_need(door):
+    others = {"albumentations", "wandb", "onnx", "onnxscript", "onnxruntime", "tensorboard", "scipy.io"}
+    others |= {f"ppar_lightning.{name}" for name in ("report", "export", "reproduce")}
+    code = (
+        f"import sys\nfrom ppar_lightning.cli import main\n"
+        f"try: main([{door!r}, '--config', 'demo', '--print_config'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"print(sorted({others} & set(sys.modules)), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] True"
+
+
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, expected):
     code = (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from test_configs import QUICK
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -101,15 +102,25 @@ def test_the_wheel_holds_every_room_and_what_is_read_from_it(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.startswith("ppar_lightning/")}
-        archive.extractall(tmp_path / "site")
     assert names == {name.removeprefix("src/") for name in tracked if name.startswith("src/")} | {
         f"ppar_lightning/{name}" for name in tracked if name.startswith("configs/")
     }
+    words = ["install", "--no-deps", "--no-index", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *words], check=True)
     (tmp_path / "empty").mkdir()
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    for words, said in ((["configs"], "ablations/otp"), (["fit", "--config", "gta", "--print_config"], "runs/gta")):
-        command = [sys.executable, "-m", "ppar_lightning", *words]
+
+    def call(*command: str | Path) -> str:
         done = subprocess.run(
             command, cwd=tmp_path / "empty", env=environment, capture_output=True, text=True, check=True
         )
-        assert said in done.stdout
+        return done.stdout
+
+    ppar = tmp_path / "site" / "bin" / "ppar"
+    where = call(sys.executable, "-c", "import ppar_lightning; print(ppar_lightning.__file__)")
+    assert Path(where.strip()).is_relative_to(tmp_path / "site")
+    assert "ablations/otp" in call(ppar, "configs")
+    assert "runs/gta" in call(ppar, "fit", "--config", "gta", "--print_config")
+    short = ["--data.sources.game.limit", "4", "--data.unseen", "{}", *QUICK]
+    call(ppar, "fit", "--config", "demo", *short)
+    assert (tmp_path / "empty" / "runs" / "demo" / "checkpoints" / "last.ckpt").is_file()
