@@ -83,8 +83,7 @@ def weights_size(name: str) -> int:
         HFValidationError: The name is neither a folder nor a valid hub id.
     """
     folder = local_folder(name)
-    kinds = [list(folder.glob(pattern)) for pattern in WEIGHTS] if folder else [[]]
-    return max(sum(path.stat().st_size for path in paths) for paths in kinds)
+    return max(sum(path.stat().st_size for path in folder.glob(kind)) for kind in WEIGHTS) if folder else 0
 
 
 def local_folder(name: str) -> Path | None:

@@ -18,8 +18,6 @@ from ppar_lightning.runs.run_folder import CONFIG, is_run
 GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000
 """Number of bytes that a small network's checkpoint, pictures and curves need."""
-COPIES = 3
-"""Size of a checkpoint relative to the weights: AdamW keeps two moments of each weight."""
 
 
 def check_versions() -> Finding:
@@ -63,7 +61,8 @@ def check_run_folder(config: Namespace, weights: int) -> list[Finding]:
     """
     folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free, needed = shutil.disk_usage(parent).free, max(COPIES * weights, SMALLEST_CHECKPOINT)
+    needed = max(3 * weights, SMALLEST_CHECKPOINT)  # AdamW keeps two moments of each weight
+    free = shutil.disk_usage(parent).free
     elsewhere = "give another folder with --trainer.default_root_dir"
     room = f"{free / GIGABYTE:.1f} GB free in {parent}, a checkpoint may take {needed / GIGABYTE:.1f} GB"
     short = f"; free some, or {elsewhere}" if free < needed else ""
