@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader, Dataset
 
 from ppar_lightning.baselines.whitening import ISWOptions
@@ -65,6 +66,19 @@ def test_the_ensemble_needs_the_objective_in_evaluation_too():
     image = torch.rand(1, 3, 32, 32)
     module.eval()
     assert not torch.equal(module(image), module.segmenter(image))
+
+
+def test_the_loss_can_be_monitored_whatever_the_logging_interval(tmp_path):
+    """An epoch of two batches is shorter than the 50 steps between two rows of the log."""
+    image, label = torch.rand(2, 3, 32, 32), torch.randint(0, 19, (2, 32, 32))
+    loader = DataLoader([{"image": image, "label": label}] * 2, batch_size=None)
+    module, stop = build(optimizer=partial(torch.optim.SGD, lr=0.0)), EarlyStopping("train/loss", patience=1)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=5, callbacks=[stop], default_root_dir=tmp_path, **quiet)
+    trainer.fit(module, loader)
+    assert trainer.callback_metrics["train/loss"] == pytest.approx(sum(module.loss_terms.values()).item())
+    assert stop.best_score > 0
+    assert trainer.current_epoch < 5
 
 
 class Steps(NamedTuple):

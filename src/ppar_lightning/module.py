@@ -164,17 +164,23 @@ class PPARModule(L.LightningModule):
             isw = self.whitening(output.early, image, self.segmenter.early, self.progress, seed)
             losses = losses._replace(total=losses.total + isw, terms=losses.terms | {"isw": isw})
         self.loss_terms = {name: term.detach() for name, term in losses.terms.items()}
-        if is_logging_step(self.trainer):
-            self._log_losses(losses)
+        loss = self._log_losses(losses) if is_logging_step(self.trainer) else losses.total.detach()
+        self.log("train/loss", loss)  # at each step, as a callback may monitor it; it stays on the device
         return losses.total
 
-    def _log_losses(self, losses: Losses) -> None:
-        """Log the mean over ranks of all values: one reduction and one read of the device per logging step."""
+    def _log_losses(self, losses: Losses) -> Tensor:
+        """Log the mean over ranks of all terms: one reduction and one read of the device per logging step.
+
+        Returns:
+            The mean of the total, on the device.
+        """
         values = {f"loss/{name}": value for name, value in losses.terms.items()} | losses.diagnostics
         vector = torch.stack([losses.total, *values.values()]).detach().float()
-        total, *others = (all_reduce_sum(vector) / world_size()).cpu().unbind()
-        self.log("train/loss", total, prog_bar=True)
+        means = all_reduce_sum(vector) / world_size()
+        total, *others = means.cpu().unbind()
+        self.log("loss", total, prog_bar=True, logger=False)  # the bar would read the device at each step
         self.log_dict({f"train/{name}": value for name, value in zip(values, others, strict=True)})
+        return means[0]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Update the banks once per optimiser step, also with gradient accumulation."""
