@@ -8,7 +8,7 @@ from test_disk import small_files
 
 from ppar_lightning.callbacks import loggers
 from ppar_lightning.callbacks.loggers import default_logger
-from ppar_lightning.runs.curves import read_rows
+from ppar_lightning.runs.curves import read_metrics, read_rows
 
 
 def rows(logger) -> list[dict[str, str]]:
@@ -54,6 +54,36 @@ def test_a_full_disk_loses_no_earlier_row_and_is_named(logger):
     with small_files(), pytest.raises(OSError, match=f"{path}"):
         logger.save()
     assert [row["loss"] for row in rows(logger)[: len(written)]] == [row["loss"] for row in written]
+
+
+def test_a_row_that_was_cut_off_is_never_joined_to_a_later_one(logger):
+    path = Path(logger.log_dir) / "metrics.csv"
+    for loss in range(1000):
+        logger.experiment.log_metrics({"loss": loss / 7}, step=loss)
+    with small_files(), pytest.raises(OSError, match="File too large"):
+        logger.save()
+    assert not path.read_bytes().endswith(b"\n")
+    logger.save()
+    assert path.read_bytes().startswith(b"loss,step\r\n2.0,1\r\n0.0,0\r\n")
+    assert len(rows(logger)) > 1000
+    assert all(row["step"] and set(row) == {"loss", "step"} for row in rows(logger))
+    assert rows(logger)[-1]["step"] == "999"
+
+
+def test_malformed_rows_are_skipped(tmp_path):
+    path = tmp_path / "curves/fit/version_0/metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("loss,step\n2.0,1\n1.9,21.8,3\n1.7\n1.6,4\n")
+    assert read_metrics(tmp_path) == {"loss": {1: 2.0, 4: 1.6}}
+
+
+def test_a_full_disk_hides_no_other_error_of_the_run(logger):
+    for column in range(1000):
+        logger.log_metrics({f"column {column}": 0.0}, step=2)
+    with small_files():
+        logger.finalize("failed")
+        with pytest.raises(OSError, match="metrics.csv"):
+            logger.finalize("success")
 
 
 def test_a_resumed_run_writes_beside_the_earlier_curves(logger, tmp_path):

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from contextlib import suppress
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,25 @@ from ppar_lightning.runs.curves import read_rows
 class WholeWriter(ExperimentWriter):
     """Lightning's CSV writer, except that it replaces the file in one step instead of emptying it to add a column."""
 
+    _torn = False  # whether the last row may be incomplete
+
     def save(self) -> None:
         """Add the columns that the new rows need to the file, then append the rows.
+
+        After a save that failed, the file is first replaced by its complete rows, so that no two rows are joined.
 
         Raises:
             OSError: The file cannot be written; the earlier rows are unchanged.
         """
         columns = sorted({*self.metrics_keys, *(name for row in self.metrics for name in row)})
         path = Path(self.metrics_file_path)
-        if columns != self.metrics_keys and path.is_file():
+        if (columns != self.metrics_keys or self._torn) and path.is_file():
             rows = pd.DataFrame(read_rows(path), columns=columns)
             write_whole(path, rows.to_csv(index=False, lineterminator="\r\n").encode())
             self.metrics_keys = columns
+        self._torn = True
         super().save()
+        self._torn = False
 
 
 class CurvesLogger(CSVLogger):
@@ -49,8 +56,13 @@ class CurvesLogger(CSVLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write the last rows; leave no folder if there are none, as after a run that failed before its first step."""
-        super().finalize(status)
+        """Write the last rows; leave no folder if there are none, as after a run that failed before its first step.
+
+        Raises:
+            OSError: They cannot be written, and the run has not failed with another error, which this one would hide.
+        """
+        with suppress(*[OSError] * (status != "success")):
+            super().finalize(status)
         folder = Path(self.log_dir)
         if self._experiment is not None and not (folder / "metrics.csv").exists():
             (folder / "hparams.yaml").unlink(missing_ok=True)

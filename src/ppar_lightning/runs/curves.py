@@ -5,11 +5,12 @@ from pathlib import Path
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a table of metrics. An incomplete last row is left out; a missing file gives no rows."""
+    """Read a table of metrics. Malformed rows, such as a last one cut short, are left out; a missing file has none."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(line for line in file if line.endswith("\n")))
+        rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
+    return [row for row in rows if None not in row and None not in row.values()]  # as many cells as there are columns
 
 
 def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
