@@ -1,5 +1,6 @@
 """The guard against NaN and inf, on a tiny module, on two ranks, and through the command line."""
 
+import copy
 import errno
 import os
 import re
@@ -10,8 +11,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins import MixedPrecision
 from test_cli import fit
+from test_module import build
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -82,6 +85,29 @@ def test_a_loss_that_is_nan_stops_the_run_and_leaves_the_weights(tmp_path):
     assert torch.equal(saved["label"], batches(6)[3]["label"])
     assert saved["name"] == ["3/0", "3/1", "3/2", "3/3"]
     assert saved["domain"] == ["game"] * 4
+
+
+def test_banks_and_margin_statistics_stay_too(tmp_path):
+    """All of the state does, but for the statistics of batch norms, which the forward pass moves."""
+    module, states = build(), []
+    image, label = torch.rand(4, 2, 3, 32, 32), torch.randint(0, 19, (4, 2, 1, 2))
+    image[3], label = torch.nan, label.expand(-1, -1, 2, -1).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    loader = [
+        {"image": pair[0], "label": pair[1], "name": ["a", "b"], "domain": ["game"] * 2}
+        for pair in zip(image, label, strict=True)
+    ]
+    kept = LambdaCallback(on_train_batch_end=lambda *_: states.append(copy.deepcopy(module.state_dict())))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    quiet["enable_model_summary"] = False
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, callbacks=[FiniteGuard(), kept], **quiet)
+    with pytest.raises(ValueError, match="step 3: loss term 'ce' is nan"):
+        trainer.fit(module, DataLoader(loader, batch_size=None))
+    state = {name: value for name, value in module.state_dict().items() if "running_" not in name}
+    state = {name: value for name, value in state.items() if "num_batches_tracked" not in name}
+    moved = {name for name in state if not torch.equal(states[0][name], states[2][name])}
+    moving = {"objective.prototypes.bank", "objective.visual_bank.bank", "objective.statistics.sums"}
+    assert moving <= moved
+    assert same(state, states[2])
 
 
 def test_a_full_disk_hides_no_nan_and_keeps_no_half_of_a_batch(tmp_path, monkeypatch):
