@@ -15,6 +15,7 @@ import torch
 import wandb
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppar_lightning.callbacks import CONFIGURED
 from ppar_lightning.callbacks.finite_guard import FiniteGuard
@@ -144,8 +145,12 @@ def test_the_record_says_what_was_trained_on_what_and_the_test_what_differs(run,
     assert "Differs: data.unseen.fog.limit: 2 in training, 1 now.\n" in said
     assert "Differs: images of fog/eval: 2 in the previous test, 1 now.\n" in said
     assert "workers" not in said
-    evaluate(run)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("width: 256", "width: 128"))
     capsys.readouterr()
+    evaluate(run)
+    assert f"Differs: hash of config.yaml: {manifest['sessions'][0]['config']} in training, " in capsys.readouterr().out
+    (run / "config.yaml").write_text(config)
     figures = evaluate(run)
     assert "Differs" not in capsys.readouterr().out
     assert set(figures["data"]) == {f"{name}/eval" for name in ("game", *UNSEEN)}
@@ -269,6 +274,8 @@ def test_tensorboard(tmp_path):
     fit(folder, "--trainer.logger", f"{LOGGERS}.TensorBoardLogger", "--trainer.logger.save_dir", str(folder))
     evaluate(folder)
     assert len(list(folder.rglob("events.out.tfevents.*"))) == 2
+    curves = EventAccumulator(str(folder / "lightning_logs" / "version_0")).Reload()
+    assert [event.step for event in curves.Scalars("lr/head")] == [0, 1, 2, 3]
 
 
 def test_wandb_without_an_account_runs_offline_and_says_so(tmp_path, monkeypatch, capsys):
@@ -276,12 +283,21 @@ def test_wandb_without_an_account_runs_offline_and_says_so(tmp_path, monkeypatch
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "run"
-    logged = []
-    monkeypatch.setattr(wandb.Run, "log_artifact", lambda _, artifact: logged.append(artifact))
+    logged, cards, curves, log = [], [], [], wandb.Run.log
+
+    def log_artifact(_, artifact):
+        logged.append(artifact)
+        cards.append(Path(artifact.manifest.entries["README.md"].local_path).read_text())
+
+    monkeypatch.setattr(wandb.Run, "log_artifact", log_artifact)
+    monkeypatch.setattr(wandb.Run, "log", lambda run, row, *a, **k: (curves.append(row), log(run, row, *a, **k)))
     words = ["--trainer.logger", f"{LOGGERS}.WandbLogger", "--trainer.logger.save_dir", str(folder)]
     fit(folder, *words, "--trainer.logger.log_model", "true")
     (model,) = logged
     assert model.type == "model"
+    assert "## Training" in cards[0]
+    assert "not finished" not in cards[0]
+    assert [row["trainer/global_step"] for row in curves if "lr/head" in row] == [0, 1, 2, 3]
     assert set(model.manifest.entries) == {"README.md", "config.json", "model.safetensors"}
     assert os.environ["WANDB_MODE"] == "offline"
     assert "W&B: no account on this machine, logging offline" in capsys.readouterr().out

@@ -72,6 +72,14 @@ def test_a_checkpoint_that_would_run_code(tmp_path, capsys, traps, command, name
     assert sorted(run.rglob("*")) == before
 
 
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_checkpoint_from_an_address_that_would_run_code(tmp_path, capsys, traps, command):
+    words = ("--ckpt_path", traps["trap"].as_uri(), "--trainer.default_root_dir", str(tmp_path / "run"))
+    message = complaint(capsys, *words, *QUIET, command=command)
+    assert "--ckpt_path: refused: it would run posix.mkdir" in message
+    assert "give a checkpoint that `ppar fit` has written" in message
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

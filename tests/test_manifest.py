@@ -3,6 +3,7 @@
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -26,6 +27,12 @@ class OneWeight(L.LightningModule):
         self.weight = nn.Parameter(torch.ones(1))
         self.seed = 7  # as the real module has it
         self.stop_at = stop_at
+
+    def on_fit_start(self):
+        self.begun()
+
+    def begun(self):
+        """What happens before the first step."""
 
     def training_step(self, batch, batch_idx):
         if self.global_step == self.stop_at:
@@ -135,6 +142,28 @@ def test_another_run_in_the_folder_is_refused_unless_its_config_is_taken_away(tm
     assert len(fit(tmp_path)["sessions"]) == 1
 
 
+def test_of_two_runs_that_start_at_once_the_second_is_refused(tmp_path, monkeypatch):
+    refused = []
+
+    def second(_):
+        monkeypatch.undo()
+        with pytest.raises(FileExistsError, match="already holds a run"):
+            fit(tmp_path)
+        refused.append((tmp_path / "config.yaml").read_text())
+
+    monkeypatch.setattr(OneWeight, "begun", second)
+    assert len(fit(tmp_path)["sessions"]) == 1
+    assert refused == ["seed: 7\n"]
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "manifest.json", "checkpoints"}
+
+
+def test_every_rank_is_told_of_a_damaged_manifest(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    trainer = SimpleNamespace(is_global_zero=False, ckpt_path="last.ckpt", default_root_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
+        Provenance("seed: 7\n", "last").on_fit_start(trainer, OneWeight())
+
+
 def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -219,6 +248,11 @@ def test_what_differs_between_training_and_testing_is_named():
     assert list(differences(trained, earlier, now, held)) == [*named, before]
     fewer = list(differences(trained, {}, here, {"gta/eval": {"images": 3, "hash": "z"}}))
     assert fewer == ["images of gta/eval: 4 in training, 3 now"]
+    recorded = {"sessions": [here | {"git": "1f", "config": "ab"}]}
+    assert list(differences(recorded, {}, here | {"git": "1f-dirty", "config": "cd"}, {})) == [
+        "git revision: 1f in training, 1f-dirty now",
+        "hash of config.yaml: ab in training, cd now",
+    ]
     old = {"sessions": [{"hardware": "2 CPU cores"}]}  # a manifest without versions and data
     assert len(list(differences(old, {}, here, data))) == 2
 

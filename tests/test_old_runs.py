@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ppar_lightning import load_segmenter
-from ppar_lightning.cli import main
+from ppar_lightning.cli import main, resolve
+from ppar_lightning.reproduce import Planned
 from ppar_lightning.runs.manifest import read_manifest
 
 OLD = Path(__file__).parent / "data" / "run_0_1_0"  # six steps of a ResNet of 12,580 weights; VTP's decoder is zeroed
@@ -26,12 +27,22 @@ def run(tmp_path, monkeypatch) -> Path:
     return Path("run")
 
 
-def test_it_is_tested_as_it_was(run):
+def test_it_is_tested_as_it_was(run, capsys):
     before = json.loads((run / "test.json").read_text())
     main(["test", "--config", str(run / "config.yaml"), *QUIET])
     after = json.loads((run / "test.json").read_text())
     assert after["domains"] == before["domains"]
     assert after["unseen_miou"] == before["unseen_miou"]
+    said = capsys.readouterr().out
+    assert "Differs: ppar-lightning: 0.1.0 in training" in said
+    assert "Differs: model" not in said
+    assert "config.yaml" not in said
+
+
+def test_its_config_is_the_one_that_is_saved_now(run):
+    words = ["--config", str(run / "config.yaml")]
+    assert Planned(run, words, resolve(words)).state == "done"
+    assert "for_training" not in resolve(words)["model"]
 
 
 def test_its_training_goes_on(run, capsys):

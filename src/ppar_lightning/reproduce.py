@@ -23,11 +23,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
-import yaml
-
 from ppar_lightning.console import PlainParser, leave
 from ppar_lightning.report.rows import in_order
 from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.runs.run_folder import CONFIG, is_run, read_config
 from ppar_lightning.shipped_configs import FOLDER, find
 
 Resolved = dict[str, Any]
@@ -57,10 +56,11 @@ class Planned:
     @property
     def state(self) -> str:
         """State of the folder: missing, changed, without a checkpoint, stopped, untested or done."""
-        config = self.folder / "config.yaml"
-        if not config.is_file():
+        from ppar_lightning.renamed import current_config  # here, as the help does not need Lightning
+
+        if not is_run(self.folder):
             return "missing"
-        if yaml.safe_load(config.read_text()) != self.resolved:
+        if current_config(read_config(self.folder)) != self.resolved:
             return "changed"
         if not (read_manifest(self.folder) or {"finished": False})["finished"]:
             return "stopped" if any(self.folder.glob("checkpoints/*.ckpt")) else "without a checkpoint"
@@ -263,7 +263,7 @@ def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], i
     state = run.state
     if state in ("changed", "without a checkpoint"):
         print(f"{run.title}: the earlier run is kept in {move_aside(run.folder, output)}", flush=True)
-    commands = [["test", "--config", str(run.folder / "config.yaml")]]
+    commands = [["test", "--config", str(run.folder / CONFIG)]]
     if state != "untested":
         resume = ["--ckpt_path", "last"] if state == "stopped" else []
         commands.insert(0, ["fit", *run.words, *resume])

@@ -30,7 +30,8 @@ CONFIGURED: Mapping[str, type[Callback]] = {
 def run_callbacks(provenance: Provenance) -> list[Callback]:
     """Return the callbacks of every run besides those of CONFIGURED, whatever the subcommand.
 
-    Their order does not matter: a callback that reads from another one receives it as an argument.
+    A callback that reads from another one receives it as an argument. One order matters: the provenance, which
+    completes the manifest, comes before ModelArtifact, whose card quotes it.
 
     Args:
         provenance: The record of the run's config and environment.

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ppar_lightning.callbacks.interruption import leave_after, listen
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, promote
+from ppar_lightning.runs.run_folder import CONFIG
 
 INTERVAL = 120.0
 """Shortest time between checkpoints in seconds. A SIGKILL loses at most this, plus one step or validation."""
@@ -100,7 +101,7 @@ class LastCheckpoint(Checkpoint):
         self._signal = number
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:
-        config = shlex.quote(str(Path(trainer.default_root_dir) / "config.yaml"))
+        config = shlex.quote(str(Path(trainer.default_root_dir) / CONFIG))
         remark = f" after step {trainer.global_step}; continue with: ppar fit --config {config} --ckpt_path last"
         # another rank may have received the signal
         leave_after(self._signal or signal.SIGTERM, remark if trainer.is_global_zero else "")

@@ -1,8 +1,8 @@
 """Provenance of a run: its config and manifest in the run folder, and the refusal to write over another run."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic as now
 from typing import Any
@@ -15,13 +15,14 @@ from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import new_session, peak_memory
 from ppar_lightning.disk.files import write_whole
+from ppar_lightning.renamed import current_config
 from ppar_lightning.runs.manifest import read_manifest
-from ppar_lightning.runs.run_folder import CONFIG
+from ppar_lightning.runs.run_folder import CONFIG, read_config
 
 SCORED = ("seed_everything", "model", "data")
 """Parts of a config that a score depends on."""
 
-IRRELEVANT = ("data.workers", "data.predict_dir", "model.for_training")
+IRRELEVANT = ("data.workers", "data.predict_dir")
 """Options in these parts that no score depends on."""
 
 
@@ -37,7 +38,9 @@ class Provenance(L.Callback):
     memory (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes after its last
     checkpoint.
 
-    Both files are first written after the first batch: until then the corrected command may use the folder.
+    A run claims the folder with its config before anything else, so that of two runs that start at once one is refused.
+    If it fails before its first batch ends, it removes the config again, and the corrected command may use the folder.
+    A run that is resumed changes neither file before that.
 
     Attributes:
         overrides: In a test or validation, one line for each option that differs from the training's.
@@ -54,36 +57,45 @@ class Provenance(L.Callback):
         self.checkpoint = checkpoint
         self.overrides: list[str] = []
         self._manifest: dict[str, Any] = {}  # empty on other ranks, and unless a training runs
-        self._begun = False
+        self._claimed = self._begun = False
         self._started = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """In a training, refuse the folder of another run; in a test, compare the config with that of the training.
+        """In a training, claim the folder; in a test, compare the config with that of the training.
 
         Raises:
             FileExistsError: The folder holds another run, which this one does not continue.
         """
         path = Path(trainer.default_root_dir) / CONFIG
         if stage in ("validate", "test") and path.is_file():
-            self.overrides = list(changed_options(path.read_text(), self.config))
-        if stage == TrainerFn.FITTING.value and trainer.strategy.broadcast(path.exists()):
-            refuse_another(path.parent, self.checkpoint)
+            self.overrides = list(changed_options(read_config(path.parent), yaml.safe_load(self.config)))
+        if stage == TrainerFn.FITTING.value:
+            if trainer.is_global_zero:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError), path.open("xb") as file:  # of several processes, one succeeds
+                    self._claimed = True
+                    file.write(self.config.encode())
+            if not trainer.strategy.broadcast(self._claimed):
+                refuse_another(path.parent, self.checkpoint)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the manifest: the run, its earlier sessions, and this session as the last one."""
+        """Start the manifest: the run, its earlier sessions, and this session as the last one.
+
+        Raises:
+            ValueError: The manifest of a resumed run is damaged. All ranks read it, so that none waits for another.
+        """
+        earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
         if not trainer.is_global_zero:
             return
         self._started = now()
         data = data_of(trainer)
-        earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
-        session = new_session(trainer) | {"config": hashlib.sha256(self.config.encode()).hexdigest()[:16]}
         self._manifest = {
             "seed": module_of(pl_module).seed,
             "data": data.fingerprints(),
             "protocol": dict(data.protocol_titles),
             "target_selection": monitored_targets(trainer),
             "finished": False,
-            "sessions": [*(earlier["sessions"] if earlier else []), session],
+            "sessions": [*(earlier["sessions"] if earlier else []), new_session(trainer, self.config.encode())],
         }
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -98,6 +110,13 @@ class Provenance(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the whole time, and that training is finished."""
         self._save(trainer, finished=True)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the folder up if the run failed before its first batch ended."""
+        if self._claimed and not self._begun:
+            with suppress(OSError):  # the folder may hold other files
+                (Path(trainer.default_root_dir) / CONFIG).unlink()
+                Path(trainer.default_root_dir).rmdir()
 
     def _save(self, trainer: L.Trainer, finished: bool = False) -> None:
         if not self._manifest:
@@ -137,9 +156,9 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
         )
 
 
-def changed_options(before: str, now: str) -> Iterator[str]:
+def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Compare the config of a training with the present one: one line for each option that a score depends on."""
-    old, new = (flat({part: yaml.safe_load(text).get(part) for part in SCORED}) for text in (before, now))
+    old, new = (flat(current_config({part: config[part] for part in SCORED})) for config in (before, now))
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name) and name not in IRRELEVANT:
             yield f"{name}: {old.get(name)} in training, {new.get(name)} now"

@@ -26,7 +26,7 @@ from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
-from ppar_lightning.runs.run_folder import CONFUSION
+from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, is_run
 from ppar_lightning.runs.tested_run import Score, find_test, mean_over_unseen
 
 Scores = Mapping[str, Score]
@@ -61,7 +61,8 @@ class TestResults(L.Callback):
             return
         folder, scores = Path(trainer.default_root_dir), self.scores.scores
         selected_on = sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on})
-        session, data = new_session(trainer), data_of(trainer).fingerprints()
+        config = (folder / CONFIG).read_bytes() if is_run(folder) else b""
+        session, data = new_session(trainer, config), data_of(trainer).fingerprints()
         manifest, earlier = read_manifest(folder), find_test(folder)
         checkpoint = inside(folder, trainer.ckpt_path or "")
         about = {"checkpoint": checkpoint, "target_selection": selected_on, **session, "data": data}

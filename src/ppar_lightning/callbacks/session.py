@@ -1,5 +1,6 @@
 """A session, which is one process of a run: start, hardware, versions and code, and differences from the training."""
 
+import hashlib
 import os
 import platform
 import re
@@ -22,14 +23,18 @@ PACKAGES = (
 )
 """Packages whose versions are recorded."""
 
+COMPARED = {"hardware": "hardware", "git": "git revision", "config": "hash of config.yaml"}
+"""Entry of a session -> its title where it differs."""
 
-def new_session(trainer: L.Trainer) -> Session:
-    """Describe this process: start, hardware, versions and git revision."""
+
+def new_session(trainer: L.Trainer, config: bytes) -> Session:
+    """Describe this process: start, hardware, versions, git revision, and a hash of ``config.yaml``."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(trainer),
         "versions": versions(),
         "git": revision(Path(__file__).parent),
+        "config": hashlib.sha256(config).hexdigest()[:16],
     }
 
 
@@ -93,13 +98,18 @@ def peak_memory(device: torch.device) -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
 
 
+def compared(session: Session) -> dict[str, str | None]:
+    """Map titles to what is compared of a session."""
+    return {title: session.get(entry) for entry, title in COMPARED.items()} | session.get("versions", {})
+
+
 def differences(
     manifest: Mapping[str, Any] | None,
     earlier: Mapping[str, Any],
     session: Session,
     data: Mapping[str, Any],
 ) -> Iterator[str]:
-    """Compare hardware, versions and data of a test with the training's: one line for each difference.
+    """Compare hardware, revision, config file, versions and data of a test with the training's: a line per difference.
 
     Args:
         manifest: ``manifest.json`` of the run, if there is one.
@@ -108,11 +118,10 @@ def differences(
         data: Split -> fingerprint of what this test reads.
     """
     if manifest is not None and manifest["sessions"]:
-        trained = manifest["sessions"][-1]
-        before = {"hardware": trained.get("hardware"), **trained.get("versions", {})}
-        for name, value in {"hardware": session["hardware"], **session["versions"]}.items():
+        before, after = map(compared, (manifest["sessions"][-1], session))
+        for name, value in after.items():
             if before.get(name) != value:
-                yield f"{name}: {before.get(name, 'not recorded')} in training, {value} now"
+                yield f"{name}: {before.get(name) or 'not recorded'} in training, {value or 'not known'} now"
     known: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for where, splits in (("the previous test", earlier), ("training", (manifest or {}).get("data", {}))):
         known |= {split: (where, fingerprint) for split, fingerprint in splits.items()}

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.disk.tensors import read_checkpoint
+from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.examination import examine
 from ppar_lightning.module import PPARModule
 from ppar_lightning.renamed import current_config, current_words
@@ -80,6 +81,7 @@ class PPARCLI(LightningCLI):
             parser.link_arguments(name, f"predictions.{name}")
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the checkpoint that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
+        parser.link_arguments("seed_everything", "model.for_training", compute_fn=bool)  # no option: it is set below
         for name in ("data.seed", "model.seed"):
             parser.link_arguments("seed_everything", name)
 
@@ -124,8 +126,7 @@ class PPARCLI(LightningCLI):
             kwargs["logger"] = False
         elif config.logger in (None, True):
             kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
-        given = self.config[self.subcommand].ckpt_path
-        provenance = Provenance(self.resolved(), given)
+        provenance = Provenance(self.resolved(), self.config[self.subcommand].ckpt_path)
         self.trainer_defaults["callbacks"] = run_callbacks(provenance)  # in addition to those that the config names
         return super().instantiate_trainer(**kwargs)
 
@@ -174,5 +175,7 @@ def run(words: Sequence[str], launched: bool) -> None:
             DoctorCLI(args=words[1:], run=False)
         else:
             PPARCLI(args=words)
+    except UnpicklingError as error:  # of a checkpoint that Lightning fetched from an address
+        raise ValueError(f"--ckpt_path: {cause(error)}; give a checkpoint that `ppar fit` has written") from error
     except MisconfigurationException as error:
         raise ValueError(error) from error

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from ppar_lightning.runs.run_folder import CONFIG
 from ppar_lightning.shipped_configs import find
 
-CONFIG = ("--config", "-c")
+NAMES = ("--config", "-c")
 
 FLAGS = ("--overwrite", "--skip_existing")
 """Options of ``predict`` that take no value, so that pictures may follow them."""
@@ -41,8 +42,8 @@ def named_configs(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
-        found += [name, value] if name in CONFIG and equals else [word]
-    return [find(word) if before in CONFIG else word for before, word in pairwise(["", *found])]
+        found += [name, value] if name in NAMES and equals else [word]
+    return [find(word) if before in NAMES else word for before, word in pairwise(["", *found])]
 
 
 def long_form(words: Sequence[str]) -> list[str]:
@@ -70,7 +71,7 @@ def long_form(words: Sequence[str]) -> list[str]:
             f"{missing} not given: the short form is `ppar predict PICTURES --run RUN`, followed by options"
         )
     pictures = f"--data.predict_dir={dumps(places, ensure_ascii=False)}"
-    return ["predict", "--config", f"{run}/config.yaml", pictures, *rest]
+    return ["predict", "--config", f"{run}/{CONFIG}", pictures, *rest]
 
 
 def at_home(words: list[str]) -> list[str]:
@@ -81,8 +82,8 @@ def at_home(words: list[str]) -> list[str]:
     """
     if any(word.partition("=")[0] == FOLDER for word in words):
         return words
-    configs = [Path(word) for before, word in pairwise(words) if before in CONFIG]
-    runs = [path for path in configs if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir()]
+    configs = [Path(word) for before, word in pairwise(words) if before in NAMES]
+    runs = [path for path in configs if path.name == CONFIG and (path.parent / "checkpoints").is_dir()]
     if not runs or not runs[-1].is_file():
         return words
     home, text = runs[-1].parent, runs[-1].read_text(errors="replace")  # the parser checks that it is YAML
