@@ -114,10 +114,8 @@ class PPARModule(L.LightningModule):
         """
         strategy = self.trainer.strategy
         if isinstance(strategy, FSDPStrategy):
-            raise ValueError(
-                "strategy 'fsdp' rounds the prototypes to the precision of the step: "
-                "give --config configs/strategies/fsdp.yaml instead"
-            )
+            remedy = "give --config configs/strategies/fsdp.yaml instead"
+            raise ValueError(f"strategy 'fsdp' rounds the prototypes to the precision of the step: {remedy}")
         if isinstance(strategy, ModelParallelStrategy):
             objective = [] if self.objective is None else self.objective.children()
             for part in (*self.segmenter.children(), *objective):  # `shard` needs parts that are called as modules
@@ -197,9 +195,8 @@ class PPARModule(L.LightningModule):
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
             fault = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"the checkpoint does not fit the config ({fault}): give the config it was trained with"
-            ) from error
+            remedy = "give the config it was trained with"
+            raise ValueError(f"the checkpoint does not fit the config ({fault}): {remedy}") from error
 
     def logits(self, batch: Batch) -> Tensor:
         """Segment a batch through the window of its protocol, or whole if it has none: (B, K, H, W) logits."""

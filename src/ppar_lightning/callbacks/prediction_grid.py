@@ -27,9 +27,8 @@ class PredictionGrid(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Draw the first images of each domain."""
-        if (
-            trainer.sanity_checking or batch["padding"] or not trainer.is_global_zero
-        ):  # nothing is learnt yet in the sanity check
+        # nothing is learnt yet in the sanity check
+        if trainer.sanity_checking or batch["padding"] or not trainer.is_global_zero:
             return
         row = self._rows.setdefault(batch["domain"][0], [])
         missing = self.images - len(row)

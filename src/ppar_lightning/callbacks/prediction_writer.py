@@ -82,10 +82,8 @@ class PredictionWriter(L.Callback):
         for place in (*map(Path, data_of(trainer).predict_dir), *(found.path for found in pictures.found)):
             inside = place.is_dir() and root.resolve().is_relative_to(place.resolve())
             if inside or place.resolve().is_relative_to(root.resolve()):
-                raise ValueError(
-                    f"the maps in {root} would mix with the pictures in {place}: give another folder with "
-                    "--predictions.folder"
-                )
+                remedy = "give another folder with --predictions.folder"
+                raise ValueError(f"the maps in {root} would mix with the pictures in {place}: {remedy}")
         for name in pictures.names:
             kind, _, rest = name.partition("/")
             if kind in ("overlays", "confidence") and rest in pictures.names:
@@ -95,10 +93,8 @@ class PredictionWriter(L.Callback):
             self._shares = {name: self._share(read_map(self._map(name))) for name in there}
             pictures.leave_out(set(there))
         elif there and not self.overwrite:
-            raise FileExistsError(
-                f"{self._map(there[0])} and {len(there) - 1} more exist already: give --overwrite, "
-                "--skip_existing to continue, or another folder with --predictions.folder"
-            )
+            remedy = "give --overwrite, --skip_existing to continue, or another folder with --predictions.folder"
+            raise FileExistsError(f"{self._map(there[0])} and {len(there) - 1} more exist already: {remedy}")
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -113,8 +109,7 @@ class PredictionWriter(L.Callback):
             if self.overlay:
                 write_picture(self._root / f"overlays/{name}.jpg", overlay(image, label, self.opacity))
             if self.confidence:
-                grey = (255 * confidence).round().astype(np.uint8)
-                write_picture(self._root / f"confidence/{name}.png", grey)
+                write_picture(self._root / f"confidence/{name}.png", (255 * confidence).round().astype(np.uint8))
             write_map(self._map(name), label.astype(np.uint8))
             self._shares[name] = self._share(label)
 

@@ -151,9 +151,8 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
         raise FileExistsError(f"{folder} already holds a run: continue it with --ckpt_path last, {elsewhere}")
     path = Path(checkpoint)
     if path.is_file() and not path.resolve().is_relative_to(folder.resolve()):
-        raise FileExistsError(
-            f"{folder} already holds a run, and {path} belongs to another: give a checkpoint of this run, {elsewhere}"
-        )
+        remedy = f"give a checkpoint of this run, {elsewhere}"
+        raise FileExistsError(f"{folder} already holds a run, and {path} belongs to another: {remedy}")
 
 
 def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

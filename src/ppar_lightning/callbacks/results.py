@@ -73,9 +73,8 @@ class TestResults(L.Callback):
         for line in (*self.provenance.overrides, *changes):
             console.print(f"Differs: {line}.", highlight=False)
         if selected_on:
-            console.print(
-                f"Checkpoints were selected on unseen domains, by {', '.join(selected_on)}: scores on them are biased."
-            )
+            names = ", ".join(selected_on)
+            console.print(f"Checkpoints were selected on unseen domains, by {names}: scores on them are biased.")
         console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
 
 

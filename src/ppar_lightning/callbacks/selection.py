@@ -33,10 +33,9 @@ def refuse_targets(targets: Sequence[str]) -> None:
         ValueError: There are such metrics.
     """
     if targets:
-        raise ValueError(
-            f"{', '.join(targets)} is monitored, but unseen domains must not select the checkpoint: monitor a source "
-            "domain, or set --allow_target_selection true, which the report will state"
-        )
+        remedy = "monitor a source domain, or set --allow_target_selection true, which the report will state"
+        names = ", ".join(targets)
+        raise ValueError(f"{names} is monitored, but unseen domains must not select the checkpoint: {remedy}")
 
 
 class TargetSelectionGuard(L.Callback):
@@ -60,9 +59,8 @@ class TargetSelectionGuard(L.Callback):
         if not self.allow:
             refuse_targets(targets)
         if targets and stage == "fit":
-            rank_zero_warn(
-                f"checkpoints are selected on unseen domains, by {', '.join(targets)}: scores on them are biased"
-            )
+            names = ", ".join(targets)
+            rank_zero_warn(f"checkpoints are selected on unseen domains, by {names}: scores on them are biased")
             for logger in trainer.loggers:
                 logger.log_hyperparams({"target_selection": targets})
 

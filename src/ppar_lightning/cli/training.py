@@ -102,9 +102,7 @@ class PPARCLI(LightningCLI):
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
         if config.weights_only is False:
-            raise ValueError(
-                "--weights_only false would let a checkpoint run code, and no checkpoint needs that; leave it out"
-            )
+            raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
         if Path(config.ckpt_path or "").is_file():  # it may also be a keyword of Lightning

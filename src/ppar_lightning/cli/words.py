@@ -67,9 +67,7 @@ def long_form(words: Sequence[str]) -> list[str]:
         return list(words)
     if not run or not places:
         missing = "pictures" if run else "the run"
-        raise ValueError(
-            f"{missing} not given: the short form is `ppar predict PICTURES --run RUN`, followed by options"
-        )
+        raise ValueError(f"{missing} not given: write `ppar predict PICTURES --run RUN`, followed by options")
     pictures = f"--data.predict_dir={dumps(places, ensure_ascii=False)}"
     return ["predict", "--config", f"{run}/{CONFIG}", pictures, *rest]
 

@@ -24,17 +24,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         FileNotFoundError: The folder holds no run.
         ValueError: The config is damaged, or not that of a run.
     """
-    path = folder / CONFIG
+    path, remedy = folder / CONFIG, "restore the one that `ppar fit` wrote"
     if not is_run(folder):
         raise FileNotFoundError(f"{path} not found: name the folder of a run that `ppar fit` has written")
     try:
         config = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not YAML ({' '.join(str(error).split())}): restore the one that `ppar fit` wrote"
-        ) from error
+        raise ValueError(f"{path} is not YAML ({' '.join(str(error).split())}): {remedy}") from error
     if not isinstance(config, dict) or not {"model", "data", "seed_everything"} <= set(config):
-        raise ValueError(f"{path} is not the config of a run: restore the one that `ppar fit` wrote")
+        raise ValueError(f"{path} is not the config of a run: {remedy}")
     return config
 
 
