@@ -18,7 +18,6 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
-from rich.text import Text
 
 from ppar_lightning.callbacks.selection import refuse_targets, targets_among
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
@@ -127,7 +126,7 @@ def show(console: Console, findings: Iterable[Finding], output: Path) -> None:
             more = f"and {len(lines) - SHOWN:,} more, all in {output / 'findings.txt'}"
             lines[SHOWN:] = [Finding(level, subject, more)]
         for finding in lines:
-            console.print(Text.assemble((level, STYLES[level]), str(finding).removeprefix(level)), soft_wrap=True)
+            console.print(str(finding), style=STYLES[level], markup=False, soft_wrap=True)
 
 
 def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
@@ -139,8 +138,7 @@ def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
     shares = pixels[: len(CLASSES)] / pixels[: len(CLASSES)].sum()
     shares.loc["ignored"] = pixels[len(CLASSES) :].sum() / pixels.sum()
     columns = (Column(name, justify="right") for name in shares)
-    box = SIMPLE if console.is_terminal else None
-    table = Table("class", *columns, title="Pixels of the samples (%)", box=box)
+    table = Table("class", *columns, title="Pixels of the samples (%)", box=SIMPLE if console.is_terminal else None)
     for label, row in zip((*CLASSES, "ignored"), shares.to_numpy(), strict=True):
         cells = (f"{100 * share:.2f}" if share > 0 else "-" for share in row)
         table.add_row(label, *cells, end_section=label == CLASSES[-1])

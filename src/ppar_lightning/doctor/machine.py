@@ -15,7 +15,6 @@ from ppar_lightning.callbacks.provenance import refuse_another
 from ppar_lightning.doctor.finding import Finding, Level, attempt
 from ppar_lightning.runs.run_folder import CONFIG, is_run
 
-GIGABYTE = 1e9
 SMALLEST_CHECKPOINT = 64_000_000
 """Number of bytes that a small network's checkpoint, pictures and curves need."""
 
@@ -23,7 +22,7 @@ SMALLEST_CHECKPOINT = 64_000_000
 def check_versions() -> Finding:
     """List the versions and the GPUs."""
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    shown = ", ".join(f"{gpu.name} ({gpu.total_memory / GIGABYTE:.0f} GB)" for gpu in gpus) or "no GPU"
+    shown = ", ".join(f"{gpu.name} ({gpu.total_memory / 1e9:.0f} GB)" for gpu in gpus) or "no GPU"
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     versions = f"torch {torch.__version__} with {cuda}, Lightning {lightning.__version__}"
     return Finding("ok", "machine", f"Python {platform.python_version()}, {versions}, {shown}, {os.cpu_count()} cores")
@@ -64,7 +63,7 @@ def check_run_folder(config: Namespace, weights: int) -> list[Finding]:
     needed = max(3 * weights, SMALLEST_CHECKPOINT)  # AdamW keeps two moments of each weight
     free = shutil.disk_usage(parent).free
     elsewhere = "give another folder with --trainer.default_root_dir"
-    room = f"{free / GIGABYTE:.1f} GB free in {parent}, a checkpoint may take {needed / GIGABYTE:.1f} GB"
+    room = f"{free / 1e9:.1f} GB free in {parent}, a checkpoint may take {needed / 1e9:.1f} GB"
     short = f"; free some, or {elsewhere}" if free < needed else ""
     disk = Finding("error" if short else "ok", "disk", room + short)
     if not os.access(parent, os.W_OK):

@@ -94,7 +94,10 @@ class SplitCheck:
             self.add(self.bad, fault(error), " samples")
             return
         self.seconds.append(time.perf_counter() - start)
-        self.resized += is_resized(dataset, index)
+        if isinstance(dataset.whole, FolderDataset):
+            image_path, label_path = dataset.whole.pairs[dataset.indices[index]]
+            with Image.open(image_path) as first, Image.open(label_path) as second:
+                self.resized += first.size != second.size
         image, label = sample["image"], sample["label"]
         self.pixels += np.bincount(label.ravel(), minlength=256)
         self.sizes.add(image.shape[:2])
@@ -113,8 +116,8 @@ class SplitCheck:
             remedy = f"look at the label files, or choose another split with {self.option}.{self.role}_split"
             self.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")
         if self.resized:
-            resized = f"{self.resized} of {taken}"
-            self.add("note", f"labels of another size than their image, resized to it: {resized}", " samples")
+            message = f"labels of another size than their image, resized to it: {self.resized} of {taken}"
+            self.add("note", message, " samples")
 
 
 def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
@@ -125,15 +128,6 @@ def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
         if name in data.sources:
             yield SplitCheck(option, name, "train", domain, data.protocols[name], bad)
         yield SplitCheck(option, name, "eval", domain, data.protocols[name], "error")
-
-
-def is_resized(dataset: Split, index: int) -> bool:
-    """Tell whether the headers of a sample's two files give different sizes."""
-    if not isinstance(dataset.whole, FolderDataset):
-        return False
-    image, label = dataset.whole.pairs[dataset.indices[index]]
-    with Image.open(image) as first, Image.open(label) as second:
-        return first.size != second.size
 
 
 def describe(dataset: Split) -> str:
