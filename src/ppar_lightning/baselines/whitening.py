@@ -115,10 +115,8 @@ class InstanceSelectiveWhitening(nn.Module):
         """
         super().__init__()
         if not channels:
-            raise ValueError(
-                "isw whitens the first stages of a hierarchy, and the backbone is a plain ViT: "
-                "choose a ResNet, ConvNeXt, Swin or EfficientNet-Lite, or set model.isw.enabled: false"
-            )
+            remedy = "choose a ResNet, ConvNeXt, Swin or EfficientNet-Lite, or set model.isw.enabled: false"
+            raise ValueError(f"isw whitens the first stages of a hierarchy, and the backbone is a plain ViT: {remedy}")
         self.options = options
         self.masks = nn.ModuleList([SelectiveMask(width) for width in channels])
         self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))

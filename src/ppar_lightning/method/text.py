@@ -35,10 +35,8 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
         text = read_embeddings(Path(options.text_embeddings), num_classes)
     else:
         if len(options.class_names) != num_classes:
-            raise ValueError(
-                f"ppar.class_names holds {len(options.class_names)} names for a segmenter of {num_classes} classes: "
-                "give one name per class"
-            )
+            names = f"{len(options.class_names)} names for a segmenter of {num_classes} classes"
+            raise ValueError(f"ppar.class_names holds {names}: give one name per class")
         text = cached_embeddings(options.clip, options.prompts, options.class_names)
     if options.random_text:
         return random_directions(*text.shape)

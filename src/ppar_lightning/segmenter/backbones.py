@@ -83,9 +83,8 @@ class Backbone(nn.Module):
         self.plain = not hasattr(known, "depths")
         self.depth = known.num_hidden_layers if known.model_type == CLIP else len(known.stage_names) - 1
         if not 0 <= freeze_stages <= self.depth:
-            raise ValueError(
-                f"freeze_stages is {freeze_stages}, but {name!r} has {self.depth} stages: choose 0-{self.depth}"
-            )
+            fault = f"freeze_stages is {freeze_stages}, but {name!r} has {self.depth} stages"
+            raise ValueError(f"{fault}: choose 0-{self.depth}")
         self.freeze_stages = freeze_stages
         self._set_stride(name, known, output_stride)
         # Persistent, so that a checkpoint keeps the normalisation it was trained with.
@@ -105,9 +104,8 @@ class Backbone(nn.Module):
         elif output_stride in (None, own):
             self.stride = own
         else:
-            raise ValueError(
-                f"output_stride {output_stride} needs a ResNet: leave it out, as {name!r} has stride {own}"
-            )
+            remedy = f"leave it out, as {name!r} has stride {own}"
+            raise ValueError(f"output_stride {output_stride} needs a ResNet: {remedy}")
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the chosen maps, each (B, C, h, w), of RGB images (B, 3, H, W) in [0, 1]."""
@@ -180,10 +178,8 @@ def _read_config(name: str) -> Any:
     if config.model_type == "clip":
         config = config.vision_config
     if config.model_type != CLIP and type(config) not in MODEL_FOR_BACKBONE_MAPPING:
-        raise ValueError(
-            f"backbone {name!r} is a {config.model_type!r}, which gives no feature maps: "
-            "choose a ResNet, ConvNeXt, Swin, DINOv2 or CLIP"
-        )
+        remedy = "choose a ResNet, ConvNeXt, Swin, DINOv2 or CLIP"
+        raise ValueError(f"backbone {name!r} is a {config.model_type!r}, which gives no feature maps: {remedy}")
     return config
 
 
