@@ -1,12 +1,11 @@
 """The page of a run: one self-contained HTML file."""
 
-import base64
-import io
 import math
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import numpy.typing as npt
@@ -89,10 +88,7 @@ def _test(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         return {"test": None, "heat": {}, "confusion": {}, "absent": str(error)}
     counts, again = read_confusion(folder), f"run `ppar test --config {folder / CONFIG}`"
-    titles = {
-        domain: f"{domain} ({score.role}, protocol {score.protocol}, {score.images} images)"
-        for domain, score in test.scores.items()
-    }
+    titles = {name: f"{name} ({s.role}, protocol {s.protocol}, {s.images} images)" for name, s in test.scores.items()}
     ious = [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()]
     shares = {titles[name]: row_shares(counts[name]) for name in titles if name in counts}
     return {
@@ -134,16 +130,15 @@ def _log(page: Path, content: dict[str, Any], project: str) -> None:
 
     def images(panels: Iterable[Panel]) -> list[wandb.Image]:
         tiles = ((panel.caption, *tile) for panel in panels for tile in panel.tiles.items())
-        return [wandb.Image(read_uri(uri), caption=f"{title}: {caption}") for caption, title, uri in tiles]
+        # The tiles are data URIs: nothing is fetched.
+        return [wandb.Image(Image.open(urlopen(uri)), caption=f"{title}: {caption}") for caption, title, uri in tiles]
 
     def table(matrix: Matrix) -> wandb.Table:
         rows = [[name, *map(or_none, cells)] for name, cells in matrix.items()]
         return wandb.Table(columns=["", *CLASSES], data=rows)
 
     stay_offline_without_account("WandbLogger")
-    logged: dict[str, Any] = {
-        f"report/predictions/{title}": images(panels) for title, panels in content["grids"].items()
-    }
+    logged: dict[str, Any] = {f"report/predictions/{name}": images(grid) for name, grid in content["grids"].items()}
     logged |= {"report/classes": table(content["heat"])} if content["heat"] else {}
     for part in ("confusion", "prototypes"):
         logged |= {f"report/{part}/{caption}": table(matrix) for caption, matrix in content[part].items()}
@@ -151,8 +146,3 @@ def _log(page: Path, content: dict[str, Any], project: str) -> None:
     folder = str(content["run"].folder)
     with wandb.init(project=project, name=f"{content['title']} report", job_type="report", dir=folder) as run:
         run.log(logged)
-
-
-def read_uri(uri: str) -> Image.Image:
-    """Decode the picture of a data URI."""
-    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
