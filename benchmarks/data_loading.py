@@ -143,7 +143,7 @@ def measure_device(crop: int, device: torch.device, batch_size: int = 4, turns: 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of real data sets")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of real data sets")
     parser.add_argument("--crop", type=int, default=768)
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
