@@ -252,6 +252,7 @@ def test_the_diagnostics_of_a_run_in_a_table_and_a_picture(run, tmp_path):
     assert cv2.imread(str(tmp_path / "pictures" / "diagnostics.png")).shape[1] == 1100
 
 
+@pytest.mark.slow
 def test_the_report_draws_the_diagnostics_of_runs_with_prototypes(folder, tmp_path, capsys):
     plain = fit(tmp_path / "source_only" / "0", "--model.ppar.enabled", "false")
     main(["report", "--diagnostics", str(folder), str(tmp_path)])

@@ -147,6 +147,7 @@ def test_a_config_that_is_not_there(capsys):
     assert "none.yaml" in complaint(capsys, config="none.yaml")
 
 
+@pytest.mark.slow
 def test_a_batch_without_a_valid_pixel_trains_on(city):
     for path in city.glob("gtFine/train/*/*_labelIds.png"):
         cv2.imwrite(str(path), np.zeros((48, 80), np.uint8))

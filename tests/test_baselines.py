@@ -63,6 +63,7 @@ def test_an_overlay_changes_what_it_names_alone(setting, row, capsys):
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["isw_ppar", "style_ppar"])
 def test_a_baseline_trains_beside_ppar(row, tmp_path):
     folder = fit(tmp_path, "--config", str(CONFIGS / "ablations" / f"{row}.yaml"))

@@ -120,6 +120,7 @@ def test_test_scores_source_and_unseen_domains_by_name(run, capsys):
     assert cv2.imread(str(run / "pictures" / "test.png")).shape[1] > 3 * 256
 
 
+@pytest.mark.slow
 def test_the_record_says_what_was_trained_on_what_and_the_test_what_differs(run, capsys):
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["finished"]
@@ -164,6 +165,7 @@ def test_the_test_runs_the_plain_segmenter_of_the_last_checkpoint(run, monkeypat
     assert evaluate(run, "--ckpt_path", str(run / "checkpoints" / "last.ckpt"))["domains"] == plain["domains"]
 
 
+@pytest.mark.slow
 def test_the_text_logit_ensemble_is_an_option(run):
     assert evaluate(run, "--model.ppar.ensemble", "1.0") != evaluate(run)
 
@@ -176,6 +178,7 @@ def test_the_baseline_starts_from_the_same_weights_and_sees_the_same_crops(run, 
     assert not any(name.startswith("objective") for name in weights(baseline))
 
 
+@pytest.mark.slow
 def test_eta_zero_and_no_alignment_train_the_very_baseline(tmp_path):
     off = ("--model.ppar.eta", "0", "--model.ppar.align_segmenter", "false")
     folders = [fit(tmp_path / "off", *off), fit(tmp_path / "baseline", "--model.ppar.enabled", "false")]
@@ -184,6 +187,7 @@ def test_eta_zero_and_no_alignment_train_the_very_baseline(tmp_path):
         assert torch.equal(ours[name], tensor), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     # 8 images in batches of 2: step 6 lies in the second epoch, in the ramps of reweighting and of rho
     long = ("--trainer.max_steps", "12", "--trainer.check_val_every_n_epoch", "3")
@@ -231,6 +235,7 @@ def test_a_run_is_not_gone_on_with_in_the_folder_of_another(run, tmp_path, capsy
     assert torch.load(other / "checkpoints" / "last.ckpt")["global_step"] == 1
 
 
+@pytest.mark.slow
 def test_unseen_domains_can_be_watched(tmp_path):
     folder = fit(tmp_path / "watched", "--data.watch_unseen", "true")
     names = rows(folder / "curves" / "fit" / "version_0" / "metrics.csv")[-1]
@@ -269,6 +274,7 @@ def test_without_a_logger(tmp_path):
     assert math.isfinite(evaluate(folder)["unseen_miou"])
 
 
+@pytest.mark.slow
 def test_tensorboard(tmp_path):
     folder = tmp_path / "run"
     fit(folder, "--trainer.logger", f"{LOGGERS}.TensorBoardLogger", "--trainer.logger.save_dir", str(folder))
@@ -278,6 +284,7 @@ def test_tensorboard(tmp_path):
     assert [event.step for event in curves.Scalars("lr/head")] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_wandb_without_an_account_runs_offline_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

@@ -336,5 +336,5 @@ def test_the_short_form_says_what_it_lacks(run):
 def test_options_of_the_writer_are_checked():
     with pytest.raises(ValueError, match="give a value in"):
         PredictionWriter(opacity=3)
-    with pytest.raises(ValueError, match="give one"):
+    with pytest.raises(ValueError, match="give only one"):
         PredictionWriter(overwrite=True, skip_existing=True)

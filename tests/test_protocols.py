@@ -246,6 +246,7 @@ def test_selection_on_a_target_is_refused(tmp_path, capsys, monitor):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_selection_that_is_allowed_is_recorded_with_the_protocol(tmp_path, capsys):
     folder = fit(tmp_path / "run", *MONITOR, "--allow_target_selection", "true", "--data.protocol", "tqdm")
     main(["test", "--config", str(folder / "config.yaml")])

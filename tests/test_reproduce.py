@@ -336,6 +336,7 @@ def at_work(folder: Path) -> list[Path]:
     return [link for link in Path("/proc").glob("[0-9]*/cwd") if os.path.realpath(link) == str(folder)]
 
 
+@pytest.mark.slow
 def test_a_real_run_is_known_again(monkeypatch, tmp_path, capsys):
     """Trained, tested and reported in this process: the config it saves is the one that is compared."""
     monkeypatch.setattr(Processes, "call", lambda self, words, devices, log: ppar(list(words)) or 0)

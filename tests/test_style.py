@@ -40,6 +40,7 @@ def test_an_image_that_is_spared_is_that_of_the_recipe_without_it(sample):
     assert 0.3 < np.mean(spared) < 0.7
 
 
+@pytest.mark.slow
 def test_data_loads_albumentations_only_for_a_style():
     code = (
         "import sys; from ppar_lightning.data import datamodule, transforms; {}; print('albumentations' in sys.modules)"

@@ -148,6 +148,7 @@ def test_a_stop_in_a_validation_in_mid_epoch_goes_on_exactly(tmp_path, monkeypat
     assert_equal(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_before(
     whole, tmp_path, monkeypatch, recwarn
 ):

@@ -50,11 +50,13 @@ def test_seeds_of_training_and_test_are_apart():
     assert len({TRAIN_SEED, TEST_SEED, *SEEDS.values()}) == 4
 
 
+@pytest.mark.slow
 def test_class_prompts_are_nearest_to_held_out_crops(album):
     accuracy = class_accuracy(model(), tokenizer(), album, crops=12)
     assert np.nanmean(accuracy) > 0.35, dict(zip(CLASSES, accuracy, strict=True))
 
 
+@pytest.mark.slow
 def test_patches_know_more_than_an_untrained_tower(album):
     few = Album(album.images[:12], album.labels[:12], album.conditions[:12], album.views)
     torch.manual_seed(0)
