@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import warnings
 from pathlib import Path
 
 import cv2
@@ -90,11 +91,38 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
     assert Image.open(tmp_path / "out" / "a.png").size == (60, 40)
 
 
-def test_shares_are_those_of_the_call(run, pictures, tmp_path):
-    predict(run, tmp_path / "out", str(pictures / "a.jpg"))
-    predict(run, tmp_path / "out", str(pictures / "sub"))
-    assert listed(tmp_path / "out") == ["b c", "ü"]
-    assert (tmp_path / "out" / "a.png").is_file()
+@pytest.mark.remedy("callbacks/prediction_writer.py::read_shares")
+def test_shares_are_those_of_all_maps_in_the_folder(run, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    predict(run, out, str(pictures / "a.jpg"))
+    first = (out / "shares.csv").read_text().splitlines()
+    predict(run, out, str(pictures / "sub"))
+    assert listed(out) == ["a", "b c", "ü"]
+    assert (out / "shares.csv").read_text().splitlines()[:2] == first
+    (out / "shares.csv").rename(tmp_path / "shares.csv")
+    (out / "shares.csv").write_text("a list of my own\n")
+    (out / "a.png").unlink()
+    with pytest.raises(SystemExit):
+        predict(run, out, str(pictures / "a.jpg"))
+    assert "shares.csv is no table of an earlier prediction: move it away, or give" in capsys.readouterr().err
+    assert not (out / "a.png").exists()
+    (tmp_path / "shares.csv").rename(out / "shares.csv")  # the list is moved away
+    (out / "ü.png").unlink()
+    predict(run, out, str(pictures / "a.jpg"))
+    assert listed(out) == ["a", "b c"]
+
+
+def test_maps_that_are_kept_though_they_are_older_are_named(run, pictures, tmp_path):
+    out, picture = tmp_path / "out", str(pictures / "a.jpg")
+    predict(run, out, picture)
+    for newer in (pictures / "a.jpg", run / "checkpoints" / "last.ckpt"):
+        os.utime(out / "a.png", (newer.stat().st_mtime - 9,) * 2)
+        with pytest.warns(UserWarning, match=r"a.png and 0 more maps .* --overwrite makes them anew"):
+            predict(run, out, picture, "--skip_existing")
+    predict(run, out, picture, "--overwrite")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*maps that are kept")
+        predict(run, out, picture, "--skip_existing")
 
 
 def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, monkeypatch):

@@ -98,6 +98,29 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home" / ".cache" / "ppar_lightning"
+    monkeypatch.setenv("PPAR_CACHE", "~/arrays")
+    assert cache_folder() == tmp_path / "home" / "arrays"
+
+
+@pytest.mark.remedy("disk/cache.py::cache_folder")
+def test_a_user_without_a_home_sets_the_cache(root, monkeypatch, tmp_path):
+    cache = os.environ["PPAR_CACHE"]
+    for name in ("PPAR_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # as for a container's user by number
+    with pytest.raises(OSError, match="no home folder for the cache; set PPAR_CACHE to a writable folder"):
+        class_statistics(camvid(root))
+    monkeypatch.setenv("PPAR_CACHE", cache)
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+
+
+def test_counts_of_an_earlier_reading_of_labels_count_no_more(root, monkeypatch):
+    monkeypatch.setattr(statistics, "count_label", lambda whole, index: [7] * len(CLASSES))
+    monkeypatch.setattr(statistics, "READING", statistics.READING - 1)
+    assert (class_statistics(camvid(root)) == 7).all()
+    monkeypatch.undo()
+    monkeypatch.setenv("PPAR_CACHE", str(next(root.parent.glob("cache"))))
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
 
 
 def test_a_damaged_cache_is_made_anew(root):

@@ -1,7 +1,7 @@
 """The output of ``ppar predict``: label maps, overlays, confidence and class shares of the user's own pictures."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from rich.console import Console
 
 from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.data.own_pictures import Found
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import gather
 from ppar_lightning.images.classes import PALETTE
@@ -27,7 +29,7 @@ class PredictionWriter(L.Callback):
     """Write an indexed PNG of train ids in Cityscapes' palette for each picture, and further files on request.
 
     Names and sub-folders are those of the pictures: ``{folder}/{name}.png``, ``overlays/{name}.jpg``,
-    ``confidence/{name}.png`` (255 is 1), and ``shares.csv`` with the share of each class in each picture of the call.
+    ``confidence/{name}.png`` (255 is 1), and ``shares.csv`` with the share of each class in each map of the folder.
     Each file is written whole or not at all. The map of a picture comes last, so a picture with a map is complete.
     """
 
@@ -66,13 +68,15 @@ class PredictionWriter(L.Callback):
         self._root = Path()
         self._classes: Sequence[str] = ()
         self._shares: dict[str, npt.NDArray[np.float64]] = {}
+        self._earlier: dict[str, npt.NDArray[np.float64]] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the folder before anything is written.
 
         Raises:
             FileExistsError: The folder already holds a map of one of the pictures.
-            ValueError: The maps would lie among the pictures, or two files would have the same name.
+            ValueError: The maps would lie among the pictures, two files would have the same name, or ``shares.csv``
+                is no table of an earlier prediction.
         """
         if stage != "predict":
             return
@@ -88,8 +92,10 @@ class PredictionWriter(L.Callback):
             kind, _, rest = name.partition("/")
             if kind in ("overlays", "confidence") and rest in pictures.names:
                 raise ValueError(f"files of {name} and {rest} would have the same name: predict {kind}/ by itself")
+        self._earlier = read_shares(root / SHARES, self._classes)
         there = [name for name in pictures.names if self._map(name).exists()]
         if self.skip_existing:
+            self._warn_of_older(dict(zip(pictures.names, pictures.found, strict=True)), there, trainer.ckpt_path)
             self._shares = {name: self._share(read_map(self._map(name))) for name in there}
             pictures.leave_out(set(there))
         elif there and not self.overwrite:
@@ -114,7 +120,7 @@ class PredictionWriter(L.Callback):
             self._shares[name] = self._share(label)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write the shares of all ranks, and print where everything is.
+        """Write the shares of all ranks and of earlier maps, and print where everything is.
 
         Raises:
             ValueError: No picture could be read.
@@ -125,13 +131,23 @@ class PredictionWriter(L.Callback):
         if not found:
             raise ValueError(f"none of the {len(data_of(trainer).pictures)} pictures could be read")
         if trainer.is_global_zero:
-            table = pd.DataFrame.from_dict(found, orient="index", columns=list(self._classes)).sort_index()
+            kept = {name: share for name, share in self._earlier.items() if self._map(name).exists()}
+            table = pd.DataFrame.from_dict(kept | found, orient="index", columns=list(self._classes)).sort_index()
             write_whole(self._root / SHARES, table.to_csv(index_label="picture", float_format="%.6f").encode())
             maps = "1 map" if len(found) == 1 else f"{len(found)} maps"
             Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False)
 
     def _map(self, name: str) -> Path:
         return self._root / f"{name}.png"
+
+    def _warn_of_older(self, found: Mapping[str, Found], there: Sequence[str], checkpoint: str | Path | None) -> None:
+        """Warn of maps that are kept although their picture or the checkpoint has been written after them."""
+        weights = Path(checkpoint or "")
+        trained = weights.stat().st_mtime if weights.is_file() else 0.0
+        old = [n for n in there if self._map(n).stat().st_mtime < max(trained, found[n].path.stat().st_mtime)]
+        if old:
+            maps = f"{self._map(old[0])} and {len(old) - 1} more maps that are kept"
+            rank_zero_warn(f"{maps} are older than their picture or the checkpoint: --overwrite makes them anew")
 
     def _share(self, label: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the share of each class in a map, in [0, 1]."""
@@ -149,6 +165,22 @@ def read_map(path: Path) -> npt.NDArray[np.integer]:
     except ValueError as error:
         remedy = "give --overwrite, or another folder with --predictions.folder"
         raise ValueError(f"{path} is not a label map: {remedy}") from error
+
+
+def read_shares(path: Path, classes: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
+    """Read the table of an earlier prediction: picture -> share of each class; empty if there is none.
+
+    Raises:
+        ValueError: The file is no such table.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        table = pd.read_csv(path, dtype={"picture": str}, keep_default_na=False)
+        return dict(zip(table["picture"], table[list(classes)].to_numpy(np.float64), strict=True))
+    except (ValueError, LookupError) as error:
+        remedy = "move it away, or give another folder with --predictions.folder"
+        raise ValueError(f"{path} is no table of an earlier prediction: {remedy}") from error
 
 
 def write_map(path: Path, label: npt.NDArray[np.uint8]) -> None:

@@ -18,6 +18,9 @@ from ppar_lightning.images.classes import CLASSES
 
 Counts = npt.NDArray[np.int64]
 
+READING = 2
+"""Version of the reading of labels; a higher one makes counts of an earlier version count no more."""
+
 UNREADABLE = -1
 """Value of all 19 counts of an image whose label cannot be read."""
 
@@ -25,9 +28,9 @@ UNREADABLE = -1
 def class_statistics(split: Split, workers: int = 0) -> Counts:
     """Count the pixels of each class in each image of a split.
 
-    The counts are kept in the cache folder, in a file whose name is a hash of the id table and of the name, size and
-    modification time of every file. Labels that could not be read are tried again by the next run. In a distributed run
-    rank 0 counts while the others wait, and then read the file.
+    The counts are kept in the cache folder, in a file whose name is a hash of READING, the id table and the name, size
+    and modification time of every file. Labels that could not be read are tried again by the next run. In a distributed
+    run rank 0 counts while the others wait, and then read the file.
 
     Args:
         split: The images.
@@ -53,7 +56,8 @@ def class_statistics(split: Split, workers: int = 0) -> Counts:
 def _cached(split: Split, workers: int, recount: bool) -> Counts:
     table = split.whole.table.tobytes() if isinstance(split.whole, FolderDataset) else b""
     files = identity(split, lambda file: (file.st_size, file.st_mtime_ns))
-    path = cache_folder() / f"statistics-{hashlib.sha256(files.encode() + table).hexdigest()[:20]}.npy"
+    key = hashlib.sha256(f"{READING} {files}".encode() + table).hexdigest()
+    path = cache_folder() / f"statistics-{key[:20]}.npy"
     shape = (len(split), len(CLASSES))
     try:
         counts = load_array(path)

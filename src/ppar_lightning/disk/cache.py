@@ -18,9 +18,15 @@ def cache_folder() -> Path:
 
     It is ``$PPAR_CACHE``, else ``$XDG_CACHE_HOME/ppar_lightning``, else ``~/.cache/ppar_lightning``. An empty variable
     counts as not set.
+
+    Raises:
+        OSError: The variables are not set, and the user has no home folder, as in some containers.
     """
     own, shared = os.environ.get("PPAR_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else Path(shared or Path.home() / ".cache") / "ppar_lightning"
+    try:
+        return Path(own or Path(shared or "~/.cache", "ppar_lightning")).expanduser()
+    except RuntimeError as error:
+        raise OSError("there is no home folder for the cache; set PPAR_CACHE to a writable folder") from error
 
 
 def save_array(path: Path, array: Array) -> None:
