@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import trees
 from huggingface_hub import constants
+from PIL import Image
 from transformers import ResNetConfig
 
 from ppar_lightning.cli import main
@@ -158,10 +159,10 @@ FAULTS = [
     ),
     (
         cut_image_short,
-        r"camvid/eval samples: \S+/0001TP_000001.png: damaged image file; restore it from where it came from",
+        r"camvid/eval samples: \S+/0001TP_000001.png: damaged image file .*; restore it from where it came from",
     ),
     (write_unknown_id, r"camvid/eval samples: \S+/0001TP_000001.png: label value 77 is not among .* ids 0-11; "),
-    (shrink_label, r"camvid/eval samples: \S+ is 80x48 but \S+ is 40x24; .* extract both again"),
+    (shrink_label, r"camvid/eval samples: \S+ is 80x48 but \S+ is 40x24; put a label of 80x48 in its place"),
 ]
 
 
@@ -255,10 +256,44 @@ def test_labels_that_are_all_ignored(roots, capsys):
     for path in roots.glob("city/gtFine/train/*/*_labelIds.png"):
         trees.write_label(path, trees.stripes([0]))
     status, lines = doctor(capsys, roots)
-    assert status == 0
-    (line,) = (line for line in lines if "ignored pixels only" in line)
-    assert line.startswith("note   city/train samples")
+    assert status == 1
+    (line,) = errors(lines)
+    assert "city/train samples: none of its 6 labels has a pixel of a class, all are ignored; correct" in line
     assert "--data.sources.city.train_split" in line
+    trees.write_label(path, trees.stripes([7]))  # the last, which the samples do not show
+    status, lines = doctor(capsys, roots, "--samples", "1")
+    assert status == 0
+    assert any(
+        "city/train samples: the samples hold ignored pixels only, other images do not" in line for line in lines
+    )
+
+
+def test_images_with_an_orientation_tag_are_a_note(roots, capsys):
+    for path in roots.glob("camvid/test/*.png"):
+        with Image.open(path) as picture:
+            tags = picture.getexif()
+            tags[274] = 3  # half a turn keeps the size
+            picture.save(path, exif=tags)
+    status, lines = doctor(capsys, roots)
+    assert status == 0
+    (line,) = (line for line in lines if "orientation" in line)
+    assert line.startswith(
+        "note   camvid/eval samples: 3 of 3 images have an orientation tag and are read upright, as "
+    )
+    assert line.endswith("see in camvid.png that their labels are upright too")
+
+
+def test_images_that_are_trained_on_and_scored(roots, capsys):
+    (roots / "twin").symlink_to(roots / "city")
+    twin = f"{{twin: {{dataset: cityscapes, root: '{roots}/twin', eval_split: train}}}}"
+    options = "{images: 'leftImg8bit/train/*_leftImg8bit.png', labels: 'gtFine/train/*_gtFine_labelIds.png', ids: ids}"
+    (roots / "city/ids").write_text("\n".join(f"{i}: road" for i in (*range(34), 255)))
+    source = f"{{city: {{dataset: folder, root: '{roots}/city', options: {options}}}}}"
+    status, lines = doctor(capsys, roots, "--data.unseen", twin, "--data.sources", source)
+    assert status == 1
+    (line,) = errors(lines)
+    assert line.startswith("error  twin/eval: source 'city' trains on 6 of the 6 images that it is scored on, such as ")
+    assert any(line.startswith("note   city/eval: source 'city' trains on 6 of the 6 images") for line in lines)
 
 
 DRAWN = ("--model.segmenter.pretrained", "false")

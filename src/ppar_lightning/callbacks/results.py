@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import lightning as L
 import numpy as np
@@ -123,8 +124,10 @@ def write_figures(folder: Path, scores: Scores, matrices: Mapping[str, Tensor], 
     write_whole(folder / "test.json", f"{text}\n".encode())
     write_whole(folder / "test.csv", tabulate(scores).to_csv(index=False, float_format="%.6f").encode())
     content = io.BytesIO()
-    arrays: dict[str, Any] = {name: matrix.cpu().numpy() for name, matrix in matrices.items()}
-    np.savez_compressed(content, **arrays)
+    with ZipFile(content, "w", ZIP_DEFLATED) as archive:  # savez would take a domain named "file" for its own argument
+        for name, matrix in matrices.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, matrix.cpu().numpy(), allow_pickle=False)
     write_whole(folder / CONFUSION, content.getvalue())
 
 

@@ -1,6 +1,7 @@
 """The data module: labelled sources to train on, and unseen domains to score."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +19,9 @@ from ppar_lightning.data.own_pictures import PictureDataset
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.roles import check_roles
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
+from ppar_lightning.data.shared_images import shared_images
 from ppar_lightning.data.split import Split
-from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics
+from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics, refuse_unlabelled
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
 from ppar_lightning.images.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.images.window import Window
@@ -132,12 +134,14 @@ class DomainDataModule(LightningDataModule):
                 raise ValueError("nothing to predict: give pictures with --data.predict_dir")
             self.pictures = PictureDataset(self.predict_dir)
             return
-        self.eval_splits = {name: self._open(name, "eval") for name in self.sources}
+        unscored = stage == "fit" and self.trainer is not None and self.trainer.limit_val_batches == 0
+        scored = () if unscored else self.sources | (self.unseen if stage == "test" or self.watch_unseen else {})
+        self.eval_splits = {name: self._open(name, "eval") for name in scored}
         if stage == "fit":
             self.train_splits = {name: self._open(name, "train") for name in self.sources}
-            for name, domain in self.sources.items():
-                if domain.split(name, "train") == domain.split(name, "eval"):
-                    rank_zero_warn(f"domain {name!r}: its validation scores the images it is trained on")
+            for name, split in self.train_splits.items():
+                with self._named(name):
+                    refuse_unlabelled(split)
             self._unreadable = []
             counts = None
             if self.sampling.class_share > 0:
@@ -145,8 +149,10 @@ class DomainDataModule(LightningDataModule):
             sizes = [len(split) for split in self.train_splits.values()]
             weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
             self._order = EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
-        if stage == "test" or self.watch_unseen:
-            self.eval_splits |= {name: self._open(name, "eval") for name in self.unseen}
+        for name, line in shared_images(self.train_splits or self._trained(), self.eval_splits, self.unseen).items():
+            if name in self.unseen:
+                raise ValueError(f"unseen domain {name!r}: {line}")
+            rank_zero_warn(f"domain {name!r}: {line}")
 
     def train_dataloader(self) -> ResumableLoader:
         """Return a loader of shuffled, augmented batches of the sources, without an incomplete last batch."""
@@ -213,16 +219,30 @@ class DomainDataModule(LightningDataModule):
         }
 
     def _open(self, name: str, role: Literal["train", "eval"]) -> Split:
-        group = "sources" if name in self.sources else "unseen"
-        domain: Domain = getattr(self, group)[name]
         policy = self.on_bad_sample if role == "train" else "raise"  # a protocol scores all images of a split
-        try:
+        with self._named(name):
+            domain = (self.sources | self.unseen)[name]
             split = domain.open(name, role, self.protocols[name], policy, self.window)
-        except (ValueError, OSError) as error:
-            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-            raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         split.skip = policy == "skip"
         return split
+
+    def _trained(self) -> Mapping[str, Split]:
+        """Open the training splits of the sources, as far as this machine has their files."""
+        found = {}
+        for name, domain in self.sources.items():
+            with suppress(ValueError, OSError):
+                found[name] = domain.open(name, "train", self.protocols[name], "skip", quiet=True)
+        return found
+
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """Put the name and the option of a domain into an error."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            group = "sources" if name in self.sources else "unseen"
+            raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
 
 
 def refuse_small_share(images: int, batch_size: int) -> None:

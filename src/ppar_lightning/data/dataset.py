@@ -1,7 +1,8 @@
 """Base classes of data sets: labelled images of one domain, from files or rendered."""
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, NotRequired, TypedDict
 
@@ -12,7 +13,17 @@ from torch.utils.data import Dataset
 
 from ppar_lightning.data.layout import Layout, unpaired
 from ppar_lightning.images.classes import CLASSES
-from ppar_lightning.images.decoding import WRONG_ROOT, Array, lookup_table, read_image, read_label, resize, to_train_ids
+from ppar_lightning.images.decoding import (
+    EXPORT,
+    WRONG_ROOT,
+    Array,
+    is_turned,
+    lookup_table,
+    read_image,
+    read_label,
+    resize,
+    to_train_ids,
+)
 from ppar_lightning.images.variation import Variation
 
 OnBadSample = Literal["raise", "skip"]
@@ -88,6 +99,10 @@ class SegmentationDataset(Dataset[Sample], ABC):
         """Return the name that `read` would return, without reading."""
         return f"{self.split}/{index:05d}"
 
+    def image_key(self, index: int) -> Hashable:
+        """Return a value that is equal for two samples, of any two data sets, if they show the same image."""
+        return type(self).__name__, self.name(index)
+
     def __getitem__(self, index: int) -> Sample:
         """Read one sample; see `Sample` for shapes."""
         image, label, name = self.read(index)
@@ -115,8 +130,10 @@ class FolderDataset(SegmentationDataset):
     """Names of the splits, if the splits are not folders."""
     resize_labels: ClassVar[bool] = False
     """Whether a label whose size differs from its image is resized to it (nearest pixel) instead of being an error."""
-    id_remedy: ClassVar[str] = WRONG_ROOT
+    id_remedy: str = WRONG_ROOT
     """Remedy that the error for a label value outside the table names."""
+    colour_remedy: ClassVar[str] = EXPORT
+    """Remedy that the error for a label in colours names."""
 
     def __init__(self, root: str | Path | None, split: str, domain: str, on_bad_sample: OnBadSample = "raise") -> None:
         super().__init__(split, domain)
@@ -180,7 +197,7 @@ class FolderDataset(SegmentationDataset):
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
         """Read a label file: (H, W) label ids, as they are stored."""
-        return read_label(path)
+        return read_label(path, self.colour_remedy)
 
     def read_label(self, index: int) -> Array:
         """Return the label of a sample at the size of its file: (H, W) uint8 train ids or IGNORE.
@@ -205,15 +222,22 @@ class FolderDataset(SegmentationDataset):
         image, label = read_image(image_path), self.read_label(index)
         height, width = image.shape[:2]
         if (height, width) != label.shape:
+            sizes = f"{image_path} is {width}x{height} but {label_path} is {label.shape[1]}x{label.shape[0]}"
+            if label.shape == (width, height) and is_turned(image_path):
+                tag = "the image's orientation tag turns it, and labels must be upright too"
+                raise ValueError(f"{sizes}: {tag}; turn the label likewise, or save the image without the tag")
             if not self.resize_labels:
-                sizes = f"{image_path} is {width}x{height} but {label_path} is {label.shape[1]}x{label.shape[0]}"
-                raise ValueError(f"{sizes}; they must have one size: extract both again")
+                raise ValueError(f"{sizes}; put a label of {width}x{height} in its place, resized to the nearest pixel")
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
 
     def name(self, index: int) -> str:
         """Return the name of a pair."""
         return self.names[index]
+
+    def image_key(self, index: int) -> Hashable:
+        """Return the path of the image, with links resolved."""
+        return os.path.realpath(self.pairs[index][0])
 
     def _expected(self) -> str:
         return ", or ".join(layout.expected(self.split) for layout in self.layouts)

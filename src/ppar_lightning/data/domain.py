@@ -62,6 +62,7 @@ class Domain:
         protocol: str = "full",
         on_bad_sample: OnBadSample = "raise",
         window: Window | None = None,
+        quiet: bool = False,
     ) -> Split:
         """Open a split, and show the data set's remarks as warnings.
 
@@ -71,6 +72,7 @@ class Domain:
             protocol: Name of the protocol. Its table of ids is used for both splits, its resizing only for `eval`.
             on_bad_sample: Whether files without a counterpart raise an error or are left out.
             window: Sliding window for protocol `full`.
+            quiet: Do not show the remarks, nor the number of images that `limit` leaves.
 
         Raises:
             ValueError, FileNotFoundError: The data set, option or folder does not exist, or the limit is below 1.
@@ -80,11 +82,12 @@ class Domain:
             raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
         found = find_protocol(protocol)
         opened = self._open(name, split, {"on_bad_sample": on_bad_sample, **found.options.get(key, {})})
-        for remark in opened.remarks:
+        for remark in () if quiet else opened.remarks:
             rank_zero_warn(f"domain {name!r}: {remark}")
         indices = None
         if self.limit is not None and self.limit < len(opened):
-            rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
+            if not quiet:
+                rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
             indices = np.linspace(0, len(opened) - 1, self.limit).round().astype(int).tolist()
         view = found.views.get(key) if split == "eval" else None
         return Split(opened, indices, view, protocol_window(protocol, window), protocol_title(protocol, window))

@@ -101,7 +101,7 @@ class PictureDataset(SegmentationDataset):
         """
         path, _, frame = self.found[index]
         if frame is None:
-            image = read_image(path, upright=True)
+            image = read_image(path)
         else:
             if self._video is None or self._video.path != path:
                 self._video = Video(path)

@@ -22,8 +22,11 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
         fault = f"{', '.join(sorted(both))} is a source and unseen" if both else "there is no source"
         raise ValueError(f"{fault}; list each domain once, under data.sources or data.unseen")
     for name in (*sources, *unseen):
-        if "/" in name or name == RESERVED:
-            raise ValueError(f"a domain cannot be called {name!r}, as metrics are val/{{domain}}/miou; rename it")
+        if not name or not name.isprintable() or {*"/\\"} & {*name} or name == RESERVED:
+            raise ValueError(
+                f"a domain cannot be called {name!r}, as metrics are val/{{domain}}/miou and pictures {{domain}}.png; "
+                "rename it and give its data set with option dataset"
+            )
     trained = {_images(name, domain, "train"): name for name, domain in sources.items()}
     for name, domain in unseen.items():
         source = trained.get(_images(name, domain, "eval"))

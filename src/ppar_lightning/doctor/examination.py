@@ -6,7 +6,7 @@ ppar doctor --config configs/gta.yaml --data.sources.gta.root /data/gta5 --sampl
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +21,7 @@ from rich.table import Column, Table
 
 from ppar_lightning.callbacks.selection import refuse_targets, targets_among
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
+from ppar_lightning.data.shared_images import shared_images
 from ppar_lightning.doctor.downloads import check_downloads, weights_size
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions, check_wandb
@@ -87,9 +88,9 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
             indices = sample_indices(len(dataset), config.samples)
             for index in track(indices, check.subject, transient=True, disable=not sys.stdout.isatty()):
                 check.decode(dataset, index)
-            check.judge()
+            check.judge(dataset)
         yield check.findings
-    yield check_batches(checks, data.batch_size, processes)
+    yield [*check_batches(checks, data.batch_size, processes), *check_shared(checks, data.unseen)]
 
 
 def sample_indices(length: int, samples: int) -> list[int]:
@@ -116,6 +117,14 @@ def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int)
     steps = f"{share // batch_size:,} steps an epoch with {batch_size} images x {processes}"
     good = f"{sum(counts):,} training images, {steps}"
     return attempt("batches", lambda: refuse_small_share(share, batch_size), good)
+
+
+def check_shared(checks: Sequence[SplitCheck], unseen: Collection[str]) -> list[Finding]:
+    """Check whether images are trained on and scored, which is an error for an unseen domain, else a note."""
+    opened = [(check.role, check.name, check.split) for check in checks if check.split]
+    trained, scored = ({name: split for role, name, split in opened if role == part} for part in ("train", "eval"))
+    found = shared_images(trained, scored, unseen)
+    return [Finding("error" if name in unseen else "note", f"{name}/eval", line) for name, line in found.items()]
 
 
 def show(console: Console, findings: Iterable[Finding], output: Path) -> None:

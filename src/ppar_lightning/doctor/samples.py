@@ -7,14 +7,15 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.split import Split
+from ppar_lightning.data.statistics import refuse_unlabelled
 from ppar_lightning.doctor.finding import Finding, Level, fault
 from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.decoding import is_turned, read_image
 from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
 
 ALONE = "extract its counterpart again, or move it away; in training, --data.on_bad_sample skip leaves it out"
@@ -32,12 +33,13 @@ class SplitCheck:
         domain: The domain as the config gives it.
         protocol: Protocol that scores it, by name.
         bad: Level of a file that cannot be read or has no counterpart.
-        images: Number of pairs that a run reads; 0 if the split does not open.
+        split: The pairs that a run reads; None if it does not open.
         findings: The findings so far.
         pixels: (256,) pixels of each train id in the samples.
         seconds: Time that reading each sample took.
         sizes: (height, width) of the samples.
         resized: Number of samples whose label file differs in size from their image.
+        turned: Number of samples whose image has an orientation tag that turns it.
         tiles: Caption and overlay of each sample.
     """
 
@@ -47,18 +49,24 @@ class SplitCheck:
     domain: Domain
     protocol: str
     bad: Level
-    images: int = 0
+    split: Split | None = None
     findings: list[Finding] = field(default_factory=list)
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     seconds: list[float] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
     resized: int = 0
+    turned: int = 0
     tiles: list[tuple[str, Picture]] = field(default_factory=list)
 
     @property
     def subject(self) -> str:
         """Subject of the findings, such as ``gta/train``."""
         return f"{self.name}/{self.role}"
+
+    @property
+    def images(self) -> int:
+        """Number of pairs that a run reads."""
+        return len(self.split or ())
 
     def add(self, level: Level, message: str, topic: str = "") -> None:
         """Add a finding."""
@@ -75,7 +83,7 @@ class SplitCheck:
         except Exception as error:  # whatever it is, the other domains are still to be looked at
             self.add("error", f"{fault(error)} (settings: {self.option})")
             return None
-        self.images = len(dataset)
+        self.split = dataset
         self.add("ok" if self.images else "error", describe(dataset))
         unpaired = dataset.whole.unpaired
         for remark in dataset.whole.remarks:
@@ -95,15 +103,16 @@ class SplitCheck:
             return
         self.seconds.append(time.perf_counter() - start)
         if isinstance(dataset.whole, FolderDataset):
-            image_path, label_path = dataset.whole.pairs[dataset.indices[index]]
-            with Image.open(image_path) as first, Image.open(label_path) as second:
-                self.resized += first.size != second.size
+            place = dataset.indices[index]
+            image_path = dataset.whole.pairs[place][0]
+            self.resized += read_image(image_path).shape[:2] != dataset.whole.read_label(place).shape
+            self.turned += is_turned(image_path)
         image, label = sample["image"], sample["label"]
         self.pixels += np.bincount(label.ravel(), minlength=256)
         self.sizes.add(image.shape[:2])
         self.tiles.append((f"{self.role} {sample['name']}", overlay(fit(image, TILE), fit(label, TILE, sharp=True))))
 
-    def judge(self) -> None:
+    def judge(self, dataset: Split) -> None:
         """Add findings about the decoding time and about all samples together."""
         if not self.seconds:
             self.add("error", "none of the samples can be read; look at the folder", " samples")
@@ -113,8 +122,17 @@ class SplitCheck:
         taken, mean = len(self.seconds), 1000 * np.mean(self.seconds)
         self.add("ok", f"{taken} pairs decoded in {mean:.1f} ms each, {shown}", " samples")
         if not self.pixels[: len(CLASSES)].any():
-            remedy = f"look at the label files, or choose another split with {self.option}.{self.role}_split"
-            self.add("note", f"the samples hold ignored pixels only; {remedy}", " samples")
+            some = "the samples hold ignored pixels only, other images do not: look at the label files"
+            try:
+                refuse_unlabelled(dataset)
+                self.add("note", some, " samples")
+            except ValueError as error:
+                self.add("error", f"{error} with {self.option}.{self.role}_split", " samples")
+        if self.turned:
+            message = (
+                f"{self.turned} of {taken} images have an orientation tag and are read upright, as viewers show them"
+            )
+            self.add("note", f"{message}; see in {self.name}.png that their labels are upright too", " samples")
         if self.resized:
             message = f"labels of another size than their image, resized to it: {self.resized} of {taken}"
             self.add("note", message, " samples")

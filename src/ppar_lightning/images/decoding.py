@@ -7,36 +7,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.content import PNG, RESTORE, Kind, undecodable
 
 Array = npt.NDArray[np.uint8]
 
-PNG = b"\x89PNG\r\n\x1a\n"
-"""The first bytes of every PNG."""
-
-GREY = bytes([8, 0])
-"""Bit depth and colour type in the header of an 8-bit grey PNG."""
+GREY, PALETTE_INDICES, RGB = 0, 3, 2
+"""Colour types in the header of a PNG."""
 
 UNKNOWN = 254
 """Entry of a lookup table for a value that the data set does not define."""
 
-RESTORE = "restore it from where it came from"
-"""Remedy for a damaged file."""
+EXPORT = "put a grey or palette PNG of its ids in its place"
+"""Remedy for a label in colours, unless a data set names a better one."""
 
-WRONG_ROOT = "check that root and dataset belong together"
+WRONG_ROOT = "check that root and dataset belong together, or read it as data set folder, with ids of your own"
 """Remedy for a label value outside the table, unless a data set names a better one."""
 
 
-def read_image(path: Path, upright: bool = False) -> Array:
-    """Decode a photograph.
+def read_image(path: Path) -> Array:
+    """Decode a photograph, upright as its orientation tag says.
 
     16 bits become 8, grey and CMYK become RGB, and an alpha channel is dropped.
-
-    Args:
-        path: The file.
-        upright: Turn the image as its orientation tag says. False ignores the tag, because label files have none.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -44,36 +38,50 @@ def read_image(path: Path, upright: bool = False) -> Array:
     Raises:
         ValueError: The file cannot be read, is damaged, is no image, or has more pixels than OpenCV decodes.
     """
-    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    return np.asarray(_decode(path, _read(path), flags, "image"), dtype=np.uint8)
+    return np.asarray(_decode(path, _read(path), cv2.IMREAD_COLOR_RGB, "image"), dtype=np.uint8)
 
 
-def read_label(path: Path) -> npt.NDArray[np.integer]:
-    """Decode a PNG of label ids; one with a palette gives its indices, not its colours.
+def is_turned(path: Path) -> bool:
+    """Return whether the orientation tag of a photograph turns or mirrors the stored pixels.
+
+    Raises:
+        ValueError: See `read_image`.
+    """
+    stored = _decode(path, _read(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, "image")
+    return not np.array_equal(stored, read_image(path))
+
+
+def read_label(path: Path, remedy: str = EXPORT) -> npt.NDArray[np.integer]:
+    """Decode a PNG of label ids, upright like images; one with a palette gives its indices, not its colours.
+
+    Args:
+        path: The file.
+        remedy: What the user can do if the file holds colours, for error messages.
 
     Returns:
-        (H, W), the ids as they are stored.
+        (H, W), the ids as they are stored, whatever the bit depth.
 
     Raises:
         ValueError: The file cannot be read, is damaged, is no PNG, or is a colour image.
     """
     encoded = _read_png(path)
-    if encoded[24:26].tobytes() == GREY:
-        label = _decode(path, encoded, cv2.IMREAD_UNCHANGED, "label")
-    else:  # OpenCV would expand a palette to its colours
-        try:
-            Image.open(BytesIO(encoded.data)).verify()  # decoding alone would not check the checksums
-            label = np.asarray(Image.open(BytesIO(encoded.data)))
-        except Exception as error:  # Pillow raises many kinds of error for a damaged file
-            fault = str(error).partition("<")[0].strip()  # cut off the name of the buffer
-            raise ValueError(f"{path}: damaged label file ({fault}); {RESTORE}") from error
-    if label.ndim != 2:
-        raise ValueError(f"{path}: a colour picture, not a map of ids; point root at the folder of the id maps")
-    return label
+    depth, colour = encoded[24:26].tolist() if encoded.size > 25 else (0, GREY)
+    if colour == GREY:
+        label = _decode(path, encoded, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH, "label")
+        return label // (255 // (2**depth - 1)) if depth < 8 else label  # decoders spread fewer bits over 0-255
+    if colour != PALETTE_INDICES:
+        raise ValueError(f"{path}: a colour picture, not a map of ids; {remedy}")
+    try:  # OpenCV would expand a palette to its colours
+        Image.open(BytesIO(encoded.data)).verify()  # decoding alone would not check the checksums
+        picture = Image.open(BytesIO(encoded.data))
+        ImageOps.exif_transpose(picture, in_place=True)
+        return np.asarray(picture)
+    except Exception as error:  # Pillow raises many kinds of error for a damaged file
+        raise ValueError(f"{path}: {undecodable(encoded, 'label')}") from error
 
 
 def read_red_label(path: Path) -> npt.NDArray[np.integer]:
-    """Decode a colour PNG whose red channel, of 8 or 16 bits, holds label ids.
+    """Decode a colour PNG whose red channel, of 8 or 16 bits, holds label ids, upright like images.
 
     Returns:
         (H, W), the ids as they are stored.
@@ -82,35 +90,36 @@ def read_red_label(path: Path) -> npt.NDArray[np.integer]:
         ValueError: The file cannot be read, is damaged, is no PNG, or is no RGB image.
     """
     # Pillow would keep only the high byte of a 16-bit channel, which is 0 for every id
-    label = _decode(path, _read_png(path), cv2.IMREAD_UNCHANGED, "label")
-    if label.ndim != 3 or label.shape[2] != 3:
+    encoded = _read_png(path)
+    label = _decode(path, encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH, "label")
+    if encoded[25] != RGB:
         raise ValueError(f"{path}: not the RGB file with ids in red that was expected; {RESTORE}")
-    return np.asarray(label[..., -1])  # OpenCV's order is BGR
+    return np.asarray(label[..., 0])
 
 
 def _read(path: Path) -> Array:
     try:
         return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); {RESTORE}") from error
+        raise ValueError(f"{path} cannot be read ({error.strerror}); {RESTORE}, or allow to read it") from error
 
 
 def _read_png(path: Path) -> Array:
     """Read a label file, which must be a PNG: other formats may lose ids."""
     encoded = _read(path)
     if encoded[: len(PNG)].tobytes() != PNG:
-        raise ValueError(f"{path}: damaged label file (it is no PNG); {RESTORE}")
+        raise ValueError(f"{path}: {undecodable(encoded, 'label')}")
     return encoded
 
 
-def _decode(path: Path, encoded: Array, flags: int, kind: str) -> npt.NDArray[np.integer]:
+def _decode(path: Path, encoded: Array, flags: int, kind: Kind) -> npt.NDArray[np.integer]:
     """Decode with OpenCV. Unlike imread, imdecode refuses a JPEG that is cut short instead of filling it with grey."""
     try:
         decoded = cv2.imdecode(encoded, flags)
     except cv2.error:  # an empty file, or more pixels than OpenCV decodes
         decoded = None
     if decoded is None:
-        raise ValueError(f"{path}: damaged {kind} file; {RESTORE}")
+        raise ValueError(f"{path}: {undecodable(encoded, kind)}")
     return np.asarray(decoded)
 
 

@@ -31,7 +31,7 @@ def to_image(picture: Picture) -> Tensor:
         ValueError: ``picture`` is not a picture; the message says what was given.
     """
     if isinstance(picture, str | Path):
-        picture = read_image(Path(picture), upright=True)
+        picture = read_image(Path(picture))
     if isinstance(picture, Image.Image):
         picture = _from_pil(picture)
     if isinstance(picture, np.ndarray):

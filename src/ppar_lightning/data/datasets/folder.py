@@ -3,6 +3,7 @@
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -10,6 +11,7 @@ from ppar_lightning.data.dataset import FolderDataset, OnBadSample
 from ppar_lightning.data.datasets.label_ids import MEANINGS
 from ppar_lightning.data.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, Layout
 from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.decoding import EXPORT
 
 
 class Folder(FolderDataset):
@@ -26,6 +28,8 @@ class Folder(FolderDataset):
         on_bad_sample: See `FolderDataset`.
     """
 
+    colour_remedy: ClassVar[str] = f"let option labels match the maps of ids, or {EXPORT}"
+
     def __init__(
         self,
         root: str | Path | None,
@@ -41,6 +45,7 @@ class Folder(FolderDataset):
                 raise ValueError(
                     f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}"
                 )
+        self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, such as '7: ignore'"
         table = _train_ids(ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids)))
         self.layouts = (Layout(images, labels, table),)
         self.scored_classes = tuple(sorted(set(table.values()) - {IGNORE}))

@@ -11,6 +11,9 @@ from ppar_lightning.images.classes import IGNORE
 FAULTY = frozenset((12160, 12166, 12167, *range(12191, 12194), 12195, *range(12202, 12209), 19993))
 """Training frames, black or faulty, that RobustNet's list leaves out."""
 
+ALL = "train_split and eval_split to all (only train_split with --trainer.limit_val_batches 0)"
+"""Options that need no split.mat."""
+
 
 class GTA5(FolderDataset):
     """24,966 frames; split.mat lists 12,403 as `train`, 6,382 as `val` and 6,181 as `test`, and `all` does not need it.
@@ -33,14 +36,12 @@ class GTA5(FolderDataset):
             return super().select(names)
         path = self.root / "split.mat"
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} not found, which lists split {self.split!r}; put it there or set train_split to all"
-            )
+            raise FileNotFoundError(f"{path} not found, which lists split {self.split!r}; put it there, or set {ALL}")
         from scipy.io import loadmat  # slow to load, and only needed here
 
         key, _, variant = self.split.partition("_")
         try:
             numbers = loadmat(path)[f"{key}Ids"].ravel().astype(int).tolist()
         except Exception as error:  # scipy raises many kinds of error for a damaged file
-            raise ValueError(f"{path} holds no {key}Ids; download it again or set train_split to all") from error
+            raise ValueError(f"{path} holds no {key}Ids; download it again, or set {ALL}") from error
         return self.select_listed(names, [f"{n:05d}" for n in numbers if not (variant and n in FAULTY)])

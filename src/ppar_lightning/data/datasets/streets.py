@@ -1,6 +1,6 @@
 """ProceduralStreets: rendered on demand, 128x256 by default; each style is a domain."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from ppar_lightning.data.dataset import SegmentationDataset
@@ -46,6 +46,10 @@ class ProceduralStreets(SegmentationDataset):
     def __len__(self) -> int:
         """Number of streets."""
         return self.length
+
+    def image_key(self, index: int) -> Hashable:
+        """Return style, split and number."""
+        return self.style, self.name(index)
 
     def read(self, index: int) -> tuple[Array, Array, str]:
         """Render a street."""

@@ -1,0 +1,31 @@
+"""Images that are trained on and scored, found by their paths."""
+
+from collections.abc import Collection, Mapping
+
+from ppar_lightning.data.split import Split
+
+
+def shared_images(trained: Mapping[str, Split], scored: Mapping[str, Split], unseen: Collection[str]) -> dict[str, str]:
+    """Say in one line for each scored domain how many of its images are trained on, if any are.
+
+    Args:
+        trained: Source -> its training split.
+        scored: Domain -> its evaluation split.
+        unseen: Names of the domains that training must not see.
+
+    Returns:
+        Domain -> the line, with a remedy.
+    """
+    sources = {split.whole.image_key(index): name for name, split in trained.items() for index in split.indices}
+    found = {}
+    for name, split in scored.items():
+        keys = {index: split.whole.image_key(index) for index in split.indices}
+        shared = [index for index, key in keys.items() if key in sources]
+        if not shared:
+            continue
+        source, first = sources[keys[shared[0]]], split.whole.name(shared[0])
+        count = f"{len(shared)} of the {len(split)} images that it is scored on, such as {first}"
+        remedy = "choose other images with train_split or eval_split (patterns of a folder need {split})"
+        last = "take the domain out" if name in unseen else "validate nothing with --trainer.limit_val_batches 0"
+        found[name] = f"source {source!r} trains on {count}; {remedy}, or {last}"
+    return found
