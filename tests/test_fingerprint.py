@@ -48,6 +48,18 @@ def test_another_name_is_noticed(root, name):
     assert of(root)["hash"] != before["hash"]
 
 
+def test_another_meaning_of_a_label_id_is_noticed(root):
+    """A file of ids is an option only by its name, so the config does not show what it holds."""
+    options = {"images": "train/*.png", "labels": "trainannot/*.png", "ids": "ids.yaml"}
+    domain = Domain(dataset="folder", root=str(root), options=options)
+    found = []
+    for names in ("3: road\n8: car\n", "8: car\n3: road\n", "3: car\n8: road\n"):
+        (root / "ids.yaml").write_text(names)
+        found.append(fingerprint(domain.open("own", "train")))
+    assert found[0] == found[1]
+    assert {part: found[0][part] == found[2][part] for part in found[0]} == {"images": True, "hash": True, "ids": False}
+
+
 def test_a_rendered_domain_is_known_by_what_its_images_depend_on():
     game, again, fog = (Domain().open(name, "train") for name in ("game", "game", "fog"))
     assert fingerprint(game) == fingerprint(again)

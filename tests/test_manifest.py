@@ -246,6 +246,12 @@ def test_what_differs_between_training_and_testing_is_named():
     earlier = {"gta/eval": {"images": 3, "hash": "w"}, "city/eval": {"images": 6, "hash": "v"}}
     before = "images of city/eval: 6 in the previous test, 5 now"
     assert list(differences(trained, earlier, now, held)) == [*named, before]
+    ids = {"gta/eval": data["gta/eval"] | {"ids": "p"}}
+    assert list(differences(trained, {}, here, ids)) == []  # a record of version 0.2.0 has none
+    other = {"sessions": [here], "data": {"gta/eval": data["gta/eval"] | {"ids": "q"}}}
+    assert list(differences(other, {}, here, ids)) == [
+        "label ids of gta/eval: mapped to other classes than in training"
+    ]
     fewer = list(differences(trained, {}, here, {"gta/eval": {"images": 3, "hash": "z"}}))
     assert fewer == ["images of gta/eval: 4 in training, 3 now"]
     recorded = {"sessions": [here | {"git": "1f", "config": "ab"}]}

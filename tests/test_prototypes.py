@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -32,13 +34,20 @@ def test_otp_is_the_unit_mean_of_the_sentences_and_comes_from_the_cache_the_seco
     assert torch.equal(text_prototypes(options, 19), text)
 
 
-def test_the_cache_notices_other_weights(clip_folder, tmp_path):
+def test_the_cache_notices_other_weights_and_another_tokenizer(clip_folder, tmp_path):
     copy = tmp_path / "clip"
     copy.mkdir()
     for path in clip_folder.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     options = PPAROptions(clip=str(copy))
     before = text_prototypes(options, 19)
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    words = tokenizer["model"]["vocab"]
+    words["o"], words["z"] = words["z"], words["o"]
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    repaired = text_prototypes(options, 19)
+    assert not torch.allclose(repaired[0], before[0])  # road
+    before = repaired
     from transformers import CLIPModel
 
     torch.manual_seed(1)

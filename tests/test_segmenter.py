@@ -147,6 +147,18 @@ def test_frozen_stages_stay_as_they_are(build, family):
     assert any(not torch.equal(value, moving[key]) for key, value in free.state_dict().items())
 
 
+def test_predicting_in_the_middle_of_a_training_leaves_it_alone(build):
+    segmenter = build("resnet", freeze_stages=1).train()
+    segmenter.head.eval()  # as somebody may freeze a part
+    picture = torch.rand(3, 33, 60)
+    before = {name: value.clone() for name, value in segmenter.state_dict().items()}
+    modes = [module.training for module in segmenter.modules()]
+    label = segmenter.predict(picture)
+    assert [module.training for module in segmenter.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
+    assert torch.equal(segmenter.eval().predict(picture), label)
+
+
 def test_no_frozen_stage_freezes_nothing(build):
     segmenter = build("resnet", freeze_stages=0).eval().train()
     assert all(p.requires_grad for p in segmenter.parameters())

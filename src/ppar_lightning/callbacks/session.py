@@ -129,5 +129,7 @@ def differences(
         where, then = known.get(split, ("", now))
         if then["images"] != now["images"]:
             yield f"images of {split}: {then['images']} in {where}, {now['images']} now"
-        elif then != now:
+        elif then["hash"] != now["hash"]:
             yield f"images of {split}: as many as in {where}, but of other names or sizes"
+        if then.get("ids", now.get("ids")) != now.get("ids"):  # an older record has none
+            yield f"label ids of {split}: mapped to other classes than in {where}"

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.split import Split
@@ -16,11 +16,16 @@ class Fingerprint(TypedDict):
 
     images: int
     hash: str
+    ids: NotRequired[str]
+    """Hash of the table of label ids; rendered splits have none."""
 
 
 def fingerprint(split: Split) -> Fingerprint:
     """Take the fingerprint of a split. Two splits hold the same images if their fingerprints are equal."""
-    return {"images": len(split), "hash": identity(split, lambda file: file.st_size)[:16]}
+    found: Fingerprint = {"images": len(split), "hash": identity(split, lambda file: file.st_size)[:16]}
+    if isinstance(split.whole, FolderDataset):
+        found["ids"] = hashlib.sha256(split.whole.table.tobytes()).hexdigest()[:16]
+    return found
 
 
 def identity(split: Split, of_file: Callable[[os.stat_result], object]) -> str:

@@ -87,13 +87,13 @@ def _colour(values: Sequence[float]) -> Colour:
 
 
 def revision(name: str) -> str:
-    """Identify a model's weights: by their commit on the hub, or by a hash of a local folder's weight files."""
+    """Identify a model: by its commit on the hub, or by a hash of a folder's weights, configs and tokenizer files."""
     folder = Path(resolve(name))
     if not folder.is_dir():
         load_pretrained(AutoConfig, name)  # raises a one-line error if there is no such model
         return Path(str(cached_file(name, "config.json"))).parent.name  # the hub's cache: snapshots/{commit}/
     digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin"))]:
+    for path in sorted(path for kind in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*.{kind}")):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

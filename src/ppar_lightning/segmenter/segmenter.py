@@ -151,7 +151,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     @torch.no_grad()
     def predict(self, picture: Picture, window: Window | None = None) -> Tensor:
-        """Segment one picture of any size.
+        """Segment one picture of any size, in eval mode, which leaves batch norm statistics as they are.
 
         Args:
             picture: A file, PIL image, array or tensor, see `ppar_lightning.segmenter.inputs.Picture`.
@@ -164,7 +164,13 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             ValueError: ``picture`` is not a picture.
         """
         image = to_image(picture).to(self.backbone.mean.device).unsqueeze(0)
-        logits = self(image) if window is None else slide(self, image, window.size, window.stride)
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            logits = self(image) if window is None else slide(self, image, window.size, window.stride)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
         return logits.argmax(dim=1)[0].byte().cpu()
 
     def forward(self, image: Tensor) -> Tensor:
