@@ -11,7 +11,9 @@
 PYTHON ?= python3
 SETTING ?= demo
 SEEDS ?= 0 1 2
-RUN ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+ifndef RUN
+RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+endif
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed

@@ -84,6 +84,18 @@ def test_the_makefile_has_its_targets(target):
     assert ".venv/bin" in done.stdout
 
 
+def test_make_demo_tests_the_run_that_it_trains(tmp_path):
+    """However late it is by then: here each look at the clock shows another time."""
+    clock = tmp_path / "date"
+    clock.write_text(f"#!/bin/sh\necho look >> {tmp_path}/looks\nwc -l < {tmp_path}/looks\n")
+    clock.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "RUN"}
+    environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    trained = re.search(r"default_root_dir (\S+)", done.stdout)[1]
+    assert f"test --config {trained}/config.yaml" in done.stdout
+
+
 def test_the_licence_is_there():
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     assert shutil.which("ppar", path=str(Path(sys.executable).parent))

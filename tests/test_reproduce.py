@@ -108,14 +108,66 @@ def test_every_row_is_trained_and_tested_in_order_and_reported(commands, tmp_pat
     assert "| ppar | 2 | 50.0" in (tmp_path / "demo" / "results.md").read_text()
 
 
+def test_a_seed_that_is_named_twice_is_run_once(commands, tmp_path):
+    run(tmp_path / "demo", rows="ppar ppar", seeds="3 0 3")
+    assert titles(commands) == ["fit ppar/3", "test ppar/3", "fit ppar/0", "test ppar/0"]
+
+
+@pytest.mark.remedy("reproduce.py::main")
+def test_options_of_a_training_follow_two_dashes(commands, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path / "demo", "--model.ppar.eta", "0.3", rows="ppar")
+    said = capsys.readouterr().err
+    assert "--model.ppar.eta is no option of `ppar reproduce`; options of `ppar fit` follow --" in said
+    words = re.search(r" (-- .*)`", said)[1].split()
+    run(tmp_path / "demo", *words, rows="ppar")
+    assert commands.calls[0][5:7] == ["--model.ppar.eta", "0.3"]
+
+
+@pytest.mark.remedy("reproduce.py::plan")
+@pytest.mark.parametrize("word", ["--seed_everything=7", "--trainer.default_root_dir", "--ckpt_path"])
+def test_what_each_run_sets_itself_is_no_override(tmp_path, word):
+    option = word.partition("=")[0]
+    with pytest.raises(ValueError, match=rf"^{option} is set for each run: leave it out; ") as error:
+        plan(DEMO, ["ppar"], [0], tmp_path / "a", [word, "x"], lambda words: {})
+    seeds = [7] if "--seeds" in str(error.value) else [0]
+    output = tmp_path / "b" if "--output" in str(error.value) else tmp_path / "a"
+    (ppar,) = plan(DEMO, ["ppar"], seeds, output, [], lambda words: {})
+    assert ppar.folder == output / "ppar" / str(seeds[0])
+
+
+@pytest.mark.remedy("reproduce.py::plan")
+def test_a_negative_seed_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--seeds holds -1: give numbers of at least 0"):
+        plan(DEMO, ["ppar"], [0, -1], tmp_path, [], lambda words: {})
+    assert len(plan(DEMO, ["ppar"], [0, 1], tmp_path, [], lambda words: {})) == 2
+
+
+@pytest.mark.remedy("reproduce.py::main")
+def test_a_table_that_was_stopped_goes_on_by_the_same_command(commands, monkeypatch, tmp_path, capsys):
+    def stopped(self, words, devices, log):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Processes, "call", stopped)
+        with pytest.raises(SystemExit, match="130"):
+            run(tmp_path / "demo", rows="ppar")
+    assert "stopped; the same command continues" in capsys.readouterr().err
+    run(tmp_path / "demo", rows="ppar")
+    assert titles(commands) == ["fit ppar/0", "test ppar/0"]
+
+
+@pytest.mark.remedy("reproduce.py::plan")
 def test_all_overlays_are_rows_unless_some_are_named(tmp_path):
     runs = plan(DEMO, None, [0], tmp_path, [], lambda words: {})
     assert [run.folder.parent.name for run in runs] == [
         row for row in ROWS if (ROOT / "configs" / "ablations" / f"{row}.yaml").is_file()
     ]
     assert len(runs) >= 8
-    with pytest.raises(FileNotFoundError, match=r"no overlay otq.yaml; there are: source_only, naive, random, otp"):
+    with pytest.raises(FileNotFoundError, match=r"no overlay otq.yaml; there are: source_only, ") as error:
         plan(DEMO, ["otq"], [0], tmp_path, [], resolve)
+    there = str(error.value).partition("there are: ")[2].split(", ")
+    assert len(plan(DEMO, there, [0], tmp_path, [], lambda words: {})) == len(there) == len(runs)
 
 
 def test_a_finished_run_is_not_run_again(commands, tmp_path, capsys):
@@ -181,6 +233,7 @@ def test_a_comment_in_a_config_changes_nothing(commands, tmp_path):
     assert len(commands.calls) == 2
 
 
+@pytest.mark.remedy("reproduce.py::train_and_test")
 def test_the_first_failure_ends_it_and_the_next_call_goes_on(commands, tmp_path, capsys):
     commands.fail = "test"
     with pytest.raises(SystemExit, match="1"):
@@ -256,6 +309,7 @@ def test_the_process_sees_its_devices_and_writes_its_log(monkeypatch, tmp_path):
     assert (tmp_path / "log.txt").read_text() == "-m ppar_lightning fit on 3\n"
 
 
+@pytest.mark.remedy("reproduce.py::locked")
 def test_two_do_not_work_on_the_same_runs(commands, tmp_path, capsys):
     with locked(tmp_path / "demo"), pytest.raises(SystemExit, match="1"):
         run(tmp_path / "demo")

@@ -34,6 +34,14 @@ Resolve = Callable[[Sequence[str]], Resolved]
 """Turns command-line arguments of ``ppar fit`` into the config that it would save."""
 
 
+OWN = {
+    "--seed_everything": "give --seeds",
+    "--trainer.default_root_dir": "give --output",
+    "--ckpt_path": "a stopped run continues by itself",
+}
+"""Option of ``ppar fit`` that each run sets itself -> what to do instead of giving it."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """A run that the table needs.
@@ -125,7 +133,12 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
     parser.add_argument("--rows", nargs="+", help="names of overlays in ablations/ (default: all)")
     parser.add_argument("--output", type=Path, help="folder of the runs (default: runs/reproduce/SETTING)")
     split = words.index("--") if "--" in words else len(words)
-    given = parser.parse_args(words[:split])
+    given, unknown = parser.parse_known_args(words[:split])
+    if unknown:
+        after = f"`ppar reproduce {given.config} -- {' '.join(unknown)}`"
+        raise ValueError(
+            f"{unknown[0]} is no option of `ppar reproduce`; options of `ppar fit` follow --, as in {after}"
+        )
     from ppar_lightning.report.seed_report import write_report  # imported here, because the help does not need pandas
 
     config = Path(find(given.config))
@@ -157,13 +170,18 @@ def plan(
 
     Raises:
         FileNotFoundError: There is no such overlay.
+        ValueError: A seed is negative, or an override sets what each run sets itself.
     """
+    if min(seeds) < 0:
+        raise ValueError(f"--seeds holds {min(seeds)}: give numbers of at least 0")
+    if given := next((option for word in overrides if (option := word.partition("=")[0]) in OWN), None):
+        raise ValueError(f"{given} is set for each run: leave it out; {OWN[given]}")
     beside = config.parent / "ablations"
     overlays = {path.stem: path for path in (beside if beside.is_dir() else FOLDER / "ablations").glob("*.yaml")}
     if unknown := set(rows or ()) - set(overlays):
         raise FileNotFoundError(f"no overlay {unknown.pop()}.yaml; there are: {', '.join(in_order(overlays))}")
     runs = []
-    for seed, row in product(seeds, in_order(rows or overlays)):
+    for seed, row in product(dict.fromkeys(seeds), in_order(rows or overlays)):
         folder = output / row / str(seed)
         words = ["--config", str(config), "--config", str(overlays[row]), *overrides]
         words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
