@@ -269,6 +269,7 @@ def test_several_sources_are_put_together():
     assert [*datamodule.sources] == ["game", "rain"]
 
 
+@pytest.mark.remedy("data/datamodule.py::DomainDataModule._named")
 @pytest.mark.parametrize(
     ("domain", "fault"),
     [
@@ -281,22 +282,33 @@ def test_several_sources_are_put_together():
         (Domain(options={"maping": "rein"}), r"data set 'cityscapes' has no option maping"),
     ],
 )
-def test_faulty_domain_is_named(domain, fault):
-    def opened():
-        datamodule = fog(unseen={"cityscapes": domain})
+def test_faulty_domain_is_named(tmp_path, domain, fault):
+    def opened(**unseen):
+        datamodule = fog(unseen=unseen)
         datamodule.setup("fit")  # which does not look into folders of unseen domains
         datamodule.setup("test")
 
     with pytest.raises((ValueError, FileNotFoundError), match=fault) as caught:
-        opened()
+        opened(cityscapes=domain)
     assert "\n" not in str(caught.value)
+    opened(cityscapes=Domain(root=str(trees.cityscapes(tmp_path))))
 
 
+@pytest.mark.remedy("data/datamodule.py::DomainDataModule.setup")
+def test_pictures_to_predict_are_given(tmp_path):
+    with pytest.raises(ValueError, match="nothing to predict: give pictures with --data.predict_dir"):
+        fog().setup("predict")
+    trees.write_image(tmp_path / "a.png")
+    fog(predict_dir=str(tmp_path)).setup("predict")
+
+
+@pytest.mark.remedy("data/datamodule.py::refuse_small_share")
 def test_other_faults_are_named():
     with pytest.raises(
         ValueError, match=r"10 training images per device are fewer than a batch of 11; lower --data.batch_size"
     ):
         batches(fog(batch_size=11))
+    assert batches(fog(batch_size=10))
 
 
 def test_config_and_command_line_set_single_keys():
@@ -361,13 +373,17 @@ def test_overfitting_to_a_batch_works(tmp_path):
     assert steps[0] == steps[1]
 
 
+@pytest.mark.remedy("data/datamodule.py::DomainDataModule.__init__")
+@pytest.mark.remedy("data/datamodule.py::DomainDataModule.__init__")
 @pytest.mark.parametrize(
     ("option", "value"),
     [("crop", (0, 0)), ("crop", (64, -1)), ("batch_size", 0), ("eval_batch_size", 0), ("workers", -1)],
 )
 def test_numbers_outside_their_range_are_named(option, value):
-    with pytest.raises(ValueError, match=rf"data.{option} is .*; give at least {int(option != 'workers')}"):
+    least = int(option != "workers")
+    with pytest.raises(ValueError, match=rf"data.{option} is .*; give at least {least}"):
         fog(**{option: value})
+    fog(**{option: (least, least) if option == "crop" else least})
 
 
 @pytest.mark.parametrize(

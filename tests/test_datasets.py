@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import trees
+from lightning import Trainer
 from scipy.io import savemat
 
+from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.datasets.gta5 import FAULTY, GTA5
 from ppar_lightning.data.datasets.mapillary import MAPPINGS
@@ -88,14 +90,36 @@ def test_gta_label_of_another_size_is_resized(tmp_path):
     np.testing.assert_array_equal(label, trees.stripes([0, 1, 2]))
 
 
-def test_gta_without_split_mat_names_the_remedies(tmp_path):
+@pytest.mark.remedy("data/datasets/gta5.py::GTA5.select")
+@pytest.mark.parametrize("remedy", ["put it there", "set train_split and eval_split to all", "only train_split with"])
+def test_gta_without_split_mat_names_the_remedies(tmp_path, remedy):
     root = trees.gta5(tmp_path, split_mat=False)
-    with pytest.raises(FileNotFoundError, match=r"split.mat not found.*put it there or set train_split to all"):
-        DATASETS["gta"](root=root, split="train", domain="gta")
-    with pytest.raises(ValueError, match="no split 'training'; choose one of train, val, test, train_robustnet, all"):
+    options = {"train_split": "all", "eval_split": "all"} if "eval_split" in remedy else {"train_split": "all"}
+    missing = {"gta": Domain(root=str(root), train_split=options["train_split"] if "only" in remedy else None)}
+    with pytest.raises(FileNotFoundError, match=rf"split.mat not found.*{remedy}.*--data.sources.gta"):
+        DomainDataModule(missing, workers=0).setup("fit")
+    if remedy == "put it there":
+        trees.gta5(tmp_path)
+        options = {}
+    data = DomainDataModule({"gta": Domain(root=str(root), **options)}, workers=0)
+    if remedy == "only train_split with":
+        data.trainer = Trainer(accelerator="cpu", limit_val_batches=0, logger=False, enable_checkpointing=False)
+    data.setup("fit")
+    assert len(data.train_splits["gta"]) == (5 if remedy == "put it there" else 10)
+
+
+@pytest.mark.remedy("data/dataset.py::FolderDataset.__init__")
+def test_a_split_that_a_data_set_does_not_have(tmp_path):
+    root = trees.gta5(tmp_path)
+    with pytest.raises(
+        ValueError, match="no split 'training'; choose one of train, val, test, train_robustnet, all"
+    ) as e:
         DATASETS["gta"](root=root, split="training", domain="gta")
+    for split in str(e.value).rpartition("one of ")[2].split(", "):
+        assert len(DATASETS["gta"](root=root, split=split, domain="gta"))
 
 
+@pytest.mark.remedy("data/datasets/gta5.py::GTA5.select")
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100, None])
 def test_a_split_mat_that_lists_nothing_is_named(tmp_path, content):
     root = trees.gta5(tmp_path)
@@ -103,8 +127,13 @@ def test_a_split_mat_that_lists_nothing_is_named(tmp_path, content):
         savemat(root / "split.mat", {"train": [1]})
     else:
         (root / "split.mat").write_bytes(content)
-    with pytest.raises(ValueError, match=r"split.mat holds no valIds; download it again or set"):
+    with pytest.raises(
+        ValueError, match=r"split.mat holds no valIds; download it again, or set train_split and eval_spl"
+    ):
         DATASETS["gta"](root=root, split="val", domain="gta")
+    assert len(DATASETS["gta"](root=root, split="all", domain="gta")) == 10
+    trees.gta5(tmp_path)
+    assert len(DATASETS["gta"](root=root, split="val", domain="gta")) == 4
 
 
 def test_a_short_list_is_a_remark(tmp_path):
@@ -148,6 +177,7 @@ def test_gta_robustnet_train_list_leaves_out_fifteen_frames(tmp_path, monkeypatc
         assert dataset.remarks == []
 
 
+@pytest.mark.remedy("data/dataset.py::FolderDataset.__init__")
 @pytest.mark.parametrize(("gone", "other"), [("images", "image"), ("labels", "label")])
 def test_files_without_a_counterpart_are_counted(tmp_path, gone, other):
     trees.gta5(tmp_path)
@@ -162,15 +192,26 @@ def test_files_without_a_counterpart_are_counted(tmp_path, gone, other):
     assert len(dataset) == len(dataset.pairs) == 8
     assert [line.split(" has ")[1] for line in dataset.unpaired] == [f"no {other}"] * 2
     assert any(f"00003.png has no {other} (2 of 18" in remark for remark in dataset.remarks)
+    left = {"images": "labels", "labels": "images"}[gone]
+    for number in (3, 5):
+        (tmp_path / left / f"0000{number}.png").rename(tmp_path / f"{number}.png")
+    assert len(DATASETS["gta"](root=tmp_path, split="train", domain="gta")) == 3
+    trees.gta5(tmp_path)
+    assert len(DATASETS["gta"](root=tmp_path, split="train", domain="gta")) == 5
 
 
+@pytest.mark.remedy("data/dataset.py::FolderDataset.__init__")
 def test_files_that_are_all_alone_are_never_skipped(tmp_path):
     trees.write_image(tmp_path / "test/a.png")
     trees.write_label(tmp_path / "testannot/b.png", trees.stripes([3]))
-    with pytest.raises(FileNotFoundError, match="a.png has no label"):
+    with pytest.raises(FileNotFoundError, match="a.png has no label .*; give an image and its label one name: test/"):
         DATASETS["camvid"](root=tmp_path, split="test", domain="c", on_bad_sample="skip")
+    (tmp_path / "testannot/b.png").rename(tmp_path / "testannot/a.png")
+    assert len(DATASETS["camvid"](root=tmp_path, split="test", domain="c")) == 1
 
 
+@pytest.mark.remedy("data/dataset.py::FolderDataset.__init__")
+@pytest.mark.remedy("data/dataset.py::FolderDataset.find")
 @pytest.mark.parametrize("key", list(trees.TREES))
 def test_missing_or_wrong_folder_tells_the_layout(tmp_path, key):
     split = DATASETS[key].eval_split
@@ -182,6 +223,7 @@ def test_missing_or_wrong_folder_tells_the_layout(tmp_path, key):
         with pytest.raises(FileNotFoundError, match=rf"{fault}.*expected .* and .*\*") as caught:
             DATASETS[key](root=root, split=split, domain="x")
         assert "\n" not in str(caught.value)
+    assert len(DATASETS[key](root=trees.TREES[key](tmp_path), split=split, domain="x"))
 
 
 @pytest.mark.parametrize("key", list(trees.TREES))
@@ -198,11 +240,14 @@ def test_images_encoded_again_as_jpeg_are_read(tmp_path, key):
     assert after[0]["image"].shape == (*trees.SIZE, 3)
 
 
+@pytest.mark.remedy("data/layout.py::_by_name")
 def test_one_sample_in_two_files_is_an_error(tmp_path):
     path = trees.kitti(tmp_path) / "training/image_2/000001_10.jpg"
     trees.write_image(path)
     with pytest.raises(ValueError, match=r"000001_10\.... and .*000001_10\.... are one sample; remove one"):
         DATASETS["kitti"](root=tmp_path, split="training", domain="kitti")
+    path.unlink()
+    assert len(DATASETS["kitti"](root=tmp_path, split="training", domain="kitti")) == 3
 
 
 def test_known_counts_are_those_of_the_documentation():
@@ -283,10 +328,30 @@ def test_procedural_domains_are_in_the_table():
     sample = DATASETS["fog"](root=None, split="val", domain="fog", size=[64, 128], length=3)[2]
     assert sample["image"].shape == (64, 128, 3)
     assert sample["label"].shape == (64, 128)
-    with pytest.raises(ValueError, match="read no folder"):
-        DATASETS["fog"](root="somewhere", split="val", domain="fog")
-    with pytest.raises(ValueError, match="no split 'test'; choose one of train, val"):
-        DATASETS["fog"](root=None, split="test", domain="fog")
+
+
+@pytest.mark.remedy("data/datasets/streets.py::ProceduralStreets.__init__")
+@pytest.mark.remedy("data/datasets/streets.py::ProceduralStreets.__init__")
+@pytest.mark.remedy("data/datasets/streets.py::ProceduralStreets.__init__")
+@pytest.mark.remedy("data/datasets/streets.py::ProceduralStreets.__init__")
+@pytest.mark.remedy("data/datasets/streets.py::ProceduralStreets.read")
+@pytest.mark.parametrize(
+    ("wrong", "message", "right"),
+    [
+        ({"root": "somewhere"}, "read no folder; leave root out", {}),
+        ({"split": "test"}, "no split 'test'; choose one of train, val", {"split": "train"}),
+        ({"length": 0}, "length is 0; give a number of streets, at least 1", {"length": 1}),
+        ({"size": [64]}, r"size is \[64\]; give rows and columns, such as \[128, 256\]", {"size": [128, 256]}),
+        ({"length": 3, "index": 3}, "no street 3; give 0 to 2", {"length": 3, "index": 2}),
+    ],
+)
+def test_faults_in_the_options_of_rendered_streets(wrong, message, right):
+    def rendered(index: int = 0, **options: object) -> dict:
+        return DATASETS["fog"](**{"root": None, "split": "val", "domain": "fog"} | options)[index]
+
+    with pytest.raises((ValueError, IndexError), match=message):
+        rendered(**wrong)
+    assert rendered(**right)["image"].ndim == 3
 
 
 @needs_shared
@@ -318,24 +383,44 @@ def test_the_home_is_expanded(tmp_path, monkeypatch):
     assert len(Domain(root="~/camvid").open("camvid", "eval")) == 3
 
 
+@pytest.mark.remedy("data/domain.py::Domain._open")
+@pytest.mark.remedy("data/domain.py::Domain._open")
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "said", "right"),
     [
-        ("fog", {"length": "abc"}, "length is 'abc'; give a number of streets"),
-        ("fog", {"length": 0}, "length is 0; give a number of streets, at least 1"),
-        ("fog", {"size": 3}, "size is 3; give rows and columns"),
-        ("fog", {"size": [64, "x"]}, "size is .*; give rows and columns"),
-        ("fog", {"split": 3}, "data set 'fog' has no option split; it has style, length, size"),
-        ("kitti", {"split": "x"}, "data set 'kitti' has no option split; it has none"),
-        ("mapillary", {"mapping": ["rein"]}, r"data set 'mapillary' does not take options {'mapping': \['rein'\]}"),
+        ("fog", {"length": "abc"}, "length is 'abc'; give a number of streets", {"length": 2}),
+        ("fog", {"length": 0}, "length is 0; give a number of streets, at least 1", {"length": 1}),
+        ("fog", {"size": 3}, "size is 3; give rows and columns", {"size": [64, 128]}),
+        ("fog", {"size": [64, "x"]}, "size is .*; give rows and columns", {"size": [64, 128]}),
+        ("fog", {"split": 3}, "data set 'fog' has no option split; it takes style: str .*, length: int .*, size: ", {}),
+        ("kitti", {"split": "x"}, "data set 'kitti' has no option split; it takes none", {}),
+        (
+            "mapillary",
+            {"mapping": ["rein"]},
+            r"data set 'mapillary' does not take options {'mapping': \['rein'\]}.*; it takes mapping: .*'rein'",
+            {"mapping": "rein"},
+        ),
     ],
 )
-def test_options_of_a_wrong_type_are_named(name, options, said):
+def test_options_of_a_wrong_type_are_named(tmp_path, name, options, said, right):
+    root = str(trees.TREES[name](tmp_path)) if name in trees.TREES else None
     with pytest.raises(ValueError, match=said):
-        Domain(options=options).open(name, "eval")
+        Domain(root=root, options=options).open(name, "eval")
+    assert len(Domain(root=root, options=right).open(name, "eval"))
 
 
+@pytest.mark.remedy("data/domain.py::Domain.split")
+def test_a_data_set_that_does_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="no data set 'citiscapes'; choose one of gta, .*domain.dataset") as caught:
+        Domain(root=str(trees.cityscapes(tmp_path))).open("citiscapes", "eval")
+    assert "cityscapes" in str(caught.value).split(", ")
+    assert len(Domain(root=str(tmp_path), dataset="cityscapes").open("citiscapes", "eval")) == 3
+
+
+@pytest.mark.remedy("data/domain.py::Domain.open")
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_that_leaves_nothing_is_refused(limit):
     with pytest.raises(ValueError, match=f"limit is {limit}; give at least 1"):
         Domain(limit=limit).open("fog", "eval")
+    assert len(Domain(limit=1).open("fog", "eval")) == 1
+    assert len(Domain().open("fog", "eval")) > 1

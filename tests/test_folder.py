@@ -1,5 +1,8 @@
 """A folder of one's own: patterns, ids and their faults."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 import trees
@@ -40,31 +43,93 @@ def test_images_and_labels_may_share_a_folder(tmp_path):
     assert dataset.names == ["a", "b"]
 
 
+LINES = "0: road\n7: 8\n200: ignore\n"
+
+
+@pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
+@pytest.mark.remedy("data/datasets/folder.py::_read_ids")
+@pytest.mark.remedy("data/datasets/folder.py::_read_ids")
+@pytest.mark.remedy("data/datasets/folder.py::_read_ids")
+@pytest.mark.remedy("data/datasets/folder.py::_train_ids")
+@pytest.mark.remedy("data/datasets/folder.py::_train_ids")
+@pytest.mark.remedy("data/datasets/folder.py::_train_ids")
+@pytest.mark.remedy("data/domain.py::Domain._open")
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "message", "remedy"),
     [
         (
-            {"ids": {7: "lawn"}},
+            {"ids": {0: 0, 7: "lawn", 200: 255}},
             "ids maps 7 to 'lawn'; map an id of 0-255 to a train id of 0-18, ignore, or one of road,",
+            {"ids": {0: 0, 7: "terrain", 200: "ignore"}},
         ),
-        ({"ids": {7: 19}}, "ids maps 7 to 19"),
-        ({"ids": {256: 1}}, "ids maps 256 to 1"),
-        ({"ids": {"road": 7}}, "ids maps 'road' to 7"),
-        ({"ids": "gone.yaml"}, "ids file gone.yaml not found"),
-        ({"ids": "list.yaml"}, "list.yaml holds no mapping; write lines like '7: road'"),
-        ({"ids": "bad.yaml"}, "bad.yaml is not YAML"),
-        ({"images": "photos"}, "images is 'photos'; write a pattern with"),
-        ({"labels": "maps/*.jpg"}, "labels is 'maps/.*.jpg'; write a pattern with .* ends in .png"),
-        ({"labels": None}, "data set 'folder' does not take options .*missing .* argument: 'labels'"),
-        ({"ids": {0: 0, 7: 8}}, "1_id.png: label value 200 is not among this data set's ids 0, 7"),
-        ({"masks": "x"}, "data set 'folder' has no option masks"),
+        ({"ids": {0: 0, 7: 19, 200: 255}}, "ids maps 7 to 19; map .* a train id of", {"ids": {0: 0, 7: 18, 200: 255}}),
+        ({"ids": {256: 1}}, "ids maps 256 to 1; map an id of 0-255", {"ids": {0: 0, 7: 0, 200: 255}}),
+        ({"ids": {"road": 7}}, "ids maps 'road' to 7; map an id of", {"ids": {0: 0, 7: "road", 200: 255}}),
+        ({"ids": {}}, "ids maps nothing; write lines like '7: road'", {"ids": {0: 0, 7: "road", 200: 255}}),
+        (
+            {"ids": {0: 0, 7: 8, "7": 9, 200: 255}},
+            "ids maps 7 twice; take one of the lines out",
+            {"ids": {0: 0, "7": 9, 200: 255}},
+        ),
+        ({"ids": "gone.yaml"}, "ids file gone.yaml not found.*; put it there, with lines like '7: road'", "gone.yaml"),
+        ({"ids": "list.yaml"}, "list.yaml holds no mapping; write lines like '7: road'", "list.yaml"),
+        ({"ids": "bad.yaml"}, "bad.yaml is not YAML .*; write lines like '7: road'", "bad.yaml"),
+        ({"images": "photos"}, r"images is 'photos'; write a pattern with \* that ends in .png or .jpg", {}),
+        ({"labels": "maps/*.jpg"}, r"labels is 'maps/.*.jpg'; write a pattern with \* that ends in .png", {}),
+        (
+            {"labels": None},
+            "data set 'folder' does not take options .*missing .* argument: 'labels'.*; it takes images: str, labels:",
+            {},
+        ),
+        ({"masks": "x"}, "data set 'folder' has no option masks; it takes images: str, labels: str, ids: ", {}),
     ],
 )
-def test_faults_in_the_options_of_a_folder(tmp_path, change, message):
-    options = {**own_folder(tmp_path), "ids": {0: 0, 7: 8, 200: "ignore"}} | change
+def test_faults_in_the_options_of_a_folder(tmp_path, change, message, remedy):
+    right = {**own_folder(tmp_path), "ids": {0: 0, 7: 8, 200: "ignore"}}
     (tmp_path / "list.yaml").write_text("- road")
     (tmp_path / "bad.yaml").write_text("0: [road")
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in (right | change).items() if value is not None}
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        Domain("folder", str(tmp_path), eval_split="day", options=given).open("mine", "eval")[0]
+        Domain("folder", str(tmp_path), eval_split="day", options=given).open("mine", "eval")
     assert "\n" not in str(caught.value)
+    if isinstance(remedy, str):
+        (tmp_path / remedy).write_text(LINES)
+        remedy = {"ids": remedy}
+    domain = Domain("folder", str(tmp_path), eval_split="day", options={**right, **remedy})
+    assert domain.open("mine", "eval")[0]["image"].ndim == 3
+
+
+@pytest.mark.remedy("images/decoding.py::to_train_ids")
+@pytest.mark.parametrize("where", ["the config", "a file"])
+def test_an_id_that_is_not_listed_is_added_to_ids(tmp_path, where):
+    options = own_folder(tmp_path) | {"ids": {0: 0, 200: 255} if where == "the config" else "ids.yaml"}
+    (tmp_path / "ids.yaml").write_text("0: road\n200: ignore\n")
+    domain = Domain("folder", str(tmp_path), eval_split="day", options=options)
+    with pytest.raises(ValueError, match="1_id.png: label value 7 is not among .* ids 0, 200; add it to ids") as caught:
+        domain.open("mine", "eval")[0]
+    file = re.search(r"; add it to ids(?: in (\S+))?, as a class or as ignore$", str(caught.value))[1]
+    if where == "a file":
+        with (tmp_path / file).open("a") as lines:
+            lines.write("7: sky\n")
+    else:
+        options["ids"] |= {7: "sky"}
+    np.testing.assert_array_equal(domain.open("mine", "eval")[0]["label"], trees.stripes([0, 10, 255]))
+
+
+@pytest.mark.remedy("images/decoding.py::read_label")
+@pytest.mark.parametrize("remedy", ["let option labels match the maps of ids", "put a grey or palette PNG of its ids"])
+def test_a_pattern_that_matches_coloured_labels(tmp_path, remedy):
+    options = own_folder(tmp_path) | {"ids": {0: 0, 7: 8, 200: "ignore"}}
+    paths = [path.with_stem("1_colour") for path in tmp_path.rglob("1_id.png")]
+    for path in paths:
+        trees.write_image(path)
+    wrong = options | {"labels": options["labels"].replace("_id", "_colour")}
+    domain = Domain("folder", str(tmp_path), eval_split="day", options=wrong)
+    with pytest.raises(ValueError, match=f"1_colour.png: a colour picture, not a map of ids; .*{remedy}"):
+        domain.open("mine", "eval")[0]
+    if remedy.startswith("put"):
+        for path in paths:
+            shutil.copy(path.with_stem("1_id"), path)
+    else:
+        domain = Domain("folder", str(tmp_path), eval_split="day", options=options)
+    np.testing.assert_array_equal(domain.open("mine", "eval")[0]["label"], trees.stripes([0, 8, 255]))

@@ -250,6 +250,7 @@ def test_pictures_whose_names_differ_in_their_suffix_keep_it(pictures):
     assert PictureDataset([str(pictures)]).names == ["a.jpg", "a.png", "sub/b c", "sub/ü"]
 
 
+@pytest.mark.remedy("data/own_pictures.py::PictureDataset.__init__")
 def test_pictures_of_several_folders_keep_their_folder(pictures, tmp_path):
     for folder in ("left", "right"):
         (tmp_path / folder).mkdir()
@@ -259,8 +260,25 @@ def test_pictures_of_several_folders_keep_their_folder(pictures, tmp_path):
     assert PictureDataset([*places, f"{tmp_path}/left/*.jpg"]).names == ["left/a.jpg", "right/a.jpg"]
     (tmp_path / "other").mkdir()
     shutil.copytree(tmp_path / "left", tmp_path / "other" / "left")
-    with pytest.raises(ValueError, match="would both be written as left/a.jpg.png"):
+    with pytest.raises(ValueError, match="would both be written as left/a.jpg.png: predict them one at a time"):
         PictureDataset([str(tmp_path / "left"), str(tmp_path / "other" / "left")])
+    for place in (tmp_path / "left", tmp_path / "other" / "left"):
+        assert PictureDataset([str(place)]).names == ["a"]
+
+
+@pytest.mark.remedy("data/own_pictures.py::find")
+def test_a_place_without_a_picture_is_named(pictures, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").touch()
+    with pytest.raises(
+        FileNotFoundError, match="no pictures in .*notes: give a file, a folder or a glob of .bmp, "
+    ) as e:
+        find(str(tmp_path / "notes"))
+    shutil.copy(pictures / "a.jpg", tmp_path / "notes")
+    for suffix in re.findall(r"\.\w+", str(e.value).rpartition(" of ")[2]):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"notes/b{suffix}")
+        for place in ("notes", "notes/*", f"notes/b{suffix}"):
+            assert any(each.path.suffix == suffix for each in find(f"{tmp_path}/{place}"))
 
 
 def test_hidden_files_are_passed_over_and_other_kinds_counted(pictures, capsys, caplog):
@@ -311,10 +329,15 @@ def test_a_damaged_frame_does_not_end_a_video(tmp_path):
     assert [round(pictures[frame]["image"].mean() / 20) for frame in (2, 4, 11)] == [2, 4, 11]
 
 
+@pytest.mark.remedy("data/own_pictures.py::Video.read")
 def test_a_frame_that_cannot_be_decoded_is_named(pictures):
     (pictures / "cut.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match="cut.mp4: frame 0 cannot be decoded; convert the video again"):
         PictureDataset([str(pictures / "cut.mp4")])[0]
+    video = cv2.VideoWriter(str(pictures / "cut.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (64, 48))
+    video.write(np.zeros((48, 64, 3), np.uint8))
+    video.release()
+    assert PictureDataset([str(pictures / "cut.mp4")])[0]["image"].shape == (48, 64, 3)
 
 
 def test_an_orientation_tag_turns_a_picture_upright(tmp_path):

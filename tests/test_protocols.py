@@ -105,14 +105,18 @@ def test_tqdm_fits_mapillary_within_2048_by_1024():
     assert label.shape == (4000, 2000)
 
 
+@pytest.mark.remedy("images/window.py::Window.__post_init__")
+@pytest.mark.remedy("data/protocols.py::find_protocol")
 def test_windows_of_the_protocols():
     windows = {name: protocol.window for name, protocol in PROTOCOLS.items()}
     slid = dict.fromkeys(("rein", "soma", "tqdm"), Window(512, 341))
     assert windows == dict.fromkeys(("full", "robustnet", "robustnet_exact")) | slid
     with pytest.raises(ValueError, match="window size 4, stride 5: give a stride from 1 to the size"):
         Window(4, 5)
-    with pytest.raises(ValueError, match="no protocol 'paper'; choose one of full, robustnet, "):
+    assert [Window(4, stride).stride for stride in (1, 4)] == [1, 4]
+    with pytest.raises(ValueError, match="no protocol 'paper'; choose one of full, robustnet, ") as caught:
         find_protocol("paper")
+    assert all(map(find_protocol, str(caught.value).rpartition("one of ")[2].split(", ")))
 
 
 @pytest.mark.parametrize(

@@ -125,22 +125,6 @@ def test_a_name_that_metrics_cannot_carry(name):
     DomainDataModule({"game": Domain()}, {"another": Domain(dataset="fog")})
 
 
-@pytest.mark.remedy("data/roles.py::check_roles")
-@pytest.mark.parametrize("second", [None, 0.0])
-def test_weights_are_given_for_all_sources_or_none(second):
-    with pytest.raises(ValueError, match="weights .*: 1.0, .* give each a number above 0, or none of them"):
-        DomainDataModule({"game": Domain(weight=1.0), "fog": Domain(weight=second)})
-    DomainDataModule({"game": Domain(weight=1.0), "fog": Domain(weight=2.0)})
-    DomainDataModule({"game": Domain(), "fog": Domain()})
-
-
-@pytest.mark.remedy("data/roles.py::check_roles")
-def test_an_unseen_domain_has_no_weight():
-    with pytest.raises(ValueError, match=r"fog is never trained on; leave data.unseen.fog.weight out"):
-        DomainDataModule({"game": Domain()}, {"fog": Domain(weight=1.0)})
-    DomainDataModule({"game": Domain()}, {"fog": Domain()})
-
-
 @pytest.mark.parametrize("name", ["file", "allow_pickle", "index", "v1.2", "..", "a b", "a,b"])
 def test_figures_of_a_domain_of_any_name_are_kept(tmp_path, name):
     score = Score(True, "full", 1, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5))

@@ -101,6 +101,8 @@ def test_weighted_sources_are_mixed():
     assert 20 < (first_half >= 50).sum() < 48
 
 
+@pytest.mark.remedy("data/roles.py::check_roles")
+@pytest.mark.remedy("data/roles.py::check_roles")
 @pytest.mark.parametrize(
     ("weights", "unseen", "fault"),
     [
@@ -113,6 +115,9 @@ def test_faulty_weights_are_named(weights, unseen, fault):
     sources = {name: Domain(dataset="game", weight=weight) for name, weight in zip("ab", weights, strict=True)}
     with pytest.raises(ValueError, match=fault):
         DomainDataModule(sources, {"c": Domain(dataset="fog", weight=unseen)})
+    for share in (2.0, None):
+        sources = {name: Domain(dataset="game", weight=share) for name in "ab"}
+        DomainDataModule(sources, {"c": Domain(dataset="fog")})
 
 
 def test_weights_are_followed_by_batches():

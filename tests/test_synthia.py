@@ -77,8 +77,13 @@ def test_synthia_is_scored_over_sixteen_classes():
     assert DATASETS["synthia"].scored_classes == SYNTHIA_16
 
 
+@pytest.mark.remedy("data/datasets/synthia.py::SYNTHIA.select")
 def test_a_list_that_is_no_text_is_named(tmp_path):
     root = trees.synthia(tmp_path, lists=True)
     (root / "synthia_split_val.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"synthia_split_val.txt is no text file; download it again"):
+    with pytest.raises(ValueError, match=r"synthia_split_val.txt is no text file; download it again, or move it away"):
         DATASETS["synthia"](root, "val", "s")
+    (root / "synthia_split_val.txt").unlink()
+    assert len(DATASETS["synthia"](root, "val", "s")) == 3
+    trees.synthia(tmp_path, lists=True)
+    assert len(DATASETS["synthia"](root, "val", "s")) == 5

@@ -150,7 +150,9 @@ class FolderDataset(SegmentationDataset):
         if self.unpaired:
             files = len(images) + len(labels)
             fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} files have no counterpart)"
-            if on_bad_sample == "raise" or len(self.unpaired) == files:
+            if len(self.unpaired) == files:
+                raise FileNotFoundError(f"{fault}; give an image and its label one name: {self._expected()}")
+            if on_bad_sample == "raise":
                 remedy = "extract the missing ones again, or move such files away"
                 raise FileNotFoundError(f"{fault}; {remedy}; in training, --data.on_bad_sample skip leaves them out")
             self.remarks.append(f"{fault} and left out; extract the missing ones again")

@@ -99,13 +99,12 @@ class Domain:
         known = inspect.signature(maker).parameters
         own = [option for option in known if option not in SETTINGS]
         unknown = set(self.options) - set(own)
+        takes = f"it takes {', '.join(str(known[option]) for option in own) or 'none'}"
         if unknown:
-            raise ValueError(
-                f"data set {key!r} has no option {', '.join(sorted(unknown))}; it has {', '.join(own) or 'none'}"
-            )
+            raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}; {takes}")
         root = None if self.root is None else Path(self.root).expanduser()
         given = {"root": root, "split": chosen, "domain": name} | defaults | self.options
         try:
             return maker(**{option: value for option, value in given.items() if option in known})
         except TypeError as error:
-            raise ValueError(f"data set {key!r} does not take options {self.options} ({error})") from error
+            raise ValueError(f"data set {key!r} does not take options {self.options} ({error}); {takes}") from error

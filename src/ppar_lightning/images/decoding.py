@@ -151,20 +151,17 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remed
         ValueError: A value is not in the table.
     """
     if label.dtype != np.uint8 and (label.min() < 0 or label.max() > IGNORE):
-        unknown = np.unique(label[(label < 0) | (label > IGNORE)])
-    else:
-        mapped = np.ascontiguousarray(label, dtype=np.uint8)
-        if not np.array_equal(table, NO_CHANGE):
-            mapped = np.asarray(cv2.LUT(mapped, table), dtype=np.uint8)
-        outside = cv2.inRange(mapped, (len(CLASSES),), (UNKNOWN,))  # neither a train id nor IGNORE
-        if not outside.any():
-            return mapped
-        unknown = np.unique(label[outside > 0])
-    known = np.flatnonzero(table != UNKNOWN)
-    raise ValueError(
-        f"{path}: label value {', '.join(map(str, unknown[:5]))} is not among this data set's ids "
-        f"{_ranges(known)}; {remedy}"
-    )
+        wide = ", ".join(map(str, np.unique(label[(label < 0) | (label > IGNORE)])[:5]))
+        raise ValueError(f"{path}: label value {wide} is no id of 0-255; put a label of 8 bits in its place")
+    mapped = np.ascontiguousarray(label, dtype=np.uint8)
+    if not np.array_equal(table, NO_CHANGE):
+        mapped = np.asarray(cv2.LUT(mapped, table), dtype=np.uint8)
+    outside = cv2.inRange(mapped, (len(CLASSES),), (UNKNOWN,))  # neither a train id nor IGNORE
+    if not outside.any():
+        return mapped
+    unknown = ", ".join(map(str, np.unique(label[outside > 0])[:5]))
+    known = _ranges(np.flatnonzero(table != UNKNOWN))
+    raise ValueError(f"{path}: label value {unknown} is not among this data set's ids {known}; {remedy}")
 
 
 def resize(array: Array, size: tuple[int, int], interpolation: int) -> Array:

@@ -45,7 +45,7 @@ class Folder(FolderDataset):
                 raise ValueError(
                     f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}"
                 )
-        self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, such as '7: ignore'"
+        self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, as a class or as ignore"
         table = _train_ids(ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids)))
         self.layouts = (Layout(images, labels, table),)
         self.scored_classes = tuple(sorted(set(table.values()) - {IGNORE}))
@@ -56,7 +56,8 @@ def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
     found = next((file for file in (Path(root or "", path), path) if file.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"ids file {path} not found, neither in {root} nor in the working directory; write lines like '7: road'"
+            f"ids file {path} not found, neither in {root} nor in the working directory; "
+            "put it there, with lines like '7: road'"
         )
     try:
         ids = yaml.safe_load(found.read_text())

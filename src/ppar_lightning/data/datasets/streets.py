@@ -54,6 +54,6 @@ class ProceduralStreets(SegmentationDataset):
     def read(self, index: int) -> tuple[Array, Array, str]:
         """Render a street."""
         if not 0 <= index < self.length:
-            raise IndexError(f"street {index} of {self.length}")
+            raise IndexError(f"there is no street {index}; give 0 to {self.length - 1}")
         scene = render(SEEDS[self.split], index, self.style, self.size)
         return scene.image, scene.label, f"{self.split}/{index:05d}"
