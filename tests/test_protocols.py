@@ -193,6 +193,7 @@ def module(**changes):
     return DomainDataModule(**(settings | changes))
 
 
+@pytest.mark.remedy("data/datamodule.py::DomainDataModule.__init__")
 def test_a_domain_may_have_a_protocol_of_its_own():
     own = {"fog": Domain(protocol="rein", options={"size": [32, 64]})}
     data = module(unseen=own, window=Window(16, 8))
@@ -206,6 +207,7 @@ def test_a_domain_may_have_a_protocol_of_its_own():
     assert module(protocol="tqdm").protocol_titles == {"game": "tqdm", "fog": "tqdm"}
     with pytest.raises(ValueError, match="protocol 'rein' has a window of its own; leave data.window out"):
         module(protocol="rein", window=Window(16, 8))
+    module(protocol="rein")
     with pytest.raises(ValueError, match="there is no protocol 'rien'"):
         module(protocol="rien")
 
