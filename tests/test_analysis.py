@@ -6,15 +6,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from test_cli import evaluate, fit
 
 from ppar_lightning.analysis.corruption import CORRUPTIONS, corrupt
-from ppar_lightning.analysis.diagnosis import diagnose
+from ppar_lightning.analysis.diagnosis import diagnose, weight_measures
 from ppar_lightning.analysis.distance import anchor_distance, domain_distance, frechet
 from ppar_lightning.analysis.features import Features, collect, embed, smallest_keys
-from ppar_lightning.analysis.figures import draw_diagnostics
+from ppar_lightning.analysis.figures import draw_diagnostics, draw_weights
 from ppar_lightning.analysis.image_scores import score_images
 from ppar_lightning.analysis.loaded_run import checkpoints, load_run
 from ppar_lightning.analysis.weighing import auc, compare, weigh
@@ -250,6 +252,17 @@ def test_the_diagnostics_of_a_run_in_a_table_and_a_picture(run, tmp_path):
     assert 0 <= table["auc/labels/weight", "game", ""] <= 1
     draw_diagnostics(measures, tmp_path / "pictures" / "diagnostics.png")
     assert cv2.imread(str(tmp_path / "pictures" / "diagnostics.png")).shape[1] == 1100
+
+
+def test_small_images_without_a_clean_position_have_no_quantile(run, monkeypatch):
+    comparison = compare(run, "game", "labels", images=2)
+    none = comparison._replace(clean=type(comparison.clean)(*(field[:0] for field in comparison.clean)))
+    monkeypatch.setattr("ppar_lightning.analysis.diagnosis.compare", lambda *_: none)
+    values = {measure: value for measure, _, _, value in weight_measures(run, "game", 2)}
+    assert math.isnan(values["weight/labels/clean/0.5"])
+    assert math.isnan(values["auc/labels/weight"])
+    assert values["weight/labels/corrupted/0.5"] >= 0
+    draw_weights(Figure().subplots(), pd.DataFrame([values], index=["game"]))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from ppar_lightning.analysis.corruption import CORRUPTIONS
@@ -56,11 +57,12 @@ def by_class(measure: str, domain: str, values: Tensor) -> Iterator[Row]:
 
 
 def weight_measures(run: LoadedRun, domain: str, images: int) -> Iterator[Row]:
-    """Yield the rows of the weights of a source under each corruption."""
+    """Yield the rows of the weights of a source under each corruption; NaN where no position was counted."""
     for kind in CORRUPTIONS:
         comparison = compare(run, domain, kind, images)
         for name, value in comparison.auc.items():
             yield f"auc/{kind}/{name}", domain, "", value
         for group, positions in comparison._asdict().items():
+            weight = positions.weight if len(positions.weight) else torch.tensor([torch.nan])
             for quantile in QUANTILES:
-                yield f"weight/{kind}/{group}/{quantile}", domain, "", float(positions.weight.quantile(quantile))
+                yield f"weight/{kind}/{group}/{quantile}", domain, "", float(weight.quantile(quantile))

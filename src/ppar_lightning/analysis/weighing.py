@@ -99,11 +99,13 @@ def auc(lower: Tensor, higher: Tensor) -> float:
     Ties count half.
 
     Args:
-        lower: (N,), N > 0.
-        higher: (M,), M > 0.
+        lower: (N,).
+        higher: (M,).
 
     Returns:
-        Value in [0, 1]; 0.5 means that the two cannot be told apart.
+        Value in [0, 1]; 0.5 means that the two cannot be told apart. NaN if one of them is empty.
     """
+    if not len(lower) or not len(higher):
+        return torch.nan
     rank = mannwhitneyu(higher.numpy(), lower.numpy(), method="asymptotic").statistic
     return float(rank / (len(lower) * len(higher)))
