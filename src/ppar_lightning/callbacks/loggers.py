@@ -102,5 +102,5 @@ def quieten() -> None:
     trainer = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     trainer.addFilter(lambda record: "litlogger" not in record.getMessage())
     frozen = "Found .* in eval mode at the start"
-    for message in (frozen, "`isinstance.treespec", "The number of training batches"):
+    for message in (frozen, "`isinstance.treespec", "The number of training batches", "You're using the WeightAv"):
         warnings.filterwarnings("ignore", f".*{message}")

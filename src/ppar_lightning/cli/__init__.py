@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from ppar_lightning.cli.home import expanded
 from ppar_lightning.console import leave
 
 TRAINING = ("fit", "validate", "test", "predict", "doctor")
@@ -40,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> None:
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
     )  # waiting threads would otherwise spin and slow down other processes
-    command, *words = (sys.argv[1:] if args is None else args) or HELP
+    command, *words = expanded(list((sys.argv[1:] if args is None else args) or HELP))
     try:
         if command in HELP:
             print((PAGES / "overview.txt").read_text(), end="")

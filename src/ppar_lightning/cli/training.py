@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace, get_loader
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveInt, restricted_number_type
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -17,14 +17,19 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from ppar_lightning.callbacks import CONFIGURED, run_callbacks
 from ppar_lightning.callbacks.loggers import default_logger, quieten, stay_offline_without_account
 from ppar_lightning.callbacks.provenance import Provenance
+from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.examination import examine
+from ppar_lightning.doctor.flags import refuse_flags
 from ppar_lightning.module import PPARModule
 from ppar_lightning.renamed import current_config, current_words
+from ppar_lightning.runs.best_checkpoint import best_checkpoint
 from ppar_lightning.runs.checkpoints import find_checkpoint
+
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)], docstring="Integer that NumPy takes as a seed.")
 
 
 class OneLineParser(LightningArgumentParser):
@@ -60,12 +65,17 @@ class PPARCLI(LightningCLI):
             DomainDataModule,
             save_config_callback=None,
             trainer_defaults={"default_root_dir": "runs/ppar"},
-            seed_everything_default=0,
             parser_class=OneLineParser,
             parser_kwargs={"prog": "ppar"},
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # the optimiser's class would keep a reference to all that is here
             **options,
         )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed. Unlike Lightning's, it is never drawn nor left open, because the record of a run names it."""
+        helped = "Seed of weights, order and augmentation."
+        parser.add_argument("--seed_everything", type=Seed, default=0, help=helped)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of callbacks; derive the checkpoint folder and the seeds from other options."""
@@ -86,8 +96,8 @@ class PPARCLI(LightningCLI):
             parser.link_arguments("seed_everything", name)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the arguments without Lightning's warning that they differ from ``sys.argv``."""
-        self.config = parser.parse_args(args)
+        """Parse the arguments without Lightning's warning that they differ from ``sys.argv``; expand ``~``."""
+        self.config = expanded(parser.parse_args(args))
 
     def _parse_ckpt_path(self) -> None:
         """Read no options from the checkpoint, unlike Lightning: only the config says what to build."""
@@ -104,6 +114,9 @@ class PPARCLI(LightningCLI):
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
+        refuse_flags(config, training)
+        if config.ckpt_path == "best":
+            config.ckpt_path = best_checkpoint(Path(config.trainer.default_root_dir))
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
         if Path(config.ckpt_path or "").is_file():  # it may also be a keyword of Lightning
             read_checkpoint(Path(config.ckpt_path), training)  # before anything is built or written

@@ -7,6 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ppar_lightning.distributed import world_size
+
+ONE_IMAGE = (
+    "head deeplabv3plus norms one value of each image, which takes 2 images in a batch: set --data.batch_size 2 or "
+    "more, or --trainer.sync_batchnorm true on several GPUs, or another --model.segmenter.head"
+)
+"""Error of a batch whose image-level features cannot be normed."""
+
 
 def resize(features: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (B, C, h, w) bilinearly to (B, C, *size)."""
@@ -34,7 +42,14 @@ class ASPP(nn.Module):
         self.project = conv(channels * (len(rates) + 2), channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (B, C_in, h, w) to (B, C, h, w)."""
+        """Map (B, C_in, h, w) to (B, C, h, w).
+
+        Raises:
+            ValueError: A batch norm in training mode gets a single image.
+        """
+        synced = world_size() > 1 and any(isinstance(each, nn.SyncBatchNorm) for each in self.image.modules())
+        if self.training and len(features) == 1 and not synced:
+            raise ValueError(ONE_IMAGE)
         pooled = self.image(features).expand(-1, -1, *features.shape[2:])
         return self.project(torch.cat([*(branch(features) for branch in self.local), pooled], dim=1))
 
