@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppar_lightning.distributed import world_size
-
 ONE_IMAGE = (
     "head deeplabv3plus norms one value of each image, which takes 2 images in a batch: set --data.batch_size 2 or "
     "more, or --trainer.sync_batchnorm true on several GPUs, or another --model.segmenter.head"
@@ -47,7 +45,7 @@ class ASPP(nn.Module):
         Raises:
             ValueError: A batch norm in training mode gets a single image.
         """
-        synced = world_size() > 1 and any(isinstance(each, nn.SyncBatchNorm) for each in self.image.modules())
+        synced = any(isinstance(each, nn.SyncBatchNorm) for each in self.image.modules())
         if self.training and len(features) == 1 and not synced:
             raise ValueError(ONE_IMAGE)
         pooled = self.image(features).expand(-1, -1, *features.shape[2:])
