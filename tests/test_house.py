@@ -92,6 +92,7 @@ PRIVATE: dict[str, dict[str, int]] = {
     "export": {"program._guards_code": 1},
     "callbacks.last_checkpoint": {"loop._data_fetcher": 1, "loop.epoch_loop._should_check_val_fx": 1},
     "callbacks.artifact": {"each._log_model": 1},
+    "callbacks.loggers": {"logger._wandb_init": 1},
 }
 """Module -> private names of a library that it takes, each with the reason beside it in the code."""
 

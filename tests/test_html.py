@@ -167,12 +167,22 @@ def test_a_run_tested_before_matrices_were_kept_is_told_so(run, tmp_path):
     assert page.tags["classes"].count("table") == 1
 
 
+@pytest.mark.remedy("report/html.py::write_page")
+def test_a_page_is_a_file(run, tmp_path, capsys):
+    words = ["report", "--html", str(run), "--images", "0", "--output"]
+    with pytest.raises(SystemExit, match="1"):
+        main([*words, str(tmp_path)])
+    (file,) = re.findall("is a folder: name the file with --output, (.*) for example", capsys.readouterr().err)
+    assert Path(file).parent == tmp_path
+    main([*words, file])
+    assert Page(Path(file).read_text()).text["domains"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--html", "{run}", "{run}"], "name one folder"),
         (["--html", "{tmp}"], "config.yaml not found: name the folder of a run"),
-        (["--html", "{run}", "--output", "{tmp}"], "is a folder: name the file"),
         (["--html", "{run}", "--images", "-1"], "--images of at least 0"),
         (["--html", "--diagnostics", "{run}"], "not allowed with"),
         (["{run}"], "is one run: give --html"),

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from ppar_lightning.callbacks.artifact import ModelArtifact
 from ppar_lightning.callbacks.diagnostics import TrainingDiagnostics
 from ppar_lightning.callbacks.finite_guard import FiniteGuard
+from ppar_lightning.callbacks.hyperparameters import Hyperparameters
 from ppar_lightning.callbacks.interruption import Interruption
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.callbacks.prediction_grid import PredictionGrid
@@ -17,6 +18,7 @@ from ppar_lightning.callbacks.results import TestResults
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
 from ppar_lightning.callbacks.skipped import SkippedSamples
+from ppar_lightning.callbacks.throughput import Throughput
 
 CONFIGURED: Mapping[str, type[Callback]] = {
     "checkpoint": ModelCheckpoint,
@@ -27,7 +29,7 @@ CONFIGURED: Mapping[str, type[Callback]] = {
 """Group of options in a config -> the callback that takes them."""
 
 
-def run_callbacks(provenance: Provenance) -> list[Callback]:
+def run_callbacks(provenance: Provenance, throughput: Throughput) -> list[Callback]:
     """Return the callbacks of every run besides those of CONFIGURED, whatever the subcommand.
 
     A callback that reads from another one receives it as an argument. One order matters: the provenance, which
@@ -35,10 +37,13 @@ def run_callbacks(provenance: Provenance) -> list[Callback]:
 
     Args:
         provenance: The record of the run's config and environment.
+        throughput: The measure of the speed, which the progress is printed with.
     """
     scores = DomainScores()
     return [
         provenance,
+        Hyperparameters(provenance.config),
+        throughput,
         scores,
         TestResults(scores, provenance),
         TrainingDiagnostics(),

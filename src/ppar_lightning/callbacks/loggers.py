@@ -1,22 +1,26 @@
-"""Loggers: curves as CSV in the run folder by default, and W&B offline if there is no account."""
+"""Loggers: curves as CSV in the run folder, and W&B, offline if there is no account."""
 
-import logging
 import os
-import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from netrc import NetrcParseError, netrc
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import urlparse
 
 import pandas as pd
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.runs.curves import read_rows
+from ppar_lightning.runs.manifest import read_manifest
+
+VARIABLES = {"id": "WANDB_RUN_ID", "group": "WANDB_RUN_GROUP", "job_type": "WANDB_JOB_TYPE"}
+"""Argument of ``wandb.init`` -> the environment variable of the same meaning."""
 
 
 class WholeWriter(ExperimentWriter):
@@ -74,6 +78,58 @@ def default_logger(folder: str, command: str) -> CSVLogger:
     return CurvesLogger(folder, name=f"curves/{command}")
 
 
+def run_loggers(
+    named: Logger | Iterable[Logger] | bool | None, folder: str, command: str, resumed: bool
+) -> list[Logger] | bool:
+    """Return the loggers of a run: those that its config names, and curves in the run folder in any case.
+
+    Args:
+        named: The option ``trainer.logger``; False logs nothing.
+        folder: The run folder.
+        command: The subcommand.
+        resumed: Whether the run continues the one of the folder.
+    """
+    if named is False:
+        return False
+    loggers = [*named] if isinstance(named, Iterable) else [named] if isinstance(named, Logger) else []
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            place(logger, Path(folder), command, resumed)
+    curves = default_logger(folder, command)
+    same = (
+        Path(each.root_dir).resolve() == Path(curves.root_dir).resolve()
+        for each in loggers
+        if isinstance(each, CSVLogger)
+    )
+    return loggers if any(same) else [*loggers, curves]
+
+
+def place(logger: WandbLogger, folder: Path, command: str, resumed: bool) -> None:
+    """Place what a command logs in W&B: a resumed training in its own run, a test in the group of the training.
+
+    What the config or the environment says about id, group and job type wins.
+    """
+    known = (read_manifest(folder) or {}).get("wandb") or {}
+    given = logger._wandb_init  # Lightning has no public name for the arguments of `wandb.init`
+    own = {"job_type": command, "group": known.get("group") or f"{folder.resolve().name}-{token_hex(3)}"}
+    own |= {"id": known.get("id")} if resumed else {}
+    for name, value in own.items():
+        if given.get(name) is None and VARIABLES[name] not in os.environ:
+            given[name] = value
+    if given.get("anonymous") is None:
+        given.pop("anonymous", None)  # W&B warns of this option even when it is not set
+    if logger.save_dir:
+        Path(logger.save_dir).mkdir(parents=True, exist_ok=True)  # W&B warns of a folder that it has to make
+
+
+def wandb_run(loggers: Iterable[Logger]) -> dict[str, str] | None:
+    """Return the id and the group of the W&B run among the loggers, for the manifest; None if there is none."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            return {"id": logger.experiment.id, "group": logger.experiment.group}
+    return None
+
+
 def stay_offline_without_account(logger: Any) -> None:
     """Set W&B to offline, and say so, if a logger's config names it and this machine has no account."""
     if "WandbLogger" in str(logger) and "WANDB_MODE" not in os.environ and not has_account():
@@ -91,16 +147,3 @@ def has_account() -> bool:
         return "WANDB_API_KEY" in os.environ or netrc().authenticators(host) is not None
     except (OSError, NetrcParseError):
         return False
-
-
-def quieten() -> None:
-    """Suppress an advertisement and the warnings about what this package does on purpose.
-
-    Other warnings are printed in one line, without their place in the code.
-    """
-    warnings.formatwarning = lambda message, category, *_, **__: f"{category.__name__}: {message}\n"
-    trainer = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    trainer.addFilter(lambda record: "litlogger" not in record.getMessage())
-    frozen = "Found .* in eval mode at the start"
-    for message in (frozen, "`isinstance.treespec", "The number of training batches", "You're using the WeightAv"):
-        warnings.filterwarnings("ignore", f".*{message}")

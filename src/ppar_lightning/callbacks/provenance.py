@@ -12,6 +12,7 @@ import yaml
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.callbacks.loggers import wandb_run
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import new_session, peak_memory
 from ppar_lightning.disk.files import write_whole
@@ -33,10 +34,10 @@ class Provenance(L.Callback):
     former one is kept as ``config.{n}.yaml``.
 
     ``manifest.json`` holds the seed, the protocols, ``data`` (a fingerprint of each split), ``target_selection`` (the
-    metrics of unseen domains that select checkpoints), ``finished`` (whether training is finished), and ``sessions``:
-    one for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included) and its peak
-    memory (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes after its last
-    checkpoint.
+    metrics of unseen domains that select checkpoints), ``wandb`` (id and group of its W&B run), ``finished`` (whether
+    training is finished), and ``sessions``: one for each call of ``ppar fit`` for this run. The time of a session
+    (seconds, validation included) and its peak memory (GiB) are updated at the end and with each checkpoint, because a
+    killed run loses what comes after its last checkpoint.
 
     A run claims the folder with its config before anything else, so that of two runs that start at once one is refused.
     If it fails before its first batch ends, it removes the config again, and the corrected command may use the folder.
@@ -94,6 +95,7 @@ class Provenance(L.Callback):
             "data": data.fingerprints(),
             "protocol": dict(data.protocol_titles),
             "target_selection": monitored_targets(trainer),
+            "wandb": wandb_run(trainer.loggers) or (earlier or {}).get("wandb"),
             "finished": False,
             "sessions": [*(earlier["sessions"] if earlier else []), new_session(trainer, self.config.encode())],
         }

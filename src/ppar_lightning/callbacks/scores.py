@@ -29,7 +29,7 @@ class DomainScores(L.Callback):
         self._images: dict[str, Tensor] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Tell the loggers the protocol of each domain.
+        """Check the classes of the segmenter.
 
         Raises:
             ValueError: The segmenter predicts other classes than the labels have.
@@ -38,8 +38,6 @@ class DomainScores(L.Callback):
         if classes != len(CLASSES) and stage != "predict":
             remedy = "leave model.segmenter.num_classes out"
             raise ValueError(f"a segmenter of {classes} classes, but labels have {len(CLASSES)}: {remedy}")
-        for logger in trainer.loggers:
-            logger.log_hyperparams({"protocol": dict(data_of(trainer).protocol_titles)})
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reset the matrices; a test uses this too."""

@@ -61,8 +61,6 @@ class TargetSelectionGuard(L.Callback):
         if targets and stage == "fit":
             names = ", ".join(targets)
             rank_zero_warn(f"checkpoints are selected on unseen domains, by {names}: scores on them are biased")
-            for logger in trainer.loggers:
-                logger.log_hyperparams({"target_selection": targets})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Record in the checkpoint which metrics of unseen domains select it, so that a test can state them."""

@@ -15,8 +15,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from ppar_lightning.callbacks import CONFIGURED, run_callbacks
-from ppar_lightning.callbacks.loggers import default_logger, quieten, stay_offline_without_account
+from ppar_lightning.callbacks.loggers import run_loggers, stay_offline_without_account
+from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.provenance import Provenance
+from ppar_lightning.callbacks.terminal_bar import display
+from ppar_lightning.callbacks.throughput import Throughput
 from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.console import leave
@@ -127,18 +130,19 @@ class PPARCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the callbacks, log to CSV unless a logger is named, and read checkpoints as tensors and plain values."""
+        """Add the callbacks and curves as CSV, and read checkpoints as tensors and plain values."""
         self.config_init[self.subcommand].weights_only = True
         config = self.config_init[self.subcommand].trainer
         if config.fast_dev_run:
             self.trial = TemporaryDirectory()  # so that a trial changes nothing in the run folder
             config.default_root_dir = self.trial.name
-        if self.subcommand == "predict":
-            kwargs["logger"] = False
-        elif config.logger in (None, True):
-            kwargs["logger"] = default_logger(config.default_root_dir, self.subcommand or "")
-        provenance = Provenance(self.resolved(), self.config[self.subcommand].ckpt_path)
-        self.trainer_defaults["callbacks"] = run_callbacks(provenance)  # in addition to those that the config names
+        command, checkpoint = self.subcommand or "", self.config[self.subcommand].ckpt_path
+        named = False if command == "predict" or config.fast_dev_run else config.logger
+        resumed = command == "fit" and checkpoint is not None
+        kwargs["logger"] = run_loggers(named, config.default_root_dir, command, resumed)
+        throughput = Throughput()
+        own = run_callbacks(Provenance(self.resolved(), checkpoint), throughput)
+        self.trainer_defaults["callbacks"] = [*own, *display(config, throughput)]  # besides those that the config names
         return super().instantiate_trainer(**kwargs)
 
     def resolved(self) -> str:
