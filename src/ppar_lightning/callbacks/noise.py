@@ -18,7 +18,7 @@ NOTHING_WRONG = {
     "Found .* in eval mode at the start": "frozen parts are in eval mode on purpose",
     "`isinstance.treespec": "Lightning calls what torch has renamed",
     "The number of training batches": "the config says when curves are logged",
-    "You're using the WeightAveraging": "weights are averaged because the config asks for it",
+    "You're using the WeightAveraging": "configure_model shards nothing unless the strategy does",
     "It is recommended to use `self.log.*sync_dist": "scores are computed from counts that are summed over ranks",
     "The '.*dataloader' does not have many workers": "data.workers says how many",
     "This DataLoader will create .* worker processes": "data.workers says how many",
