@@ -136,6 +136,27 @@ def test_figures_of_a_domain_of_any_name_are_kept(tmp_path, name):
     assert json.loads((tmp_path / "test.json").read_text())["domains"][name]["miou"] == 0.5
 
 
+def test_a_test_of_other_scores_keeps_the_earlier_one(tmp_path):
+    read = lambda name: json.loads((tmp_path / name).read_text())["domains"]["fog"]["protocol"]  # noqa: E731
+    matrix = torch.arange(361).view(19, 19)
+
+    def test_by(protocol, pixels):
+        score = Score(True, protocol, 1, {"miou": 0.5}, dict.fromkeys(CLASSES, math.nan))
+        return write_figures(tmp_path, {"fog": score}, {"fog": pixels}, {})
+
+    assert test_by("full", matrix) is None
+    assert test_by("full", matrix) is None  # the same scores again
+    assert test_by("rein", matrix + 1) == tmp_path / "test.1.json"
+    assert (read("test.1.json"), read("test.json")) == ("full", "rein")
+    assert pd.read_csv(tmp_path / "test.1.csv")["protocol"].tolist() == ["full"]
+    with np.load(tmp_path / "confusion.1.npz") as former:
+        np.testing.assert_array_equal(former["fog"], matrix)
+    np.testing.assert_array_equal(read_confusion(tmp_path)["fog"], matrix + 1)
+    (tmp_path / "test.json").write_text("damaged")
+    assert test_by("full", matrix) == tmp_path / "test.2.json"
+    assert (tmp_path / "test.2.json").read_text() == "damaged"
+
+
 def test_figures_without_a_value_are_null_and_empty(tmp_path):
     nothing = Score(True, "full", 0, {"miou": math.nan}, dict.fromkeys(CLASSES, math.nan))
     write_figures(tmp_path, {"fog": nothing}, {}, {})

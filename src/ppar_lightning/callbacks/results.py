@@ -18,6 +18,7 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.callbacks.earlier_test import keep_earlier
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
@@ -67,7 +68,7 @@ class TestResults(L.Callback):
         manifest, earlier = read_manifest(folder), find_test(folder)
         checkpoint = inside(folder, trainer.ckpt_path or "")
         about = {"checkpoint": checkpoint, "target_selection": selected_on, **session, "data": data}
-        write_figures(folder, scores, self.scores.matrices, about)
+        kept = write_figures(folder, scores, self.scores.matrices, about)
         log_tables(trainer.loggers, tabulate(scores))
         console = print_tables(scores)
         changes = differences(manifest, earlier.data if earlier else {}, session, data)
@@ -77,6 +78,8 @@ class TestResults(L.Callback):
             names = ", ".join(selected_on)
             console.print(f"Checkpoints were selected on unseen domains, by {names}: scores on them are biased.")
         console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
+        if kept:
+            console.print(f"An earlier test had other scores; it is kept as {kept.name}.", highlight=False)
 
 
 def inside(folder: Path, path: str | Path) -> str:
@@ -97,8 +100,10 @@ def or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def write_figures(folder: Path, scores: Scores, matrices: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write the figures of a test, in [0, 1].
+def write_figures(
+    folder: Path, scores: Scores, matrices: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> Path | None:
+    """Write the figures of a test, in [0, 1], and keep those of an earlier one.
 
     ``test.json`` has null and ``test.csv`` an empty cell for a class that does not occur. ``confusion.npz`` has the
     pixel counts of each domain under its name, (K, K) int64, row = ground truth, column = prediction.
@@ -108,6 +113,9 @@ def write_figures(folder: Path, scores: Scores, matrices: Mapping[str, Tensor], 
         scores: Scores for ``test.json`` and ``test.csv``.
         matrices: Domain -> (K, K) pixel counts, for ``confusion.npz``.
         about: How the figures were obtained (checkpoint, session, data), for ``test.json``.
+
+    Returns:
+        What :func:`~ppar_lightning.callbacks.earlier_test.keep_earlier` returns.
     """
     domains = {
         name: {
@@ -120,6 +128,7 @@ def write_figures(folder: Path, scores: Scores, matrices: Mapping[str, Tensor], 
         for name, score in scores.items()
     }
     means = {f"unseen_{mean}": or_none(mean_over_unseen(scores, mean)) for mean in mean_names(scores)}
+    kept = keep_earlier(folder, domains)
     text = json.dumps({"domains": domains, **means, **about}, indent=2, allow_nan=False)
     write_whole(folder / "test.json", f"{text}\n".encode())
     write_whole(folder / "test.csv", tabulate(scores).to_csv(index=False, float_format="%.6f").encode())
@@ -129,6 +138,7 @@ def write_figures(folder: Path, scores: Scores, matrices: Mapping[str, Tensor], 
             with archive.open(f"{name}.npy", "w") as file:
                 np.lib.format.write_array(file, matrix.cpu().numpy(), allow_pickle=False)
     write_whole(folder / CONFUSION, content.getvalue())
+    return kept
 
 
 def mean_names(scores: Scores) -> list[str]:
