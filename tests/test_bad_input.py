@@ -188,3 +188,10 @@ def test_an_error_of_another_rank_says_which(monkeypatch, capsys):
         with pytest.raises(SystemExit):
             leave(ValueError("sunk"))
         assert capsys.readouterr().err == line
+
+
+def test_the_clip_of_rendered_streets_on_photographs_is_a_warning(city, capsys):
+    said = "tinyclip has learnt only from .* rendered streets, and cityscapes shows others: set --model.ppar.clip"
+    with pytest.warns(UserWarning, match=said) as warned:
+        complaint(capsys, *train_on(city, "--data.batch_size", "99"))
+    assert len([each for each in warned if "tinyclip" in str(each.message)]) == 1

@@ -73,7 +73,7 @@ def test_good_folders(roots, capsys):
     assert "ok     devices: 1 x CPU" in lines
     assert "ok     CLIP: tinyclip, comes with the package" in lines
     assert "ok     batches: 6 training images, 3 steps an epoch with 2 images x 1" in lines
-    assert lines[-1] == "0 errors, 3 notes: ready to train"
+    assert lines[-1] == "0 errors, 4 notes: ready to train"
     written = (roots / "run/doctor/findings.txt").read_text().splitlines()
     assert written == [line for line in lines if line.startswith(("ok  ", "note", "error"))]
 
@@ -312,7 +312,15 @@ DRAWN = ("--model.segmenter.pretrained", "false")
         (("--model.segmenter.backbone", "resnet_small"), "backbone: resnet_small comes as a config without weights; "),
         (("--model.ppar.clip", "no/such"), "CLIP: the weights of no/such are not in the cache, and HF_HUB_OFFLINE"),
         (("--model.ppar.clip", "no/such/folder"), "CLIP: .*give a hub id or a folder that exists"),
-        (("--model.ppar.text_embeddings", "no.npy"), "text embeddings: .*no.npy not found: check"),
+        (("--model.ppar.text_embeddings", "no.npy"), "text embeddings: .*no.npy not found: name a file that exists"),
+        (
+            ("--model.ppar.text_embeddings", "wide.npy"),
+            "text embeddings: text prototypes have width 16, the image",
+        ),
+        (
+            ("--model.ppar.class_names", '["a", "b"]'),
+            "class names: ppar.class_names holds 2 names for a segmenter",
+        ),
         (
             ("--model.segmenter.head", "pyramid"),
             r"head: head 'pyramid' does not suit 'efficientnet_lite0', a hierarchy: set --.*head deeplab",
@@ -330,7 +338,9 @@ DRAWN = ("--model.segmenter.pretrained", "false")
         ),
     ],
 )
-def test_what_training_would_fail_for(roots, capsys, words, said):
+def test_what_training_would_fail_for(roots, capsys, monkeypatch, words, said):
+    monkeypatch.chdir(roots)
+    np.save("wide.npy", np.ones((19, 16)))
     status, lines = doctor(capsys, roots, *words)
     assert status == 1
     (line,) = errors(lines)
@@ -376,6 +386,24 @@ def test_images_of_many_sizes_are_fine(roots, capsys):
     status, lines = doctor(capsys, roots, *domain, "--data.eval_batch_size", "2")
     assert status == 0
     assert any("mapillary/eval samples" in line and "2 sizes from 80x48 to 48x80" in line for line in lines)
+
+
+def test_a_clip_that_knows_only_rendered_streets_is_a_note_on_others(roots, capsys):
+    fault = "tinyclip has learnt only from this package's rendered streets, and city shows others: set --model."
+    status, lines = doctor(capsys, roots)
+    (line,) = (line for line in lines if "tinyclip:" in line)
+    assert line == f"note   tinyclip: {fault}ppar.clip openai/clip-vit-base-patch16"
+    assert status == 0
+    words = ("--model.segmenter.backbone", "tinyclip", "--model.segmenter.head", "pyramid")
+    named = ("--model.ppar.clip", "openai/clip-vit-base-patch16")
+    _, lines = doctor(capsys, roots, *words, "--model.segmenter.freeze_stages", "0", *named)
+    (line,) = (line for line in lines if "tinyclip:" in line)
+    remedy = "segmenter.backbone microsoft/resnet-50 --model.segmenter.head deeplabv3plus"
+    assert line == f"note   tinyclip: {fault}{remedy}"
+    _, lines = doctor(capsys, roots, *f"--model.{remedy}".split(), *named)
+    assert not any("tinyclip:" in line for line in lines)
+    domains = {"game": Domain(), "city": Domain("cityscapes"), "own": Domain("night"), "none": Domain("no such")}
+    assert [name for name, domain in domains.items() if domain.rendered(name)] == ["game", "own"]
 
 
 def test_no_clip_is_looked_for_where_none_is_used(roots, capsys):

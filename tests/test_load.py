@@ -4,11 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi, RepoUrl
+from huggingface_hub.errors import GatedRepoError
 from PIL import Image
 from safetensors.torch import save_file
 from test_cli import evaluate, fit
@@ -115,6 +117,11 @@ def test_a_picture_that_may_not_be_written_to_is_copied(picture):
     assert torch.equal(to_image(picture), to_image(Image.fromarray(picture)))
 
 
+@pytest.mark.remedy("segmenter/inputs.py::to_image")
+@pytest.mark.remedy("segmenter/inputs.py::to_image")
+@pytest.mark.remedy("segmenter/inputs.py::to_image")
+@pytest.mark.remedy("segmenter/inputs.py::to_image")
+@pytest.mark.remedy("segmenter/inputs.py::_from_pil")
 @pytest.mark.parametrize(
     "given",
     [
@@ -124,9 +131,19 @@ def test_a_picture_that_may_not_be_written_to_is_copied(picture):
         *(Image.new("I", (4, 5)), Image.new("F", (4, 5)), 7),
     ],
 )
-def test_what_is_no_picture_is_named(segmenter, given):
-    with pytest.raises(ValueError, match="no picture: give"):
+def test_what_is_no_picture_is_named(segmenter, given, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    remedies = {
+        "RGB (H, W, 3) uint8": [picture],
+        "(3, H, W), uint8 or float in [0, 1]": [tensor, tensor / 255],
+        "one in RGB, or its path": [Image.fromarray(picture), tmp_path / "a.png"],
+        "a path, a PIL image, an array or a tensor": [tmp_path / "a.png", Image.fromarray(picture), picture, tensor],
+    }
+    with pytest.raises(ValueError, match="no picture: give ") as error:
         segmenter.predict(given)
+    for good in remedies[str(error.value).partition("no picture: give ")[2]]:
+        assert segmenter.predict(good).shape == picture.shape[:2]
 
 
 def test_the_classes_and_their_colours(segmenter):
@@ -195,33 +212,52 @@ def test_a_run_whose_record_is_damaged_is_loaded_without_it(run, tmp_path):
     assert "not recorded" in card(tmp_path / "run", tmp_path / "saved")
 
 
-def test_what_cannot_be_loaded_is_named(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no\\.ckpt not found"):
-        load_segmenter(tmp_path / "no.ckpt")
-    with pytest.raises(FileNotFoundError, match="neither a run"):
-        load_segmenter(tmp_path)
-    (tmp_path / "config.yaml").touch()
+@pytest.mark.remedy("load.py::load_segmenter")
+@pytest.mark.remedy("load.py::load_segmenter")
+@pytest.mark.remedy("load.py::_from_checkpoint")
+@pytest.mark.remedy("load.py::_from_checkpoint")
+def test_what_cannot_be_loaded_is_named(run, segmenter, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no\.ckpt not found: name a checkpoint that `ppar fit` has written"):
+        load_segmenter(own / "no.ckpt")
+    with pytest.raises(
+        FileNotFoundError, match="neither a run .*: name a folder that `ppar fit` or the segmenter's save_"
+    ):
+        load_segmenter(own)
+    (own / "config.yaml").touch()
+    with pytest.raises(FileNotFoundError, match="no checkpoint yet; wait for the first, or resume `ppar fit`"):
+        load_segmenter(own)
+    torch.save({"state_dict": {}}, own / "other.ckpt")
+    with pytest.raises(ValueError, match="holds no segmenter: give one that this version of `ppar fit` wrote"):
+        load_segmenter(own / "other.ckpt")
+    shutil.copytree(run, tmp_path / "run")
+    checkpoint = (tmp_path / "run" / "checkpoints" / "last.ckpt").rename(tmp_path / "first.ckpt")
     with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
-        load_segmenter(tmp_path)
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="give one that this version"):
-        load_segmenter(tmp_path / "other.ckpt")
+        load_segmenter(tmp_path / "run")
+    load_segmenter(checkpoint)
+    checkpoint.rename(tmp_path / "run" / "checkpoints" / "last.ckpt")  # the first checkpoint is written
+    load_segmenter(tmp_path / "run")
+    segmenter.save_pretrained(tmp_path / "saved")
+    load_segmenter(tmp_path / "saved")
 
 
+@pytest.mark.remedy("load.py::_from_checkpoint")
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
         ({"decoder_channels": 16}, "size mismatch for head"),
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
-        ({"backbone_config": {}}, "model_type"),
+        ({"backbone_config": {}}, "choose a ResNet|model_type|is no config"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_its_description_is_one_line(segmenter, tmp_path, change, fault):
+def test_a_checkpoint_that_does_not_fit_its_description_is_one_line(run, segmenter, tmp_path, change, fault):
     state = {f"segmenter.{name}": value for name, value in segmenter.state_dict().items()}
     path = tmp_path / "a.ckpt"
     torch.save({"segmenter": segmenter.description | change, "state_dict": state}, path)
     with pytest.raises(ValueError, match=rf"^{path}: .* do not fit \(.*{fault}.*\): give one that this version.*$"):
         load_segmenter(path)
+    load_segmenter(run / "checkpoints" / "last.ckpt")  # `ppar fit` wrote it
 
 
 def test_a_checkpoint_without_weights_is_one_line(segmenter, tmp_path):
@@ -230,38 +266,67 @@ def test_a_checkpoint_without_weights_is_one_line(segmenter, tmp_path):
         load_segmenter(tmp_path / "a.ckpt")
 
 
+@pytest.mark.remedy("load.py::_from_saved")
 @pytest.mark.parametrize("content", ['{"num_classes": 3}', "[]", "{"])
 def test_a_saved_segmenter_that_does_not_fit_its_weights_is_one_line(segmenter, tmp_path, content):
     segmenter.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     changed = json.dumps(config | json.loads(content)) if content.endswith("}") else content
     (tmp_path / "config.json").write_text(changed)
-    with pytest.raises(ValueError, match=rf"^{tmp_path} cannot be loaded \(.+\): save it again with save_pretrained$"):
+    again = "give a folder that the save_pretrained of a segmenter of this version has written"
+    with pytest.raises(ValueError, match=rf"^{tmp_path} cannot be loaded \(.+\): {again}$"):
+        load_segmenter(tmp_path)
+    segmenter.save_pretrained(tmp_path)
+    load_segmenter(tmp_path)
+
+
+def test_a_network_that_is_no_segmenter_is_not_taken_for_one(segmenter, tmp_path):
+    segmenter.backbone.network.save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"cannot be loaded \(.+\): give a folder that the save_pretrained of a segmenter"
+    ):
         load_segmenter(tmp_path)
 
 
 def test_weights_that_are_missing_are_not_drawn_instead(segmenter, tmp_path):
     segmenter.save_pretrained(tmp_path)
     save_file({"classifier.bias": torch.zeros(19)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"Missing key\(s\).* \.\.\.\): save it again"):
+    with pytest.raises(ValueError, match=r"Missing key\(s\).* \.\.\.\): give a folder"):
         load_segmenter(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["runs/typo", "typo", "typo/deeper/x", "no such name"])
-def test_a_name_that_leads_nowhere_is_one_line(name, tmp_path, monkeypatch):
+@pytest.mark.remedy("load.py::_from_saved")
+@pytest.mark.parametrize("name", ["runs/typo", "typo", "typo/deeper/x", "no such name", "~/typo"])
+def test_a_name_that_leads_nowhere_is_one_line(segmenter, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(
-        FileNotFoundError, match=rf"^{name} is neither a run folder, .* on the hub: no such path, and .+$"
+        FileNotFoundError, match=rf"^{name} is neither .* on the hub \(no such path, and .+\): give one that is there$"
     ):
         load_segmenter(name)
+    segmenter.save_pretrained(Path(name).expanduser())
+    load_segmenter(name)
 
 
-def test_a_file_of_another_kind_is_one_line(picture, tmp_path):
+def test_a_model_of_the_hub_whose_owner_gives_no_access_is_one_line(monkeypatch):
+    def refuse(*_, **__):
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr(Segmenter, "from_pretrained", refuse)
+    with pytest.raises(FileNotFoundError, match="its owner has not given access; ask on its page of the hub"):
+        load_segmenter("someone/gated")
+
+
+@pytest.mark.remedy("load.py::_from_saved")
+def test_a_file_of_another_kind_is_one_line(segmenter, picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.png")
-    with pytest.raises(
-        ValueError, match=r"a.png is neither a run folder, a checkpoint.*: it is a file of another kind$"
-    ):
-        load_segmenter(tmp_path / "a.png")
+    segmenter.save_pretrained(tmp_path / "saved")
+    for path in (tmp_path / "a.png", tmp_path / "saved" / "model.safetensors"):
+        with pytest.raises(
+            ValueError, match="but a file of another kind: name the folder of the run or saved segmenter$"
+        ):
+            load_segmenter(path)
+    load_segmenter(tmp_path / "saved")
 
 
 def test_importing_and_loading_needs_no_lightning(segmenter, tmp_path):

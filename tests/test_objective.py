@@ -232,12 +232,17 @@ def test_the_state_holds_banks_and_statistics_but_no_clip(clip_folder):
     assert torch.equal(objective.total, other.total)
 
 
+@pytest.mark.remedy("method/text.py::refuse_width")
 def test_text_of_another_width_than_the_tower_is_refused_but_trains_on_own_features(clip_folder, tmp_path):
     import numpy as np
 
     np.save(tmp_path / "text.npy", np.random.default_rng(0).normal(size=(CLASSES, 24)).astype(np.float32))
-    with pytest.raises(ValueError, match="width 24.*has 16.*ppar.context: features"):
+    with pytest.raises(
+        ValueError, match="width 24.*has 16: name the CLIP they come from as ppar.clip, or set ppar.context: f"
+    ):
         build(clip_folder, text_embeddings=str(tmp_path / "text.npy"))
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).normal(size=(CLASSES, 16)))
+    build(clip_folder, text_embeddings=str(tmp_path / "own.npy"))
     objective = build(clip_folder, text_embeddings=str(tmp_path / "text.npy"), context="features")
     losses = run(objective, make_batch(), u=0.5, steps=2)
     assert torch.isfinite(losses.total)

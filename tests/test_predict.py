@@ -16,7 +16,7 @@ from ranks import run_ranks
 from test_cli import fit
 
 from ppar_lightning import load_segmenter
-from ppar_lightning.callbacks.prediction_writer import PredictionWriter
+from ppar_lightning.callbacks.prediction_writer import PredictionWriter, read_map
 from ppar_lightning.cli import main
 from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.data.own_pictures import PictureDataset, find
@@ -78,17 +78,62 @@ def test_each_picture_gets_a_map_of_its_name_and_size(run, pictures, tmp_path, c
     assert "3 maps in" in capsys.readouterr().out
 
 
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
 def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
     first = str(pictures / "a.jpg")
     predict(run, tmp_path / "out", first)
     (tmp_path / "out" / "a.png").write_bytes(b"mine")
     with pytest.raises(SystemExit):
         predict(run, tmp_path / "out", str(pictures))
-    assert "a.png and 0 more exist already: give --overwrite" in capsys.readouterr().err
+    remedy = "give --overwrite, --skip_existing to continue, or another folder with --predictions.folder"
+    assert f"a.png and 0 more exist already: {remedy}" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
     assert not (tmp_path / "out" / "sub").exists()
     predict(run, tmp_path / "out", str(pictures), "--overwrite")
     assert Image.open(tmp_path / "out" / "a.png").size == (60, 40)
+    predict(run, tmp_path / "out", str(pictures), "--skip_existing")
+
+
+@pytest.mark.remedy("callbacks/prediction_writer.py::read_map")
+@pytest.mark.remedy("callbacks/prediction_writer.py::read_map")
+def test_a_file_that_is_no_map_is_not_continued_with(run, pictures, tmp_path, capsys):
+    picture, path = str(pictures / "a.jpg"), tmp_path / "out" / "a.png"
+    path.parent.mkdir()
+    Image.new("RGB", (60, 40)).save(path)
+    remedy = "give --overwrite instead of --skip_existing, or another folder with --predictions.folder"
+    with pytest.raises(ValueError, match=f"a.png is not a label map: {remedy}"):
+        read_map(path, 19)
+    Image.new("L", (60, 40), 23).save(path)
+    with pytest.raises(SystemExit):
+        predict(run, tmp_path / "out", picture, "--skip_existing")
+    assert f"a.png is not a map of 19 classes, as it holds id 23: {remedy}" in capsys.readouterr().err
+    assert (np.asarray(Image.open(path)) == 23).all()
+    predict(run, tmp_path / "another", picture, "--skip_existing")
+    predict(run, tmp_path / "out", picture, "--overwrite")
+    assert Image.open(path).mode == "P"
+
+
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
+def test_a_folder_that_is_a_file_is_named_before_anything_is_segmented(run, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").write_bytes(b"mine")
+    for folder in ("file", "file/below"):
+        with pytest.raises(SystemExit):
+            predict(run, tmp_path / folder, str(pictures))
+        assert f"{tmp_path}/file is no folder: give another with --predictions.folder" in capsys.readouterr().err
+    predict(run, Path("~/out"), str(pictures / "a.jpg"))
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_names_of_two_lines_and_with_brackets_are_kept(run, pictures, tmp_path, capsys):
+    (pictures / "a.jpg").rename(pictures / "a\nb.jpg")
+    (pictures / "sub" / "ü.png").write_bytes(b"no picture")
+    (pictures / "sub" / "ü.png").rename(pictures / "sub" / "ü\n[red]ü.png")
+    predict(run, tmp_path / "out", str(pictures))
+    assert listed(tmp_path / "out") == ["a\nb", "sub/b c"]
+    assert (tmp_path / "out" / "a\nb.png").is_file()
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "left out" in line)
+    assert "ü [red]ü.png" in line
 
 
 @pytest.mark.remedy("callbacks/prediction_writer.py::read_shares")
@@ -151,20 +196,27 @@ def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, 
     assert (tmp_path / "once" / "shares.csv").read_text() == (tmp_path / "out" / "shares.csv").read_text()
 
 
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
 @pytest.mark.parametrize("place", ["own pictures", "own pictures/out", "."])
 def test_maps_do_not_mix_with_pictures(run, pictures, tmp_path, capsys, place):
     with pytest.raises(SystemExit):
         predict(run, tmp_path / place, str(pictures), "--overwrite")
-    assert "would mix with the pictures in" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.search("would mix with the pictures in .*: give another folder with --predictions.folder", said)
     assert {path.name for path in pictures.rglob("*.png")} == {"b c.png", "ü.png"}
+    if place == ".":
+        predict(run, tmp_path / "another", str(pictures / "a.jpg"))
 
 
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
 def test_an_overlay_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
     (pictures / "overlays").mkdir()
     shutil.copy(pictures / "a.jpg", pictures / "overlays" / "a.jpg")
     with pytest.raises(SystemExit):
         predict(run, tmp_path / "out", str(pictures))
     assert "overlays/a and a would have the same name: predict overlays/ by itself" in capsys.readouterr().err
+    predict(run, tmp_path / "out", str(pictures / "overlays"))
+    assert listed(tmp_path / "out") == ["a"]
 
 
 def test_a_checkpoint_of_other_classes_is_one_line(run, pictures, tmp_path, capsys):
@@ -208,10 +260,11 @@ def test_two_ranks_write_what_one_writes(run, pictures, tmp_path):
     assert len([path for path in (tmp_path / "two").rglob("*") if path.is_file()]) == len(written)
 
 
-def test_where_nothing_can_be_done_the_status_says_so(run, tmp_path, capsys):
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.teardown")
+def test_where_nothing_can_be_done_the_status_says_so(run, pictures, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no")
     for place, message in (
-        (tmp_path / "broken.png", "none of the 1 pictures could be read"),
+        (tmp_path / "broken.png", "none of the 1 pictures could be read: the lines above say why; give others"),
         (tmp_path / "nowhere", "no pictures in"),
         (run / "curves", "no pictures in"),
     ):
@@ -219,6 +272,8 @@ def test_where_nothing_can_be_done_the_status_says_so(run, tmp_path, capsys):
             predict(run, tmp_path / "out", str(place))
         assert left.value.code == 1
         assert message in capsys.readouterr().err.splitlines()[-1]
+    predict(run, tmp_path / "out", str(pictures / "a.jpg"))
+    assert listed(tmp_path / "out") == ["a"]
 
 
 def test_a_window_is_that_of_the_test(run, pictures, tmp_path):
@@ -384,8 +439,12 @@ def test_the_short_form_says_what_it_lacks(run):
         spelt_out(["predict", "a.png", "--run", "runs/demo/checkpoints/last.ckpt"])
 
 
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.__init__")
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.__init__")
 def test_options_of_the_writer_are_checked():
-    with pytest.raises(ValueError, match="give a value in"):
+    with pytest.raises(ValueError, match=r"give a value in \[0, 1\]"):
         PredictionWriter(opacity=3)
     with pytest.raises(ValueError, match="give only one"):
         PredictionWriter(overwrite=True, skip_existing=True)
+    for options in ({"opacity": 0}, {"opacity": 1}, {"overwrite": True}, {"skip_existing": True}):
+        PredictionWriter(**options)

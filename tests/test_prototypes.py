@@ -80,24 +80,47 @@ def test_a_file_of_embeddings_replaces_the_text_tower(tmp_path):
     torch.testing.assert_close(text, normalize(torch.from_numpy(rows).float(), dim=1))
 
 
+@pytest.mark.remedy("method/text.py::_unit_rows")
 @pytest.mark.parametrize("bad", [np.zeros((18, 16)), np.zeros(19), np.full((19, 4), np.nan), np.zeros((19, 4), int)])
 def test_a_file_of_the_wrong_shape_is_named(tmp_path, bad):
     np.save(tmp_path / "text.npy", bad)
-    with pytest.raises(ValueError, match=r"text\.npy .*shape .*\(19, D\)"):
-        text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "text.npy")), 19)
+    options = PPAROptions(text_embeddings=str(tmp_path / "text.npy"))
+    with pytest.raises(ValueError, match=r"text\.npy .*need finite floats of shape \(19, D\), one row per class"):
+        text_prototypes(options, 19)
+    np.save(tmp_path / "text.npy", np.ones((19, 16)))
+    assert text_prototypes(options, 19).shape == (19, 16)
 
 
-def test_a_file_that_is_no_array_or_missing_is_named(tmp_path):
+@pytest.mark.remedy("method/text.py::read_embeddings")
+def test_a_file_that_is_no_array_or_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = PPAROptions(text_embeddings="~/text.npy")
+    with pytest.raises(
+        FileNotFoundError, match=f"{tmp_path}/text.npy not found: name a file that exists as ppar.text_"
+    ):
+        text_prototypes(options, 19)
     (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(ValueError, match=r"text\.npy is no \.npy array"):
-        text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "text.npy")), 19)
-    with pytest.raises(FileNotFoundError, match="check ppar.text_embeddings"):
-        text_prototypes(PPAROptions(text_embeddings=str(tmp_path / "none.npy")), 19)
+    with pytest.raises(ValueError, match=r"text\.npy are no \.npy file: write their K x D array with numpy.save"):
+        text_prototypes(options, 19)
+    np.save(tmp_path / "text.npy", np.ones((19, 16)))
+    assert text_prototypes(options, 19).shape == (19, 16)
 
 
+@pytest.mark.remedy("method/text.py::refuse_names")
 def test_names_for_another_number_of_classes_are_refused(clip_folder):
-    with pytest.raises(ValueError, match="18 names for a segmenter of 19 classes"):
+    with pytest.raises(ValueError, match="18 names for a segmenter of 19 classes: give one name per class"):
         text_prototypes(PPAROptions(clip=str(clip_folder), class_names=CLASSES[:-1]), 19)
+    assert text_prototypes(PPAROptions(clip=str(clip_folder), class_names=CLASSES), 19).shape == (19, 16)
+
+
+@pytest.mark.remedy("method/clip.py::clip_config")
+def test_a_model_that_is_no_clip_of_two_towers_is_named(clip_folder, tmp_path):
+    FrozenImageTower(str(clip_folder), None).tower.save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match="is a 'clip_vision_model', not a CLIP with two towers: name a whole CLIP as ppa"
+    ):
+        text_prototypes(PPAROptions(clip=str(tmp_path)), 19)
+    text_prototypes(PPAROptions(clip=str(clip_folder)), 19)
 
 
 def test_a_clip_that_cannot_be_fetched_is_named_with_the_remedy():
@@ -166,6 +189,14 @@ def test_the_visual_bank_assigns_first_and_moves_by_weight_later():
     mu = 0.5**0.5
     torch.testing.assert_close(bank.bank[0], normalize(torch.tensor([mu, 1 - mu]), dim=0))
     assert bank.bank[1].tolist() == [0, 1]
+
+
+def test_the_tower_follows_the_device_unless_it_is_told(clip_folder):
+    image = torch.rand(1, 3, 32, 32)
+    follows, told = (FrozenImageTower(str(clip_folder), None, dtype) for dtype in (None, torch.float32))
+    assert torch.equal(follows(image).memory, told(image).memory)
+    assert follows(image).memory.dtype == torch.float32
+    assert PPAROptions().clip_dtype is None
 
 
 def test_the_tower_in_bfloat16_sees_what_it_sees_in_float32(clip_folder):

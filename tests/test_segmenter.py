@@ -2,10 +2,13 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError
 from torch import nn
 from torch.nn import functional
 from transformers import (
@@ -15,13 +18,20 @@ from transformers import (
     CLIPVisionConfig,
     ConvNextConfig,
     Dinov2Config,
+    HieraConfig,
+    PvtV2Config,
     ResNetConfig,
     ResNetForImageClassification,
+    SegformerConfig,
     SwinConfig,
+    TimmBackboneConfig,
+    ViTConfig,
 )
 
-from ppar_lightning.segmenter.backbones import Backbone
+from ppar_lightning.images.window import Window
+from ppar_lightning.segmenter.backbones import Backbone, stem_and_stages
 from ppar_lightning.segmenter.heads import DeepLabV3Plus, Pyramid
+from ppar_lightning.segmenter.pretrained import SHIPPED
 from ppar_lightning.segmenter.segmenter import Segmenter
 from tools import tinyclip
 
@@ -165,11 +175,13 @@ def test_no_frozen_stage_freezes_nothing(build):
     assert all(m.training for m in segmenter.modules())
 
 
+@pytest.mark.remedy("segmenter/backbones.py::Backbone.__init__")
 @pytest.mark.parametrize(("family", "stages"), [("resnet", 4), ("clip", 3)])
 def test_more_frozen_stages_than_there_are(build, family, stages):
-    build(family, freeze_stages=stages)
     with pytest.raises(ValueError, match=f"freeze_stages is {stages + 1}.* choose 0-{stages}$"):
         build(family, freeze_stages=stages + 1)
+    for number in (0, stages):
+        build(family, freeze_stages=number)
 
 
 @pytest.mark.parametrize("family", ["resnet", "basic-resnet"])
@@ -275,11 +287,14 @@ def test_pretrained_resnet_drops_its_classifier(tmp_path):
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
 
 
+@pytest.mark.remedy("segmenter/pretrained.py::load_weights")
 def test_weights_that_do_not_fit(tmp_path):
     ResNetForImageClassification(CONFIGS["resnet"]).save_pretrained(tmp_path)
     CONFIGS["convnext"].save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"lacks \d+ weights .*config\.json$"):
+    with pytest.raises(ValueError, match=r"lacks \d+ weights .*config.json must be the one that was saved with its w"):
         Backbone(str(tmp_path))
+    CONFIGS["resnet"].save_pretrained(tmp_path)
+    Backbone(str(tmp_path))
 
 
 def test_images_are_normalised_as_the_preprocessor_says(folder):
@@ -351,6 +366,8 @@ def test_overfits_one_image(build):
     assert (found & label).sum() / (found | label).sum() > 0.5
 
 
+@pytest.mark.remedy("segmenter/segmenter.py::refuse_head")
+@pytest.mark.remedy("segmenter/backbones.py::Backbone._set_stride")
 @pytest.mark.parametrize(
     ("family", "options", "message"),
     [
@@ -364,19 +381,116 @@ def test_combinations_that_make_no_sense(build, family, options, message):
     with pytest.raises(ValueError, match=message) as error:
         build(family, **options)
     assert "\n" not in str(error.value)
+    head = str(error.value).partition("set --model.segmenter.head ")[2]
+    build(family, **({"head": head} if head else {}))
 
 
-def test_a_text_model_is_no_backbone(tmp_path):
-    BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is a 'bert', which gives no feature maps: choose a ResNet"):
-        Segmenter(str(tmp_path))
+SMALL_VIT = {**VIT, "image_size": 64, "patch_size": 16}
+OTHERS = {
+    "bert": (BertConfig(**VIT), "gives no feature maps of a stem and stages"),
+    "vit": (ViTConfig(**SMALL_VIT), "gives no feature maps of a stem and stages"),
+    "segformer": (SegformerConfig(), "gives no feature maps of a stem and stages"),
+    "pvt_v2": (PvtV2Config(), "gives no feature maps of a stem and stages"),
+    "timm_backbone": (TimmBackboneConfig(backbone="resnet18"), "gives no feature maps of a stem and stages"),
+    "hiera": (HieraConfig(embed_dim=8, depths=[1, 1, 1, 1]), r"does not take images of any size \(.+\)"),
+}
 
 
-@pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/folder", "no such model"])
-def test_a_model_that_cannot_be_loaded(name):
-    with pytest.raises(OSError, match=f"{name}.*hf download") as error:
+@pytest.mark.remedy("segmenter/backbones.py::_read_config")
+@pytest.mark.remedy("segmenter/backbones.py::Backbone.__init__")
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_model_that_is_no_backbone(tmp_path, build, kind):
+    config, fault = OTHERS[kind]
+    config.save_pretrained(tmp_path / kind)
+    choice = "choose a ResNet, ConvNeXt, Swin, DINOv2, EfficientNet-Lite or CLIP"
+    with pytest.raises(ValueError, match=rf"is a '{kind}', which {fault}: {choice}$") as error:
+        Segmenter(str(tmp_path / kind), "fpn", pretrained=False)
+    assert "\n" not in str(error.value)
+    build("resnet")
+    Segmenter("efficientnet_lite0", "fpn", pretrained=False)
+
+
+@pytest.mark.remedy("segmenter/backbones.py::stem_and_stages")
+def test_a_network_without_a_list_of_stages():
+    with pytest.raises(ValueError, match="Conv2d has no list of 4 stages: choose another backbone"):
+        stem_and_stages(nn.Conv2d(3, 3, 1), 4)
+    assert len(stem_and_stages(Backbone("resnet_small", pretrained=False).network, 4)[1]) == 4
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """An empty cache of the hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def download(command: str, hub: Path) -> None:
+    """Fill the cache with tinyclip as `hf download NAME [--force-download]` does."""
+    *words, name = command.removesuffix(" --force-download").split(" ")
+    assert words == ["hf", "download"]
+    repository = hub / f"models--{name.replace('/', '--')}"
+    shutil.rmtree(repository, ignore_errors=True)
+    shutil.copytree(SHIPPED["tinyclip"], repository / "snapshots" / "0123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123")
+
+
+@pytest.mark.remedy("segmenter/pretrained.py::load_pretrained")
+@pytest.mark.parametrize("damage", [None, "model.safetensors", "config.json"])
+def test_a_model_of_the_hub_that_is_not_there_or_damaged(hub, damage):
+    name = "nobody/no-such-model"
+    if damage:
+        download(f"hf download {name}", hub)
+        (found,) = hub.rglob(damage)
+        found.write_bytes(found.read_bytes()[:100])
+    with pytest.raises(OSError, match=f"{name}.*: run `hf download .*` where there is a network, or give") as error:
         Segmenter(name)
     assert "\n" not in str(error.value)
+    command = str(error.value).split("`")[1]
+    assert command.endswith("--force-download") == (damage is not None)
+    download(command, hub)
+    Segmenter(name)
+
+
+@pytest.mark.parametrize("name", ["{}/no/such/folder", "./none", "~/none", "not/in/the/hub", "no such model"])
+def test_a_folder_that_is_not_there(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = name.format(tmp_path)
+    with pytest.raises(OSError, match=rf"'{name}' cannot be loaded \(.*\): give a folder that exists, or a hub id$"):
+        Segmenter(name)
+    shutil.copytree(SHIPPED["tinyclip"], Path(name).expanduser())
+    Segmenter(name)
+
+
+def test_a_model_that_its_owner_has_to_open(monkeypatch, hub):
+    def refuse(*_, **__):
+        raise OSError("You are trying to access a gated repo.") from GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", refuse)
+    with pytest.raises(OSError, match="gated repo.*: ask for access on its page of the hub, then run `hf auth login`"):
+        Segmenter("nobody/gated")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("window", [None, Window(32, 16)])
+@pytest.mark.parametrize("family", ["resnet", "clip"])
+def test_predict_in_every_precision(build, family, dtype, window):
+    segmenter, image = build(family).eval(), torch.rand(3, 40, 56)
+    expected = segmenter.predict(image, window)
+    found = segmenter.to(dtype).predict(image, window)
+    assert segmenter(image[None]).dtype == dtype
+    assert found.dtype == torch.uint8
+    assert (found == expected).float().mean() > 0.9
+
+
+def test_more_classes_than_a_byte_holds(build):
+    segmenter = build("resnet", num_classes=300).eval()
+    torch.nn.init.zeros_(segmenter.classifier.weight)
+    segmenter.classifier.bias.data = (torch.arange(300) == 280).float()
+    label = segmenter.predict(torch.rand(3, 32, 32))
+    assert label.dtype == torch.int64
+    assert (label == 280).all()
 
 
 @pytest.mark.parametrize("early_stages", [1, 2])

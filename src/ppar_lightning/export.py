@@ -4,11 +4,13 @@ ppar export --run runs/demo --format onnx
 """
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,6 +29,9 @@ EXAMPLE = (2, 3, 150, 218)
 AXES = {0: "batch", 2: "height", 3: "width"}
 """Variable axes of the input, with their names."""
 
+LIMIT = 2_000_000_000
+"""Bytes of weights that an ONNX file can hold beside its graph: protobuf ends at 2 GiB."""
+
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 
@@ -37,16 +42,25 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
     parser.add_argument("--output", type=Path, help="file to write (default: segmenter.onnx or .pt2 in the run folder)")
     given = parser.parse_args(words)
-    folder = Path(given.run) if Path(given.run).is_dir() else Path()
-    output = given.output or folder / f"segmenter{SUFFIXES[given.format]}"
-    if output.exists():
-        raise FileExistsError(f"{output} already exists: move it away, or give another file with --output")
+    run = Path(given.run).expanduser()
+    output = given.output or (run if run.is_dir() else Path()) / f"segmenter{SUFFIXES[given.format]}"
+    output = output.expanduser()
+    for path in (output, data_of(output)):
+        if path.exists():
+            raise FileExistsError(f"{path} already exists: move it away, or give another file with --output")
     segmenter = load_segmenter(given.run)
     write = export_onnx if given.format == "onnx" else export_torch
     write(segmenter, output)
     count = sum(parameter.numel() for parameter in segmenter.parameters())
     shapes = f"image (B, 3, H, W) in [0, 1] -> logits (B, {segmenter.num_classes}, H, W)"
     print(f"{output}: {count:,} parameters; {shapes}")
+    if data_of(output).exists():
+        print(f"{data_of(output)}: its weights; the two files belong together, so keep them in one folder")
+
+
+def data_of(path: Path) -> Path:
+    """Return the file beside an ONNX file that holds its weights, if they do not fit into it."""
+    return path.with_name(f"{path.name}.data")
 
 
 def trace(segmenter: Segmenter) -> torch.export.ExportedProgram:
@@ -77,6 +91,8 @@ def export_torch(segmenter: Segmenter, path: Path) -> None:
 def export_onnx(segmenter: Segmenter, path: Path) -> None:
     """Write an ONNX file, whole or not at all, from ``image`` to ``logits``, with the class names in its metadata.
 
+    Weights of more than 2 GB go to a second file, ``{path}.data``, which belongs into the same folder.
+
     Args:
         segmenter: The network, on the CPU; it is set to eval mode.
         path: The file to write.
@@ -96,9 +112,33 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
         )
     assert program is not None
     program.model.metadata_props["classes"] = ",".join(segmenter.classes)
-    model = program.model_proto
-    _name_axes(model.graph)
-    write_whole(path, model.SerializeToString())
+    if sum(each.nbytes for each in segmenter.state_dict().values()) > LIMIT:
+        _write_pair(program, path)
+    else:
+        model = program.model_proto
+        _name_axes(model.graph)
+        write_whole(path, model.SerializeToString())
+
+
+def _write_pair(program: torch.onnx.ONNXProgram, path: Path) -> None:
+    """Write graph and weights as two files, both or neither; the graph comes last."""
+    import onnx
+
+    data = data_of(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        whole = Path(folder, path.name)
+        program.save(whole, external_data=True)
+        model = onnx.load(whole, load_external_data=False)
+        _name_axes(model.graph)
+        with data_of(whole).open("rb") as file:
+            os.fsync(file.fileno())
+        data_of(whole).replace(data)
+    try:
+        write_whole(path, model.SerializeToString())
+    except OSError:
+        data.unlink()
+        raise
 
 
 def _name_axes(graph: Any) -> None:

@@ -5,7 +5,7 @@ from textwrap import shorten
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ppar_lightning.disk.tensors import cause, read_tensors
 from ppar_lightning.runs.run_folder import LAST, is_run
@@ -14,6 +14,7 @@ from ppar_lightning.segmenter.segmenter import Segmenter
 
 HUB = {
     HFValidationError: "it is not a valid hub id",
+    GatedRepoError: "its owner has not given access; ask on its page of the hub, then run `hf auth login`",
     LocalEntryNotFoundError: "the hub cannot be reached",
     RepositoryNotFoundError: "the hub shows no model of that name",
 }
@@ -34,7 +35,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         FileNotFoundError: There is no such file or model, or the run has no checkpoint.
         ValueError: The file holds no segmenter of this package, or weights that do not fit its description.
     """
-    path, summary = Path(source), None
+    path, summary = Path(source).expanduser(), None
     if is_run(path):
         summary, path = describe_run(path), path / LAST
         if not path.is_file():
@@ -44,9 +45,12 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
     if path.suffix == ".ckpt":
         segmenter = _from_checkpoint(path)
     elif path.is_dir() and not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path} holds neither a run (config.yaml) nor a saved segmenter (config.json)")
+        fault = f"{path} holds neither a run (config.yaml) nor a saved segmenter (config.json)"
+        raise FileNotFoundError(
+            f"{fault}: name a folder that `ppar fit` or the segmenter's save_pretrained has written"
+        )
     else:
-        segmenter = _from_saved(source)
+        segmenter = _from_saved(path if path.exists() else source)
     segmenter.training_summary = summary
     return segmenter.to(device).eval().requires_grad_(False)
 
@@ -71,15 +75,15 @@ def _from_checkpoint(path: Path) -> Segmenter:
 def _from_saved(source: str | Path) -> Segmenter:
     unknown = f"{source} is neither a run folder, a checkpoint (.ckpt), a saved segmenter nor a model on the hub"
     if Path(source).is_file():
-        raise ValueError(f"{unknown}: it is a file of another kind")
+        raise ValueError(f"{unknown}, but a file of another kind: name the folder of the run or saved segmenter")
     try:
         # Strict, because missing weights would otherwise be random.
         return Segmenter.from_pretrained(str(source), strict=True, pretrained=False)
     except Exception as error:  # as above; the hub library adds errors of its own
         if isinstance(error, HFValidationError | OSError) and not Path(source).is_dir():
             why = next((why for kind, why in HUB.items() if isinstance(error, kind)), cause(error))
-            raise FileNotFoundError(f"{unknown}: no such path, and {why}") from error
-        again = "save it again with save_pretrained"
+            raise FileNotFoundError(f"{unknown} (no such path, and {why}): give one that is there") from error
+        again = "give a folder that the save_pretrained of a segmenter of this version has written"
         raise ValueError(f"{source} cannot be loaded ({_fault(error)}): {again}") from error
 
 

@@ -60,6 +60,7 @@ class PPARModule(L.LightningModule):
         seed: int = 0,
         compile: str | None = None,
         for_training: bool = True,
+        text_width: int | None = None,
     ) -> None:
         """Wrap a segmenter, and build the objective and the whitening around it.
 
@@ -76,6 +77,8 @@ class PPARModule(L.LightningModule):
                 them uncompiled. Names in the checkpoint are the same.
             for_training: Build the parts that only training needs, objective and whitening. False needs no CLIP, unless
                 ``ppar.ensemble`` uses the prototypes. The command line sets it: true for ``ppar fit``, else false.
+            text_width: Width of the prototypes in a checkpoint that will be loaded: the objective is then built without
+                reading CLIP or text embeddings, and cannot train. The command line sets it.
         """
         super().__init__()
         self.segmenter = segmenter
@@ -92,7 +95,7 @@ class PPARModule(L.LightningModule):
             channels = segmenter.backbone_channels if ppar.level == "backbone" else segmenter.decoder_channels
             with torch.random.fork_rng(devices=[]):  # the same initial weights whatever was drawn before
                 torch.manual_seed(seed)
-                self.objective = PPAR(ppar, channels, segmenter.num_classes)
+                self.objective = PPAR(ppar, channels, segmenter.num_classes, text_width)
         if isw.enabled and for_training:
             self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
         self.selected_on: list[str] = []

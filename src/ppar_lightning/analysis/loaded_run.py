@@ -24,6 +24,7 @@ from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule, as_float
 from ppar_lightning.renamed import current_config
 from ppar_lightning.runs.run_folder import CONFIG, read_config
+from ppar_lightning.runs.stored import stored
 from ppar_lightning.segmenter.sliding import slide
 
 
@@ -108,7 +109,8 @@ class LoadedRun:
 def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> LoadedRun:
     """Load a run from its folder.
 
-    The config says what to build. No pretrained weights are read for the segmenter, because the checkpoint holds them.
+    The config says what to build. Neither backbone, CLIP nor text embeddings are read, because the checkpoint holds all
+    weights. The objective has no image tower, so it cannot train.
 
     Args:
         folder: Run folder, with ``config.yaml`` and ``checkpoints/``.
@@ -125,7 +127,7 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: name the folder of a run that `ppar fit` has finished")
     state = read_checkpoint(path)
-    module, data = _build(config)
+    module, data = _build(config, state)
     try:
         module.load_state_dict(state["state_dict"])
     except ValueError as error:
@@ -140,13 +142,17 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return sorted(found, key=lambda path: int(re.findall(r"step=(\d+)", path.name)[0]))
 
 
-def _build(config: dict[str, Any]) -> tuple[PPARModule, DomainDataModule]:
+def _build(config: dict[str, Any], checkpoint: dict[str, Any]) -> tuple[PPARModule, DomainDataModule]:
     """Build module and data module as the command line does; both take their seed from ``seed_everything``."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(PPARModule, "model")
     parser.add_class_arguments(DomainDataModule, "data")
     given = {part: {**config[part], "seed": config["seed_everything"]} for part in ("model", "data")}
-    given["model"]["segmenter"] = {**config["model"]["segmenter"], "pretrained": False}
+    segmenter = config["model"]["segmenter"]
+    known = stored(checkpoint, segmenter["backbone"])
+    network = {"pretrained": False, "backbone_config": segmenter.get("backbone_config") or known.backbone_config}
+    given["model"]["segmenter"] = {**segmenter, **network}
+    given["model"]["text_width"] = known.text_width
     given["data"]["workers"] = 0
     built = parser.instantiate_classes(parser.parse_object(given))
     return built.model, built.data

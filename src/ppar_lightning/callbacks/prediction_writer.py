@@ -75,12 +75,16 @@ class PredictionWriter(L.Callback):
 
         Raises:
             FileExistsError: The folder already holds a map of one of the pictures.
+            NotADirectoryError: The folder is a file, or lies below one.
             ValueError: The maps would lie among the pictures, two files would have the same name, or ``shares.csv``
                 is no table of an earlier prediction.
         """
         if stage != "predict":
             return
-        self._root = root = Path(self.folder or f"{trainer.default_root_dir}/predictions")
+        self._root = root = Path(self.folder or f"{trainer.default_root_dir}/predictions").expanduser()
+        there = next(path for path in (root, *root.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is no folder: give another with --predictions.folder")
         self._classes = module_of(pl_module).segmenter.classes
         pictures = data_of(trainer).pictures
         for place in (*map(Path, data_of(trainer).predict_dir), *(found.path for found in pictures.found)):
@@ -93,14 +97,14 @@ class PredictionWriter(L.Callback):
             if kind in ("overlays", "confidence") and rest in pictures.names:
                 raise ValueError(f"files of {name} and {rest} would have the same name: predict {kind}/ by itself")
         self._earlier = read_shares(root / SHARES, self._classes)
-        there = [name for name in pictures.names if self._map(name).exists()]
+        done = [name for name in pictures.names if self._map(name).exists()]
         if self.skip_existing:
-            self._warn_of_older(dict(zip(pictures.names, pictures.found, strict=True)), there, trainer.ckpt_path)
-            self._shares = {name: self._share(read_map(self._map(name))) for name in there}
-            pictures.leave_out(set(there))
-        elif there and not self.overwrite:
+            self._warn_of_older(dict(zip(pictures.names, pictures.found, strict=True)), done, trainer.ckpt_path)
+            self._shares = {name: self._share(read_map(self._map(name), len(self._classes))) for name in done}
+            pictures.leave_out(set(done))
+        elif done and not self.overwrite:
             remedy = "give --overwrite, --skip_existing to continue, or another folder with --predictions.folder"
-            raise FileExistsError(f"{self._map(there[0])} and {len(there) - 1} more exist already: {remedy}")
+            raise FileExistsError(f"{self._map(done[0])} and {len(done) - 1} more exist already: {remedy}")
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -129,13 +133,14 @@ class PredictionWriter(L.Callback):
             return
         found = {name: share for part in gather(self._shares) for name, share in part.items()}
         if not found:
-            raise ValueError(f"none of the {len(data_of(trainer).pictures)} pictures could be read")
+            fault = f"none of the {len(data_of(trainer).pictures)} pictures could be read"
+            raise ValueError(f"{fault}: the lines above say why; give others")
         if trainer.is_global_zero:
             kept = {name: share for name, share in self._earlier.items() if self._map(name).exists()}
             table = pd.DataFrame.from_dict(kept | found, orient="index", columns=list(self._classes)).sort_index()
             write_whole(self._root / SHARES, table.to_csv(index_label="picture", float_format="%.6f").encode())
             maps = "1 map" if len(found) == 1 else f"{len(found)} maps"
-            Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False)
+            Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False, markup=False)
 
     def _map(self, name: str) -> Path:
         return self._root / f"{name}.png"
@@ -154,17 +159,20 @@ class PredictionWriter(L.Callback):
         return np.bincount(label.ravel(), minlength=len(self._classes)) / label.size
 
 
-def read_map(path: Path) -> npt.NDArray[np.integer]:
+def read_map(path: Path, num_classes: int) -> npt.NDArray[np.integer]:
     """Read a map that an earlier prediction has written.
 
     Raises:
-        ValueError: The file is not a label map.
+        ValueError: The file is not a label map of these classes.
     """
+    remedy = "give --overwrite instead of --skip_existing, or another folder with --predictions.folder"
     try:
-        return read_label(path)
+        label = read_label(path)
     except ValueError as error:
-        remedy = "give --overwrite, or another folder with --predictions.folder"
         raise ValueError(f"{path} is not a label map: {remedy}") from error
+    if label.max() >= num_classes:
+        raise ValueError(f"{path} is not a map of {num_classes} classes, as it holds id {label.max()}: {remedy}")
+    return label
 
 
 def read_shares(path: Path, classes: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:

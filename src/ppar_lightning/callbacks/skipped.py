@@ -47,7 +47,7 @@ class SkippedSamples(L.Callback):
         """List a picture that cannot be read, and print its name at once."""
         self.on_train_batch_end(trainer, pl_module, outputs, batch)
         for error in batch["error"]:
-            Console(stderr=True).print(f"left out: {error.message}", highlight=False, soft_wrap=True)
+            Console(stderr=True).print(f"left out: {error.message}", highlight=False, markup=False, soft_wrap=True)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print how many samples were left out. A prediction uses this too."""
@@ -56,7 +56,7 @@ class SkippedSamples(L.Callback):
         count = sum(line.startswith(f"{stage},") for line in read_lines(path)) if trainer.is_global_zero else 0
         if count:
             samples = "1 sample was" if count == 1 else f"{count} samples were"
-            Console().print(f"{samples} left out in {stage}, listed in {path}")
+            Console().print(f"{samples} left out in {stage}, listed in {path}", markup=False)
 
     on_predict_start = on_fit_start
     on_predict_end = on_fit_end

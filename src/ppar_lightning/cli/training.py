@@ -13,6 +13,7 @@ from jsonargparse.typing import PositiveInt, restricted_number_type
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_warn
 
 from ppar_lightning.callbacks import CONFIGURED, run_callbacks
 from ppar_lightning.callbacks.loggers import run_loggers, stay_offline_without_account
@@ -25,12 +26,14 @@ from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint
+from ppar_lightning.doctor.downloads import check_rendered
 from ppar_lightning.doctor.examination import examine
 from ppar_lightning.doctor.flags import refuse_flags
 from ppar_lightning.module import PPARModule
 from ppar_lightning.renamed import current_config, current_words
 from ppar_lightning.runs.best_checkpoint import best_checkpoint
 from ppar_lightning.runs.checkpoints import find_checkpoint
+from ppar_lightning.runs.stored import stored
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)], docstring="Integer that NumPy takes as a seed.")
 
@@ -95,6 +98,7 @@ class PPARCLI(LightningCLI):
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the checkpoint that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         parser.link_arguments("seed_everything", "model.for_training", compute_fn=bool)  # no option: it is set below
+        parser.link_arguments("seed_everything", "model.text_width", compute_fn=lambda _: None)  # nor is this one
         for name in ("data.seed", "model.seed"):
             parser.link_arguments("seed_everything", name)
 
@@ -129,6 +133,21 @@ class PPARCLI(LightningCLI):
                 False  # callbacks print or write the results
             )
 
+    def instantiate_classes(self) -> None:
+        """Build the objects; except to train, take all weights from the checkpoint and read nothing pretrained."""
+        config, self.record = self.config[self.subcommand], self.resolved()
+        if self.subcommand != "fit":
+            segmenter, path = config.model.segmenter, Path(config.ckpt_path or "")
+            segmenter.pretrained = False
+            if path.is_file():
+                known = stored(read_checkpoint(path), segmenter.backbone)
+                segmenter.backbone_config = segmenter.backbone_config or known.backbone_config
+                config.model.text_width = known.text_width
+        super().instantiate_classes()
+        if self.subcommand == "fit":
+            for finding in check_rendered(config.model, self.datamodule.sources):
+                rank_zero_warn(finding.message)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks and curves as CSV, and read checkpoints as tensors and plain values."""
         self.config_init[self.subcommand].weights_only = True
@@ -141,7 +160,7 @@ class PPARCLI(LightningCLI):
         resumed = command == "fit" and checkpoint is not None
         kwargs["logger"] = run_loggers(named, config.default_root_dir, command, resumed)
         throughput = Throughput()
-        own = run_callbacks(Provenance(self.resolved(), checkpoint), throughput)
+        own = run_callbacks(Provenance(self.record, checkpoint), throughput)
         self.trainer_defaults["callbacks"] = [*own, *display(config, throughput)]  # besides those that the config names
         return super().instantiate_trainer(**kwargs)
 

@@ -74,6 +74,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
     """Split -> known number of labelled images."""
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
+    rendered: ClassVar[bool] = False
+    """Whether this package renders the images."""
     unpaired: Sequence[str] = ()
     """One line for each file without a counterpart."""
 

@@ -52,8 +52,15 @@ class Domain:
         key = self.dataset or name
         if key not in DATASETS:
             raise ValueError(f"there is no data set {key!r}; choose one of {', '.join(DATASETS)} (domain.dataset)")
-        kind = getattr(DATASETS[key], "func", DATASETS[key])
-        return getattr(self, f"{split}_split") or getattr(kind, f"{split}_split")
+        return getattr(self, f"{split}_split") or getattr(self._kind(name), f"{split}_split")
+
+    def rendered(self, name: str) -> bool:
+        """Return whether this package renders the images; False if there is no such data set."""
+        return getattr(self._kind(name), "rendered", False)
+
+    def _kind(self, name: str) -> Any:
+        maker = DATASETS.get(self.dataset or name)
+        return getattr(maker, "func", maker)
 
     def open(
         self,

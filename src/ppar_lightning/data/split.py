@@ -78,7 +78,7 @@ class Split(Dataset[Sample]):
             if not self.skip:
                 raise
             name = self.name(index)
-            return self._placeholder(name, [Skipped(self.domain, name, str(error))])
+            return self._placeholder(name, [Skipped(self.domain, name, str(error).replace("\n", " "))])
         if self.view is not None:
             sample["image"], sample["label"] = self.view(sample["image"], sample["label"])
         return sample

@@ -1,5 +1,7 @@
 """Pretrained weights: checks whether they are on this machine, without loading them or using the network."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
@@ -7,10 +9,11 @@ from huggingface_hub.errors import HFValidationError
 from jsonargparse import Namespace
 from transformers import AutoConfig
 
+from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.finding import Finding, attempt
-from ppar_lightning.method.text import read_embeddings
+from ppar_lightning.method.text import read_embeddings, refuse_names, refuse_width
 from ppar_lightning.segmenter.efficientnet_lite import weight_file
-from ppar_lightning.segmenter.pretrained import SHIPPED, load_pretrained, resolve
+from ppar_lightning.segmenter.pretrained import RENDERED, SHIPPED, load_pretrained, resolve
 from ppar_lightning.segmenter.segmenter import refuse_head
 
 CONFIG = "config.json"
@@ -27,12 +30,51 @@ def check_downloads(model: Namespace) -> list[Finding]:
     findings = [look_for("backbone", segmenter.backbone, "weights" if segmenter.pretrained else "config")]
     if findings[0].level == "ok":
         findings += attempt("head", lambda: check_head(segmenter))
-    if ppar.enabled and (ppar.text_embeddings is None or ppar.context == "clip"):
+    if reads_clip(ppar):
         findings.append(look_for("CLIP", ppar.clip, "weights"))
-    if ppar.enabled and ppar.text_embeddings is not None:
-        path = Path(ppar.text_embeddings)
-        findings += attempt("text embeddings", lambda: read_embeddings(path, segmenter.num_classes), str(path))
+    if ppar.enabled and ppar.text_embeddings is None:
+        findings += attempt("class names", lambda: refuse_names(ppar.class_names, segmenter.num_classes))
+    elif ppar.enabled:
+        clip = ppar.context == "clip" and findings[-1].level == "ok"
+        check = partial(check_text, ppar, segmenter.num_classes, local_folder(ppar.clip) if clip else None)
+        findings += attempt("text embeddings", check, ppar.text_embeddings)
     return findings
+
+
+def reads_clip(ppar: Namespace) -> bool:
+    """Return whether training uses a tower of CLIP."""
+    return bool(ppar.enabled and (ppar.text_embeddings is None or ppar.context == "clip"))
+
+
+def check_rendered(model: Namespace, sources: Mapping[str, Domain]) -> list[Finding]:
+    """Note that the CLIP that comes with the package would be used on images of another kind than it knows.
+
+    Args:
+        model: The options below ``model`` in the config.
+        sources: The domains to train on, by name.
+    """
+    others = [name for name, domain in sources.items() if not domain.rendered(name)]
+    used = {"ppar.clip openai/clip-vit-base-patch16": reads_clip(model.ppar) and model.ppar.clip == RENDERED}
+    backbone = "segmenter.backbone microsoft/resnet-50 --model.segmenter.head deeplabv3plus"
+    used[backbone] = model.segmenter.pretrained and model.segmenter.backbone == RENDERED
+    fault = f"{RENDERED} has learnt only from this package's rendered streets, and {', '.join(others)} shows others"
+    return [Finding("note", RENDERED, f"{fault}: set --model.{remedy}") for remedy in used if others and used[remedy]]
+
+
+def check_text(ppar: Namespace, num_classes: int, clip: Path | None) -> None:
+    """Refuse text embeddings that do not suit the classes or the image tower, as training does.
+
+    Args:
+        ppar: Options of the method.
+        num_classes: K, the number of classes.
+        clip: Folder of the CLIP whose image tower is used; None if none is, or it is not on this machine.
+
+    Raises:
+        OSError, ValueError: They do not suit, or cannot be read.
+    """
+    text = read_embeddings(ppar.text_embeddings, num_classes)
+    if clip is not None:
+        refuse_width(text.shape[1], str(clip))
 
 
 def check_head(segmenter: Namespace) -> None:

@@ -22,7 +22,7 @@ from rich.table import Column, Table
 from ppar_lightning.callbacks.selection import refuse_targets, targets_among
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
 from ppar_lightning.data.shared_images import shared_images
-from ppar_lightning.doctor.downloads import check_downloads, weights_size
+from ppar_lightning.doctor.downloads import check_downloads, check_rendered, weights_size
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.flags import refuse_flags
 from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions, check_wandb
@@ -83,7 +83,8 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
     downloads = check_downloads(config.model)
     weights = weights_size(config.model.segmenter.backbone) if downloads[0].level == "ok" else 0
     flags = attempt("options", lambda: refuse_flags(config))
-    yield [check_versions(), devices, *flags, *downloads, *check_run_folder(config, weights)]
+    rendered = check_rendered(config.model, data.sources)
+    yield [check_versions(), devices, *flags, *downloads, *rendered, *check_run_folder(config, weights)]
     yield [*check_wandb(config.trainer), *check_selection(config, data)]
     for check in checks:
         if (dataset := check.open()) is not None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 from ppar_lightning.method.grid import Grid, resize
-from ppar_lightning.segmenter.pretrained import load_pretrained, normalisation
+from ppar_lightning.segmenter.pretrained import NO_TOKENIZER, load_pretrained, load_weights, normalisation
 
 TEXT_BATCH = 256
 """Number of sentences that the text tower embeds at once."""
@@ -41,8 +41,15 @@ def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
 
     Returns:
         (T, D) unit vectors.
+
+    Raises:
+        OSError: The model is not there, is damaged or has no tokenizer.
     """
+    words = clip_config(clip).text_config.vocab_size
     tokenizer = load_pretrained(AutoTokenizer, clip)
+    # Without a tokenizer's files, transformers makes one that knows no words, and every sentence would be the same.
+    if len(tokenizer) < words / 2:
+        raise OSError(f"model {clip!r} holds no tokenizer: {NO_TOKENIZER}")
     tower = _load_tower(CLIPTextModelWithProjection, clip, "text_config")
     embeddings = []
     for start in range(0, len(texts), TEXT_BATCH):
@@ -61,17 +68,19 @@ class FrozenImageTower(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, clip: str, size: int | None, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, clip: str, size: int | None, dtype: torch.dtype | None = None) -> None:
         """Load the tower.
 
         Args:
             clip: ``tinyclip``, a hub id or a folder.
             size: Side of the square whose area the input is resized to, in pixels; None keeps the images' size.
-            dtype: Precision of its weights and computations.
+            dtype: Precision of its weights and computations; None follows the device of the images: bfloat16 on CUDA,
+                float32 elsewhere.
         """
         super().__init__()
         tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
-        self._hidden = (tower.to(dtype),)
+        self._hidden = (tower,)
+        self.dtype = dtype
         self.size = size
         self.patch = int(tower.config.patch_size)
         self.dim = int(tower.config.projection_dim)
@@ -97,8 +106,12 @@ class FrozenImageTower(nn.Module):
         Args:
             image: (B, 3, H, W) float RGB in [0, 1].
         """
-        if self.tower.device != image.device:  # it is no submodule, so it does not move with this module
-            self.tower.to(image.device)  # type: ignore[arg-type]
+        dtype = self.dtype or (torch.bfloat16 if image.is_cuda else torch.float32)
+        if (self.tower.device, self.tower.dtype) != (
+            image.device,
+            dtype,
+        ):  # it is no submodule, so it stays behind
+            self.tower.to(image.device, dtype)  # type: ignore[arg-type]
         size = self.input_size(image.shape[-2], image.shape[-1])
         with torch.autocast(image.device.type, enabled=False):
             pixels = (resize(image, size) - self.mean) / self.std
@@ -129,11 +142,22 @@ def value_path(tower: Any, hidden: Tensor) -> Tensor:
     return tower.post_layernorm(hidden + block.mlp(block.layer_norm2(hidden)))
 
 
-def _load_tower(loader: Any, clip: str, part: str) -> Any:
-    """Load one tower of a CLIP in fp32, frozen, with the projection width of the whole model."""
+def clip_config(clip: str) -> Any:
+    """Read the config of a CLIP.
+
+    Raises:
+        ValueError: The model is no CLIP.
+    """
     config = load_pretrained(AutoConfig, clip)
     if config.model_type != "clip":
-        raise ValueError(f"model {clip!r} is a {config.model_type!r}, not a CLIP: name a CLIP as ppar.clip")
+        remedy = "name a whole CLIP as ppar.clip, such as openai/clip-vit-base-patch16"
+        raise ValueError(f"model {clip!r} is a {config.model_type!r}, not a CLIP with two towers: {remedy}")
+    return config
+
+
+def _load_tower(loader: Any, clip: str, part: str) -> Any:
+    """Load one tower of a CLIP in fp32, frozen, with the projection width of the whole model."""
+    config = clip_config(clip)
     tower_config = getattr(config, part)
     tower_config.projection_dim = config.projection_dim
-    return load_pretrained(loader, clip, config=tower_config).float().eval().requires_grad_(False)
+    return load_weights(loader, clip, tower_config).eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from ppar_lightning.method.clip import FrozenImageTower, VisualContext
 from ppar_lightning.method.grid import Grid, GridLabels, grid_labels
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
-from ppar_lightning.method.text import text_prototypes
+from ppar_lightning.method.text import refuse_width, text_prototypes
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 STRIDE = 8
@@ -74,13 +74,15 @@ class PPAR(nn.Module):
 
     pending: Tensor
 
-    def __init__(self, options: PPAROptions, channels: int, num_classes: int) -> None:
+    def __init__(self, options: PPAROptions, channels: int, num_classes: int, text_width: int | None = None) -> None:
         """Load the prototypes and build the heads.
 
         Args:
             options: Named options of the method.
             channels: C, the channels of the feature map that is aligned.
             num_classes: K, the number of classes.
+            text_width: D, if a checkpoint's weights follow: nothing is read then, and there is no image tower. None
+                reads text prototypes and image tower.
 
         Raises:
             ValueError: The text prototypes are for other classes, or their width is not that of CLIP's image tower.
@@ -89,16 +91,13 @@ class PPAR(nn.Module):
         super().__init__()
         self.options = options
         self.num_classes = num_classes
-        text = text_prototypes(options, num_classes)
+        text = torch.zeros(num_classes, text_width) if text_width else text_prototypes(options, num_classes)
         dim = text.shape[1]
         self.clip = None
-        if options.context == "clip":
-            self.clip = FrozenImageTower(options.clip, options.visual_size, getattr(torch, options.clip_dtype))
-        if self.clip is not None and self.clip.dim != dim:
-            raise ValueError(
-                f"text prototypes have width {dim}, the image tower of {options.clip!r} has {self.clip.dim}: "
-                "name the CLIP they come from as ppar.clip, or set ppar.context: features"
-            )
+        if options.context == "clip" and text_width is None:
+            refuse_width(dim, options.clip)
+            dtype = getattr(torch, options.clip_dtype) if options.clip_dtype else None
+            self.clip = FrozenImageTower(options.clip, options.visual_size, dtype)
         # P: (B, C, h, w) -> (B, D, h, w), linear, so that the features must do the aligning.
         self.embed = nn.Conv2d(channels, dim, 1)
         self.prototypes = prototypes.Prototypes(text, options.momentum)

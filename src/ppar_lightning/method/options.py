@@ -28,7 +28,8 @@ class PPAROptions:
             image tower of the text prototypes' CLIP is not available).
         visual_size: The image tower's input is resized to the area of a square of this side, in pixels; None keeps the
             size of the crop.
-        clip_dtype: Precision of the frozen image tower. bfloat16 halves its memory; CPUs without it need float32.
+        clip_dtype: Precision of the frozen image tower. None follows the device that a session runs on: bfloat16 on
+            CUDA, where it halves the memory, and float32 elsewhere.
         level: Feature map that is aligned: the decoder's output or the backbone's last map.
         order: Anchors of the alignment and their order in training: from VTP to OTP, from OTP to VTP, both at once
             (``joint``), one of them alone, or the class means of source features (``naive``).
@@ -57,7 +58,7 @@ class PPAROptions:
     random_text: bool = False
     context: Literal["clip", "features"] = "clip"
     visual_size: int | None = 224
-    clip_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    clip_dtype: Literal["bfloat16", "float32"] | None = None
     level: Literal["decoder", "backbone"] = "decoder"
     order: AnchorOrder = "vtp_to_otp"
     align_segmenter: bool = True

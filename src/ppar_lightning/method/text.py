@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.format import MAGIC_PREFIX
 from torch import Tensor
 from torch.nn import functional as F
 
 from ppar_lightning.disk.cache import Array, cache_folder, load_array, save_array
-from ppar_lightning.method.clip import embed_texts
+from ppar_lightning.method.clip import clip_config, embed_texts
 from ppar_lightning.method.options import PPAROptions, Prompts
 from ppar_lightning.method.prompts import sentences
 from ppar_lightning.segmenter.pretrained import revision
@@ -32,15 +33,40 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
         ValueError: The class names or the file are for another number of classes.
     """
     if options.text_embeddings is not None:
-        text = read_embeddings(Path(options.text_embeddings), num_classes)
+        text = read_embeddings(options.text_embeddings, num_classes)
     else:
-        if len(options.class_names) != num_classes:
-            names = f"{len(options.class_names)} names for a segmenter of {num_classes} classes"
-            raise ValueError(f"ppar.class_names holds {names}: give one name per class")
+        refuse_names(options.class_names, num_classes)
         text = cached_embeddings(options.clip, options.prompts, options.class_names)
     if options.random_text:
         return random_directions(*text.shape)
     return F.normalize(text - text.mean(dim=0), dim=-1) if options.centre else text
+
+
+def refuse_names(class_names: Sequence[str], num_classes: int) -> None:
+    """Refuse class names for another number of classes.
+
+    Raises:
+        ValueError: Their number is not ``num_classes``.
+    """
+    if len(class_names) != num_classes:
+        names = f"{len(class_names)} names for a segmenter of {num_classes} classes"
+        raise ValueError(f"ppar.class_names holds {names}: give one name per class")
+
+
+def refuse_width(width: int, clip: str) -> None:
+    """Refuse text prototypes of another width than the joint space of a CLIP, whose image tower gives the context.
+
+    Args:
+        width: D, the width of the text prototypes.
+        clip: ``tinyclip``, a hub id or a folder, of which only the config is read.
+
+    Raises:
+        ValueError: The widths differ, or the model is no CLIP.
+    """
+    joint = clip_config(clip).projection_dim
+    if joint != width:
+        fault = f"text prototypes have width {width}, the image tower of {clip!r} has {joint}"
+        raise ValueError(f"{fault}: name the CLIP they come from as ppar.clip, or set ppar.context: features")
 
 
 def random_directions(num_classes: int, dim: int) -> Tensor:
@@ -48,15 +74,19 @@ def random_directions(num_classes: int, dim: int) -> Tensor:
     return F.normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
 
 
-def read_embeddings(path: Path, num_classes: int) -> Tensor:
+def read_embeddings(file: str | Path, num_classes: int) -> Tensor:
     """Read a K x D ``.npy`` file of text embeddings and normalise its rows.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It does not hold a finite K x D array of floats.
     """
+    path = Path(file).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"text embeddings {path} not found: check ppar.text_embeddings")
+        raise FileNotFoundError(f"text embeddings {path} not found: name a file that exists as ppar.text_embeddings")
+    with path.open("rb") as opened:
+        if opened.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            raise ValueError(f"text embeddings {path} are no .npy file: write their K x D array with numpy.save")
     return _unit_rows(load_array(path), path, num_classes)
 
 

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, CLIPVisionModel
 from transformers.modeling_outputs import BackboneOutput
 
+from ppar_lightning.disk.tensors import cause
 from ppar_lightning.segmenter import efficientnet_lite as efficientnet_lite  # registers itself with transformers
-from ppar_lightning.segmenter.pretrained import IMAGENET_MEAN_STD, load_pretrained, normalisation
+from ppar_lightning.segmenter.pretrained import IMAGENET_MEAN_STD, load_pretrained, load_weights, normalisation
 
 CLIP = "clip_vision_model"
+
+FAMILIES = "choose a ResNet, ConvNeXt, Swin, DINOv2, EfficientNet-Lite or CLIP"
 
 DERIVED = ("out_features", "out_indices", "transformers_version", "architectures", "dtype")
 """Config entries that do not affect the network, or that follow from the requested stages."""
@@ -77,7 +80,7 @@ class Backbone(nn.Module):
             ValueError: The model is no backbone, its weights do not fit, or it does not support an option.
         """
         super().__init__()
-        known = _read_config(name) if config is None else AutoConfig.for_model(**config)
+        known = _read_config(name) if config is None else _given_config(config)
         self.config = {key: value for key, value in known.to_diff_dict().items() if key not in DERIVED}
         self.network = _load_network(name, known, stages, pretrained and config is None)
         self.plain = not hasattr(known, "depths")
@@ -91,7 +94,11 @@ class Backbone(nn.Module):
         mean, std = normalisation(name) if config is None else IMAGENET_MEAN_STD
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-        self.channels = self._trial([stage not in shown for stage in stages])
+        try:
+            self.channels = self._trial([stage not in shown for stage in stages])
+        except Exception as error:  # each family has its own
+            fault = f"backbone {name!r} is a {known.model_type!r}, which does not take images of any size"
+            raise ValueError(f"{fault} ({cause(error)}): {FAMILIES}") from error
         for module in self._held():
             module.requires_grad_(False)
         self.train()
@@ -108,8 +115,8 @@ class Backbone(nn.Module):
             raise ValueError(f"output_stride {output_stride} needs a ResNet: {remedy}")
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the chosen maps, each (B, C, h, w), of RGB images (B, 3, H, W) in [0, 1]."""
-        return self.network((image - self.mean) / self.std).feature_maps
+        """Return the chosen maps, each (B, C, h, w), of RGB images (B, 3, H, W) in [0, 1] of any floating type."""
+        return self.network(((image - self.mean) / self.std).to(self.mean.dtype)).feature_maps
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all parts except the frozen stages, which stay in eval mode."""
@@ -177,10 +184,18 @@ def _read_config(name: str) -> Any:
     config = load_pretrained(AutoConfig, name)
     if config.model_type == "clip":
         config = config.vision_config
-    if config.model_type != CLIP and type(config) not in MODEL_FOR_BACKBONE_MAPPING:
-        remedy = "choose a ResNet, ConvNeXt, Swin, DINOv2 or CLIP"
-        raise ValueError(f"backbone {name!r} is a {config.model_type!r}, which gives no feature maps: {remedy}")
+    staged = type(config) in MODEL_FOR_BACKBONE_MAPPING and getattr(config, "stage_names", [""])[0] == "stem"
+    if config.model_type != CLIP and not staged:
+        fault = f"backbone {name!r} is a {config.model_type!r}, which gives no feature maps of a stem and stages"
+        raise ValueError(f"{fault}: {FAMILIES}")
     return config
+
+
+def _given_config(config: dict[str, Any]) -> Any:
+    try:
+        return AutoConfig.for_model(**config)
+    except Exception as error:  # transformers has many kinds of errors for a wrong field
+        raise ValueError(f"segmenter.backbone_config is no config ({cause(error)}): leave it out") from error
 
 
 def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool) -> nn.Module:
@@ -190,15 +205,5 @@ def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: boo
     else:
         kind = MODEL_FOR_BACKBONE_MAPPING[type(config)]
         config.out_indices = [stage % len(config.stage_names) for stage in stages]
-    network = _load_weights(name, config, kind) if pretrained else kind(config)
+    network = load_weights(kind, name, config) if pretrained else kind(config)
     return CLIPTower(network, config.patch_size) if config.model_type == CLIP else network
-
-
-def _load_weights(name: str, config: Any, kind: Any) -> Any:
-    # float32 whatever the file holds, because the network is trained.
-    network, report = load_pretrained(kind, name, config=config, dtype=torch.float32, output_loading_info=True)
-    # ConvNeXt and Swin get new norms for their maps; every other weight must be in the file.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("hidden_states_norms"))
-    if missing:
-        raise ValueError(f"backbone {name!r} lacks {len(missing)} weights ({missing[0]}, ...): check its config.json")
-    return network

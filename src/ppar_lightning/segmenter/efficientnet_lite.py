@@ -7,11 +7,13 @@ import importlib
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoBackbone, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.modeling_outputs import BackboneOutput
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ppar_lightning.disk.tensors import read_tensors
 
@@ -37,9 +39,10 @@ class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
     depths: ClassVar[list[int]] = [len(stage) for stage in STAGES]
 
     def __init__(self, **options: Any) -> None:
+        chosen = {name: options.pop(name, None) for name in ("out_features", "out_indices")}
         super().__init__(**options)
         self.stage_names = ["stem", *(f"stage{number}" for number in range(1, len(STAGES) + 1))]
-        self.set_output_features_output_indices(options.get("out_features"), options.get("out_indices"))
+        self.set_output_features_output_indices(**chosen)
 
 
 class ConvNorm(nn.Sequential):
@@ -101,15 +104,18 @@ class EfficientNetLite(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, folder: str, *, config: EfficientNetLiteConfig, **_: Any) -> tuple[Self, dict[str, Any]]:  # type: ignore[override]
-        """Build the network with the weights of the installed package, and report no missing weights.
+        """Build the network with the weights in the folder or, without any, of the installed package.
+
+        Returns:
+            The network, and which weights are missing, as transformers reports it.
 
         Raises:
             ImportError: The package is not installed.
             ValueError: The package's file is damaged or would run code.
         """
-        network = cls(config)
-        network.load_state_dict(rename(read_tensors(weight_file(), "install the package again")))
-        return network, {"missing_keys": []}
+        network, own = cls(config), Path(folder, SAFE_WEIGHTS_NAME)
+        weights = load_file(own) if own.is_file() else rename(read_tensors(weight_file(), "install the package again"))
+        return network, {"missing_keys": network.load_state_dict(weights, strict=False).missing_keys}
 
 
 def weight_file() -> Path:

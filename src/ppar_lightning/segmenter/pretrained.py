@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import cached_file, logging
 
 from ppar_lightning.disk.tensors import cause
@@ -23,9 +26,16 @@ SHIPPED = {name: Path(__file__).parent / "shipped" / name for name in _NAMES}
 weights of ``efficientnet_lite0`` come with the extra ``lite``."""
 
 
+NO_TOKENIZER = "copy the model's tokenizer files there, or write them there with its tokenizer's save_pretrained"
+"""Remedy for a model whose tokenizer is missing or damaged."""
+
+RENDERED = "tinyclip"
+"""The included CLIP, which has seen nothing but the rendered streets."""
+
+
 def resolve(name: str) -> str:
-    """Return the folder of an included model; return any other name unchanged."""
-    return str(SHIPPED.get(name, name))
+    """Return the folder of an included model, and expand ``~``; return any other name unchanged."""
+    return str(Path(name).expanduser() if name.startswith("~") else SHIPPED.get(name, name))
 
 
 def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
@@ -49,13 +59,45 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
     except ImportError:  # its message names the package to install
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise errors of their own
-        remedy = "save it again with save_pretrained"
-        if not Path(resolve(name)).is_dir():
-            remedy = f"run `hf download {name}` where there is a network, or give a folder saved with save_pretrained"
-        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {remedy}") from error
+        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(loader, name, error)}") from error
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
+
+
+def load_weights(loader: Any, name: str, config: Any) -> Any:
+    """Load a network in float32, whatever the file holds, and refuse a file that lacks weights of it.
+
+    Args:
+        loader: A class of transformers.
+        name: Name of an included model, a hub id or a folder.
+        config: Config of the network.
+
+    Raises:
+        OSError: The model cannot be loaded.
+        ValueError: Weights are missing, which transformers would draw at random.
+    """
+    network, report = load_pretrained(loader, name, config=config, dtype=torch.float32, output_loading_info=True)
+    # ConvNeXt and Swin get new norms for their maps; every other weight must be in the file.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("hidden_states_norms"))
+    if missing:
+        fault = f"model {name!r} lacks {len(missing)} weights ({missing[0]}, ...)"
+        raise ValueError(f"{fault}: its config.json must be the one that was saved with its weights")
+    return network
+
+
+def _remedy(loader: Any, name: str, error: BaseException) -> str:
+    """Say what to do about a model that cannot be loaded."""
+    if Path(resolve(name)).is_dir():
+        if loader is AutoTokenizer:
+            return NO_TOKENIZER
+        return "copy it there again, or give the folder of another transformers model"
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or isinstance(error.__cause__, HFValidationError):
+        return "give a folder that exists, or a hub id"
+    if isinstance(error.__cause__, GatedRepoError):
+        return "ask for access on its page of the hub, then run `hf auth login`"
+    force = " --force-download" if isinstance(try_to_load_from_cache(name, "config.json"), str) else ""
+    return f"run `hf download {name}{force}` where there is a network, or give a folder that exists"
 
 
 def normalisation(name: str) -> tuple[Colour, Colour]:

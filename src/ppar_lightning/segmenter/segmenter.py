@@ -23,6 +23,9 @@ from ppar_lightning.segmenter.inputs import Picture, to_image
 from ppar_lightning.segmenter.pretrained import Colour
 from ppar_lightning.segmenter.sliding import slide
 
+BYTE = 256
+"""Number of ids that a byte can hold."""
+
 
 class SegmenterOutput(NamedTuple):
     """Logits and the feature maps that training may use.
@@ -158,7 +161,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             window: Size and stride of a sliding window, in pixels; None segments the whole picture at once.
 
         Returns:
-            (H, W) uint8 train ids, on the CPU.
+            (H, W) tensor of train ids on the CPU: uint8, or int64 if there are more than 256 classes.
 
         Raises:
             ValueError: ``picture`` is not a picture.
@@ -171,7 +174,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         finally:
             for module, mode in modes.items():
                 module.training = mode
-        return logits.argmax(dim=1)[0].byte().cpu()
+        label = logits.float().argmax(dim=1)[0].cpu()
+        return label.byte() if self.num_classes <= BYTE else label
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment RGB images (B, 3, H, W) in [0, 1], of any size, into logits (B, K, H, W)."""

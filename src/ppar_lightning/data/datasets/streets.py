@@ -20,6 +20,8 @@ class ProceduralStreets(SegmentationDataset):
         size: Height and width of the images, in pixels.
     """
 
+    rendered = True
+
     def __init__(
         self,
         root: str | Path | None,
