@@ -144,7 +144,7 @@ def _log(page: Path, content: dict[str, Any], project: str) -> None:
         logged |= {f"report/{part}/{caption}": table(matrix) for caption, matrix in content[part].items()}
     logged |= {"report/page": wandb.Html(str(page), inject=False), "report/weights": images(content["weights"])}
     folder = str(content["run"].folder)
-    training = (content["manifest"] or {}).get("wandb") or {}
-    options = {"name": f"{content['title']} report", "job_type": "report", "group": training.get("group")}
-    with wandb.init(project=project, dir=folder, **options) as run:
+    group = ((content["manifest"] or {}).get("wandb") or {}).get("group")
+    title = f"{content['title']} report"
+    with wandb.init(project=project, name=title, job_type="report", group=group, dir=folder) as run:
         run.log(logged)
