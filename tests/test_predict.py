@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import warnings
 from pathlib import Path
 
@@ -365,6 +366,21 @@ def test_a_video_is_opened_once_and_read_on(tmp_path, monkeypatch, frames):
     assert len(opened) == 1
     assert round(pictures[3]["image"].mean() / 20) == 3  # going back opens it again
     assert len(opened) == 2
+
+
+def test_the_frames_of_a_video_are_upright(tmp_path):
+    path = tmp_path / "drive.mp4"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 5, (64, 48))
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[:24, :32] = 255
+    video.write(frame)
+    video.release()
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    path.write_bytes(content)
+    upright = PictureDataset([str(path)])[0]["image"]
+    assert np.abs(upright.astype(int) - np.rot90(frame, -1)).mean() < 8
 
 
 def test_a_damaged_frame_does_not_end_a_video(tmp_path):

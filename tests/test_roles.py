@@ -89,6 +89,14 @@ def test_a_pattern_without_split_is_said_and_its_remedies_work(tmp_path, recwarn
     assert not [each for each in recwarn if "trains on" in str(each.message)]
 
 
+def test_a_source_may_train_on_what_another_validates(tmp_path):
+    for split in ("train", "val"):
+        write_pairs(tmp_path / split, f"a_{split}", f"b_{split}")
+    sources = {"one": own(tmp_path, "{split}/*"), "two": own(tmp_path, "{split}/*", train_split="val")}
+    with pytest.warns(UserWarning, match="domain 'one': source 'two' trains on 2 of the 2 images that it is scored on"):
+        DomainDataModule(sources, workers=0).setup("fit")
+
+
 @pytest.mark.remedy("data/datamodule.py::DomainDataModule.setup")
 @pytest.mark.parametrize("stage", ["fit", "test"])
 def test_one_image_in_a_source_and_an_unseen_domain_is_refused(tmp_path, stage):

@@ -43,7 +43,8 @@ class Folder(FolderDataset):
         for option, pattern, suffixes in (("images", images, IMAGE_SUFFIXES), ("labels", labels, LABEL_SUFFIXES)):
             if "*" not in pattern or not pattern.endswith(suffixes):
                 raise ValueError(
-                    f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}"
+                    f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}, "
+                    "and save files of other kinds as one of these"
                 )
         self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, as a class or as ignore"
         table = _train_ids(ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids)))
