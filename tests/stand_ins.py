@@ -17,9 +17,9 @@ def resnet(folder: Path) -> str:
     return str(folder)
 
 
-def text_embeddings(path: Path) -> str:
-    """A file of 19 directions of width 8."""
-    np.save(path, np.random.default_rng(0).normal(size=(19, 8)).astype(np.float16))
+def text_embeddings(path: Path, width: int = 8) -> str:
+    """A file of 19 directions."""
+    np.save(path, np.random.default_rng(0).normal(size=(19, width)).astype(np.float16))
     return str(path)
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from transformers import CLIPModel, ResNetConfig, ResNetModel
-from trees import TREES
+from ranks import run_ranks
+from stand_ins import resnet, text_embeddings
+from transformers import CLIPModel
+from trees import TREES, write_image
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.domain import Domain
@@ -22,16 +23,6 @@ QUICK = [
     *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
     *("--data.batch_size", "2", "--data.crop", "[64, 64]", "--data.workers", "0"),
 ]
-
-
-@pytest.fixture(scope="module")
-def resnet(tmp_path_factory) -> str:
-    """A small ResNet with weights, as a folder that stands for the hub's."""
-    folder = tmp_path_factory.mktemp("resnet")
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1])
-    ResNetModel(config).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -101,20 +92,57 @@ def test_real_recipes_differ_in_their_domains_and_run_folder_alone():
     assert all(written == rest[0] for written in rest)
 
 
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory, clip_folder) -> dict[str, list[str]]:
+    """Config of a setting -> the options that put trees and tiny models in the place of downloads."""
+    folder = tmp_path_factory.mktemp("stand_ins")
+    models = ["--model.segmenter.backbone", resnet(folder / "resnet"), "--model.ppar.clip", str(clip_folder)]
+    models += ["--model.ppar.text_embeddings", text_embeddings(folder / "text.npy", 16), "--model.ppar.context", "clip"]
+    models += ["--model.segmenter.decoder_channels", "8", "--model.ppar.clip_dtype", "float32"]
+    models += ["--prediction_grid.images", "0"]
+    words, written = {}, {name: writer(folder / name) for name, writer in TREES.items() if "_" not in name}
+    for path in FILES:
+        data = yaml.safe_load(path.read_text()).get("data", {})
+        for group in ("sources", "unseen"):
+            for name, options in data.get(group, {}).items():
+                limit = [f"--data.{group}.{name}.limit", "4" if group == "sources" else "1"]
+                root = [f"--data.{group}.{name}.root", str(written[name])] if options else []
+                words.setdefault(path.stem, models.copy()).extend([*limit, *root])
+    return words
+
+
+ESSENTIAL = ("demo", "gta", "cityscapes_256")
+"""The other settings differ from gta in their domains alone."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path.stem in ESSENTIAL else pytest.mark.slow) for path in FILES],
+    ids=lambda path: path.stem,
+)
+def test_fit_validate_test_and_predict_work_on_every_config(path, stand_ins, tmp_path):
+    folder, words = tmp_path / "run", stand_ins["demo" if path.stem not in stand_ins else path.stem]
+    base = [] if path.parent == CONFIGS else ["--config", "demo"]
+    ranks = 4 if path.parent.name == "strategies" else 1
+    alone = QUICK if ranks == 1 else [*QUICK[:2], "--trainer.accelerator", "cpu", *QUICK[-6:]]
+
+    def ppar(*words: str) -> None:
+        run_ranks(ranks, main, list(words)) if ranks > 1 else main(list(words))
+
+    root = ["--trainer.default_root_dir", str(folder), "--trainer.val_check_interval", "1"]
+    ppar("fit", *base, "--config", str(path), *words, *alone, *root)
+    assert json.loads((folder / "manifest.json").read_text())["finished"]
+    config = ["--config", f"{folder}/config.yaml"]
+    ppar("validate", *config)
+    ppar("test", *config)
+    scored = json.loads((folder / "test.json").read_text())["domains"]
+    assert [*scored] == [word.split(".")[2] for word in words if word.endswith(".limit")]
+    write_image(tmp_path / "street.png")
+    ppar("predict", str(tmp_path / "street.png"), "--run", str(folder))
+    assert (folder / "predictions" / "street.png").is_file()
+
+
 @pytest.mark.slow
-def test_gta_trains_and_tests_on_generated_trees(tmp_path, clip_folder, resnet):
-    roots = {"sources.gta": "gta"} | {f"unseen.{n}": n for n in ("cityscapes", "bdd100k", "mapillary", "synthia")}
-    folders = {f"--data.{key}.root": str(TREES[name](tmp_path / name)) for key, name in roots.items()}
-    words = [word for item in folders.items() for word in item]
-    models = ["--model.segmenter.backbone", resnet, "--model.ppar.clip", str(clip_folder)]
-    config, run = str(CONFIGS / "gta.yaml"), str(tmp_path / "run")
-    quick = [*QUICK, "--trainer.val_check_interval", "2", "--trainer.sync_batchnorm", "false"]
-    main(["fit", "--config", config, "--trainer.default_root_dir", run, *quick, *models, *words])
-    main(["test", "--config", f"{run}/config.yaml"])
-    table = (tmp_path / "run" / "test.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in table[1:]] == ["gta", "cityscapes", "bdd100k", "mapillary", "synthia"]
-
-
 def test_cityscapes_256_trains_and_tests_on_generated_trees(tmp_path):
     city = TREES["cityscapes"](tmp_path / "cityscapes", suffix=".jpg")
     camvid = TREES["camvid"](tmp_path / "camvid")
@@ -133,3 +161,21 @@ def test_cityscapes_256_trains_and_tests_on_generated_trees(tmp_path):
 
 def test_the_towers_of_the_test_are_real_clips(clip_folder):
     assert CLIPModel.from_pretrained(clip_folder).config.projection_dim == 16
+
+
+@pytest.mark.slow
+def test_doctor_export_and_the_page_of_every_setting(stand_ins, tmp_path):
+    for path in FILES:
+        base = [] if path.parent == CONFIGS else ["--config", "demo"]
+        words, folder = stand_ins["demo" if base else path.stem], tmp_path / path.stem
+        whole = [*base, "--config", str(path), *words, *QUICK, "--trainer.default_root_dir", str(folder)]
+        with pytest.raises(SystemExit, match="0"):
+            main(["doctor", *whole])
+        if base:
+            continue
+        main(["fit", *whole])
+        main(["test", "--config", f"{folder}/config.yaml"])
+        for kind in ("onnx", "torch"):
+            main(["export", "--run", str(folder), "--format", kind])
+        main(["report", str(folder), "--html", "--output", str(folder / "page")])
+        assert {each.name for each in folder.iterdir()} >= {"segmenter.onnx", "segmenter.pt2", "doctor"}
