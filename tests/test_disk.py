@@ -28,6 +28,7 @@ from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.drawing import write_picture
 from ppar_lightning.method import text
 from ppar_lightning.method.text import cached_embeddings
+from ppar_lightning.shortage import shortage
 
 
 @contextmanager
@@ -108,11 +109,12 @@ def test_what_does_not_fit_leaves_the_earlier_file(tmp_path):
 
 @pytest.mark.parametrize("number", files.NO_SPACE)
 def test_a_full_disk_is_one_line_with_a_remedy(capsys, number):
+    error = OSError(number, os.strerror(number), "runs/a.csv")
     with pytest.raises(SystemExit):
-        leave(OSError(number, os.strerror(number), "runs/a.csv"))
+        leave(error, said=shortage(error))
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert re.search(r"runs/a.csv.*free some space, or move the run folder .* --ckpt_path last", said)
+    assert re.search(r"the disk is full .*runs/a.csv.*: free some space, or move the run folder .* --ckpt_path", said)
 
 
 @pytest.fixture

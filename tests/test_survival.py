@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -100,8 +101,8 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
 
     def signalled(self, *arguments):
         if next(calls) == call:  # to the workers too, as from a terminal
-            for process in (os.getpid(), *(worker.pid for worker in multiprocessing.active_children())):
-                os.kill(process, number)
+            job = (os.getpid(), *(worker.pid for worker in multiprocessing.active_children()))
+            subprocess.run(["kill", f"-{int(number)}", *map(str, job)], check=True)
         return function(self, *arguments)
 
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]

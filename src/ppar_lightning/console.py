@@ -5,8 +5,6 @@ import sys
 from argparse import ArgumentParser
 from typing import NoReturn
 
-from ppar_lightning.disk.files import NO_SPACE
-
 
 class PlainParser(ArgumentParser):
     """Parser of a command that takes no training config; its errors are one line, without the usage."""
@@ -16,26 +14,29 @@ class PlainParser(ArgumentParser):
         leave(message, status=2)
 
 
-def leave(error: object, status: int = 1) -> NoReturn:
+def plain(error: object) -> str:
+    """Join the lines of an error or a message; of a traceback, which a worker process sends, only the last is kept."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if any(line.startswith("Traceback") or "Original Traceback" in line for line in lines):
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]
+    return " ".join(lines)
+
+
+def leave(error: object, status: int = 1, said: str | None = None) -> NoReturn:
     """Print an error in one line and exit. Every rank prints its own; ranks other than the first say which they are.
 
     Args:
-        error: An exception or a message. Its lines are joined. If it contains a traceback, as an error from a worker
-            process does, only the last line is kept.
+        error: An exception, whose notes are added, or a message.
         status: Exit status.
+        said: Text that is printed in place of the error's own.
 
     Raises:
         Exception: ``error`` itself, if ``PPAR_TRACEBACK`` is set.
     """
     if isinstance(error, Exception) and "PPAR_TRACEBACK" in os.environ:
         raise error
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    if any(line.startswith("Traceback") or "Original Traceback" in line for line in lines):
-        lines = [lines[-1].partition(": ")[2] or lines[-1]]
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
-        lines.append("(free some space, or move the run folder to another disk; --ckpt_path last continues a run)")
     ranks = sys.modules.get("lightning.fabric.utilities.rank_zero")  # if nothing has imported it, there is one process
     rank = getattr(ranks.rank_zero_only, "rank", 0) if ranks else 0
     who = f"rank {rank}: " if rank else ""
-    print(f"ppar: error: {who}{' '.join(lines)}", file=sys.stderr)
+    print(f"ppar: error: {who}{plain(said or error)}{''.join(getattr(error, '__notes__', []))}", file=sys.stderr)
     sys.exit(status)

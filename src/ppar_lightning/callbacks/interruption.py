@@ -1,14 +1,18 @@
-"""SIGINT and SIGTERM: handlers for them, and the end of ``validate``, ``test`` and ``predict`` by a signal."""
+"""The end of a run by a signal or an error: handlers of SIGINT and SIGTERM, and how to continue."""
 
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
+
+from ppar_lightning.runs.run_folder import CONFIG
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,11 +43,29 @@ def leave_after(number: int, remark: str) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def continuation(folder: str) -> str:
+    """Return the phrase with the command that continues the run in a folder."""
+    return f"continue with: ppar fit --config {shlex.quote(str(Path(folder) / CONFIG))} --ckpt_path last"
+
+
 class Interruption(L.Callback):
     """End ``validate``, ``test`` and ``predict`` at once, with status 128 + signal; Lightning would continue.
 
-    In training, :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` handles signals.
+    In training, :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` handles signals. If an error ends a
+    training that has a checkpoint, the command to continue from it is added to the error.
     """
+
+    _training = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember that training begins, so that a checkpoint in the folder is one of this run."""
+        self._training = True
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Add the command to continue, if there is a checkpoint."""
+        written = any(Path(trainer.default_root_dir, "checkpoints").glob("*.ckpt"))
+        if self._training and written and isinstance(exception, Exception):
+            exception.add_note(f"; then {continuation(trainer.default_root_dir)}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Handle signals in ``validate``, ``test`` and ``predict``, but not in the validations of a training."""

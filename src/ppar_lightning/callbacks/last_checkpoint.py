@@ -1,6 +1,5 @@
 """The checkpoint that counts: ``checkpoints/last.ckpt`` in the run folder."""
 
-import shlex
 import signal
 import time
 from pathlib import Path
@@ -11,9 +10,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from ppar_lightning.callbacks.interruption import leave_after, listen
+from ppar_lightning.callbacks.interruption import continuation, leave_after, listen
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, promote
-from ppar_lightning.runs.run_folder import CONFIG
 
 INTERVAL = 120.0
 """Shortest time between checkpoints in seconds. A SIGKILL loses at most this, plus one step or validation."""
@@ -101,8 +99,7 @@ class LastCheckpoint(Checkpoint):
         self._signal = number
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:
-        config = shlex.quote(str(Path(trainer.default_root_dir) / CONFIG))
-        remark = f" after step {trainer.global_step}; continue with: ppar fit --config {config} --ckpt_path last"
+        remark = f" after step {trainer.global_step}; {continuation(trainer.default_root_dir)}"
         # another rank may have received the signal
         leave_after(self._signal or signal.SIGTERM, remark if trainer.is_global_zero else "")
 

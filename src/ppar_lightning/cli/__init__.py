@@ -17,6 +17,7 @@ import yaml
 
 from ppar_lightning.cli.home import expanded
 from ppar_lightning.console import leave
+from ppar_lightning.shortage import shortage
 
 TRAINING = ("fit", "validate", "test", "predict", "doctor")
 """Subcommands that take a training config."""
@@ -57,8 +58,13 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             remedy = "`ppar --help` lists them, and options follow the subcommand, as in `ppar fit --config gta`"
             raise ValueError(f"there is no subcommand {command!r}; {remedy}")
-    except (ImportError, OSError, ValueError) as error:
-        leave(error)
+    except Exception as error:
+        said = shortage(error, command)
+        if said is None and not isinstance(error, ImportError | OSError | ValueError):
+            raise  # a defect, which its traceback helps to find
+        if args is None:
+            sys.unraisablehook = lambda _: None  # what falls over while the process ends is no news
+        leave(error, said=said)
     except KeyboardInterrupt:  # before there is a checkpoint to continue from
         leave("interrupted", status=130)
 

@@ -1,7 +1,10 @@
 """The subcommands that read a training config: LightningCLI over the module and the data module."""
 
+import io
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
@@ -29,11 +32,13 @@ from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.downloads import check_rendered
 from ppar_lightning.doctor.examination import examine
 from ppar_lightning.doctor.flags import refuse_flags
+from ppar_lightning.doctor.trial import FirstStep, TrialDoneError
 from ppar_lightning.module import PPARModule
 from ppar_lightning.renamed import current_config, current_words
 from ppar_lightning.runs.best_checkpoint import best_checkpoint
 from ppar_lightning.runs.checkpoints import find_checkpoint
 from ppar_lightning.runs.stored import stored
+from ppar_lightning.shortage import shortage
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)], docstring="Integer that NumPy takes as a seed.")
 
@@ -186,7 +191,45 @@ class DoctorCLI(PPARCLI):
 
     def before_instantiate_classes(self) -> None:
         """Examine the config, and leave before anything is built."""
-        examine(self.config)
+        examine(self.config, self.first_step)
+
+    def first_step(self) -> str:
+        """Train up to the end of the first step, in a folder of its own and without any output.
+
+        Returns:
+            What the step took.
+
+        Raises:
+            OSError, ValueError: `ppar fit` would fail.
+        """
+        given = self.config.clone()
+        for option in ("config", "samples", "output"):
+            given.pop(option)
+        with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            config, run = Path(folder) / "config.yaml", Path(folder) / "run"
+            config.write_text(self.parser.dump(given, skip_none=False))
+            run.mkdir()
+            record = Path(given.trainer.default_root_dir) / "manifest.json"
+            if record.is_file():
+                (run / record.name).write_bytes(record.read_bytes())
+            try:
+                call(TrialCLI, ["fit", "--config", str(config), "--trainer.default_root_dir", str(run)])
+            except TrialDoneError as end:
+                return str(end)
+        return "no step is left to train"
+
+
+class TrialCLI(PPARCLI):
+    """CLI of the doctor's trial: ``ppar fit`` with one process, which ends after its first step."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Log to CSV in place of the logger of the config, and add the end."""
+        config = self.config_init[self.subcommand].trainer
+        config.logger = config.logger is not False and None
+        config.devices = config.devices[:1] if isinstance(config.devices, list) else 1
+        config.num_nodes = 1
+        config.callbacks = [*(config.callbacks or []), FirstStep()]
+        return super().instantiate_trainer(**kwargs)
 
 
 def run(words: Sequence[str], launched: bool) -> None:
@@ -204,12 +247,26 @@ def run(words: Sequence[str], launched: bool) -> None:
     words = current_words(spelt_out(["--help" if word == "--help.all" else word for word in words]))
     if launched:
         sys.argv[1:] = words
+    if words[0] == "doctor":
+        DoctorCLI(args=words[1:], run=False)
+    else:
+        call(PPARCLI, words)
+
+
+def call(cli: type[PPARCLI], words: Sequence[str]) -> None:
+    """Run a subcommand of a CLI, and turn errors of Lightning that the user can mend into errors of one line.
+
+    Raises:
+        OSError, ValueError: The command cannot be carried out.
+    """
     try:
-        if words[0] == "doctor":
-            DoctorCLI(args=words[1:], run=False)
-        else:
-            PPARCLI(args=words)
+        cli(args=words)
     except UnpicklingError as error:  # of a checkpoint that Lightning fetched from an address
         raise ValueError(f"--ckpt_path: {cause(error)}; give a checkpoint that `ppar fit` has written") from error
     except MisconfigurationException as error:
         raise ValueError(error) from error
+    except RuntimeError as error:  # with which Lightning refuses options too
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals["__name__"].startswith("lightning.") or shortage(error):
+            raise
+        raise ValueError(f"{error}; PPAR_TRACEBACK=1 shows where it comes from") from error

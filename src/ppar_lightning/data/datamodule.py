@@ -14,7 +14,7 @@ from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skip
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.epoch_order import DEFAULT_SAMPLING, EpochOrder, Sampling
 from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
-from ppar_lightning.data.loading import Batch, ResumableLoader, collate, on_device, start_worker
+from ppar_lightning.data.loading import Batch, Loader, ResumableLoader, collate, on_device, start_worker
 from ppar_lightning.data.own_pictures import PictureDataset
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.roles import check_roles
@@ -124,7 +124,7 @@ class DomainDataModule(LightningDataModule):
         return means
 
     def setup(self, stage: str) -> None:
-        """Open the splits of a stage.
+        """Open the splits of a stage; those to evaluate only if the trainer evaluates.
 
         Raises:
             ValueError, FileNotFoundError: A domain cannot be opened; the message names it and the option to set.
@@ -205,7 +205,7 @@ class DomainDataModule(LightningDataModule):
 
     def _eval_loader(self, split: Split) -> DataLoader[Sample]:
         size = 1 if isinstance(split.whole, FolderDataset | PictureDataset) else self.eval_batch_size
-        return DataLoader(split, batch_size=size, sampler=EvaluationSampler(split), **self._loading)
+        return Loader(split, batch_size=size, sampler=EvaluationSampler(split), **self._loading)
 
     @property
     def _loading(self) -> dict[str, Any]:

@@ -1,8 +1,16 @@
 """Batches: collating samples, moving them to the device, and a training loader that can be resumed."""
 
+import errno
+import os
+import re
 import signal
+import sys
+import time
+import traceback
 from collections.abc import Iterator, Sequence
-from typing import NotRequired, TypedDict
+from multiprocessing.queues import Queue
+from threading import Thread
+from typing import NoReturn, NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -14,8 +22,8 @@ from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
 from ppar_lightning.images.variation import Variation, vary
 
-GRACE = 60
-"""Seconds that a worker continues after SIGTERM."""
+PATIENCE = 2
+"""Seconds until torch has noticed that a worker ended."""
 
 
 class Batch(TypedDict):
@@ -83,30 +91,69 @@ def on_device(batch: Batch) -> Batch:
 
 
 def start_worker(worker: int) -> None:
-    """Set up a worker: no OpenCV threads, since there is already a worker per core, and a grace period after signals.
+    """Set up a worker: no OpenCV threads, since there is already a worker per core, and its end.
 
     Signals to a whole job also reach the workers, but the main process still needs batches until the end of its step.
+    So SIGTERM ends a worker only if the main process sent it.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where torch's own handler remains
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=await_end, daemon=True).start()
+    sys.excepthook = give_up  # of the thread that hands files over
+    setattr(Queue, "_on_queue_feeder_error", staticmethod(lambda error, _: give_up(type(error), error)))  # noqa: B010
 
 
-class ResumableLoader(DataLoader[Sample]):
-    """A loader over a `TrainSampler` that stores its position within the epoch in the checkpoint.
+def await_end() -> None:
+    """End this worker as soon as its main process sends SIGTERM."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
-    With overfit_batches Lightning replaces the sampler; the loader then restarts at the beginning of the epoch.
+
+def give_up(kind: type[BaseException], error: BaseException, trace: object = None) -> NoReturn:
+    """End this worker because it cannot send a batch, which the main process would await for ever.
+
+    The exit status is the number of the system's error, which torch repeats in its message.
     """
+    number = error.errno if isinstance(error, OSError) else re.search(r"\((\d+)\)$", str(error).strip())
+    if number is None:
+        traceback.print_exception(error)
+    os._exit(int(number[1] if isinstance(number, re.Match) else number or 1))
+
+
+class Loader(DataLoader[Sample]):
+    """A loader that counts its batches, and that says why a worker ended or could not start."""
 
     served = 0
     """Number of batches of this epoch that were returned, including those before a restart."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield the rest of the epoch."""
+        """Yield the rest of the epoch.
+
+        Raises:
+            OSError, RuntimeError: A worker could not start, or ended too soon.
+        """
         self.served = getattr(self.sampler, "start", 0) // (self.batch_size or 1)
-        for batch in super().__iter__():
-            self.served += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self.served += 1
+                yield batch
+        except (EOFError, ConnectionError):  # the worker ended; torch's handler of SIGCHLD soon raises the reason
+            time.sleep(PATIENCE)
+            raise
+        except OSError as error:
+            if error.errno == errno.ENOSPC:  # of the semaphores that workers share
+                raise OSError(error.errno, f"{error.strerror} in /dev/shm") from error
+            raise
+
+
+class ResumableLoader(Loader):
+    """A loader over a `TrainSampler` that stores its position within the epoch in the checkpoint.
+
+    With overfit_batches Lightning replaces the sampler; the loader then restarts at the beginning of the epoch.
+    """
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of batches returned; after a finished epoch, the next epoch and 0."""

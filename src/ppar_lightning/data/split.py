@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from ppar_lightning.data.dataset import Sample, SegmentationDataset, Skipped
 from ppar_lightning.data.protocols import View
 from ppar_lightning.images.classes import IGNORE
+from ppar_lightning.shortage import shortage
 
 SIDE = 64
 """Height and width of a placeholder: small, and large enough for every backbone."""
@@ -66,7 +67,7 @@ class Split(Dataset[Sample]):
         """Read a sample, or make a placeholder for index PADDING. A view may give image and label different sizes.
 
         Raises:
-            ValueError, OSError: The sample cannot be read, unless `skip` is set.
+            ValueError, OSError: The sample cannot be read, unless `skip` is set; or the machine lacks memory or files.
         """
         sample = self._placeholder("padding", []) if index == PADDING else self._read(index)
         return {**sample, "window": self.window, "protocol": self.protocol}
@@ -75,7 +76,7 @@ class Split(Dataset[Sample]):
         try:
             sample = self.whole[self.indices[index]]
         except (ValueError, OSError) as error:
-            if not self.skip:
+            if not self.skip or shortage(error):  # which is no fault of the sample
                 raise
             name = self.name(index)
             return self._placeholder(name, [Skipped(self.domain, name, str(error).replace("\n", " "))])

@@ -15,6 +15,7 @@ from ppar_lightning.data.split import Split
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
 from ppar_lightning.distributed import barrier, rank
 from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.shortage import shortage
 
 Counts = npt.NDArray[np.int64]
 
@@ -99,6 +100,8 @@ def count_label(whole: SegmentationDataset, index: int) -> list[int]:
     """Count the pixels of a label by train id: 19 numbers, each UNREADABLE if the label cannot be read."""
     try:
         label = whole.read_label(index)
-    except (ValueError, OSError):
+    except (ValueError, OSError) as error:
+        if shortage(error):  # which is no fault of the label
+            raise
         return [UNREADABLE] * len(CLASSES)
     return np.bincount(label.ravel(), minlength=len(CLASSES))[: len(CLASSES)].tolist()

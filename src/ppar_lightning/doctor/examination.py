@@ -6,7 +6,7 @@ ppar doctor --config configs/gta.yaml --data.sources.gta.root /data/gta5 --sampl
 import logging
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
@@ -37,8 +37,8 @@ PIPE_WIDTH = 10_000
 """Width of the output if it goes to a file or another program, so that no line is broken."""
 
 
-def examine(config: Namespace) -> NoReturn:
-    """Check the data and the machine that a config names, without training.
+def examine(config: Namespace, trial: Callable[[], str]) -> NoReturn:
+    """Check the data and the machine that a config names, and if no fault is found, make the first step of a training.
 
     The findings are printed and written to ``findings.txt``, beside a picture of each domain's samples with their
     labels. The exit status is 1 if training or testing would fail.
@@ -46,6 +46,7 @@ def examine(config: Namespace) -> NoReturn:
     Args:
         config: What ``ppar fit`` takes, with ``samples`` (pairs of each split that are decoded, evenly spaced) and
             ``output`` (folder of the findings and pictures, by default ``doctor`` in the run folder).
+        trial: Function that trains up to the end of the first step, and returns what it took.
     """
     output = Path(config.output or Path(config.trainer.default_root_dir) / "doctor")
     console = Console(highlight=False, width=None if Console().is_terminal else PIPE_WIDTH)
@@ -60,6 +61,8 @@ def examine(config: Namespace) -> NoReturn:
             for found in examinations(config, data, checks):
                 findings += found
                 show(console, found, output)
+            show(console, found := check_trial(findings, trial), output)
+            findings += found
     finally:
         logging.disable(logging.NOTSET)
     show_pixels(console, [check for check in checks if check.tiles])
@@ -128,6 +131,17 @@ def check_shared(checks: Sequence[SplitCheck], unseen: Collection[str]) -> list[
     trained, scored = ({name: split for role, name, split in opened if role == part} for part in ("train", "eval"))
     found = shared_images(trained, scored, unseen)
     return [Finding("error" if name in unseen else "note", f"{name}/eval", line) for name, line in found.items()]
+
+
+def check_trial(findings: Sequence[Finding], trial: Callable[[], str]) -> list[Finding]:
+    """Make the first step of a training, unless it is known to fail or would download weights."""
+    if any(finding.level == "error" for finding in findings):
+        return []
+    if any(finding.level == "note" and finding.subject in ("backbone", "CLIP") for finding in findings):
+        return [
+            Finding("note", "trial", "no step was tried, as weights are missing; download them and call this again")
+        ]
+    return attempt("trial", trial)
 
 
 def show(console: Console, findings: Iterable[Finding], output: Path) -> None:

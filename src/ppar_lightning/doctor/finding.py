@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from ppar_lightning.console import plain
+from ppar_lightning.shortage import shortage
+
 Level = Literal["ok", "note", "error"]
 
 
@@ -31,18 +34,22 @@ def attempt(subject: str, check: Callable[[], object], good: str = "", level: Le
     Args:
         subject: Subject of the finding.
         check: Function to call.
-        good: Message of the finding if no error is raised; without a message there is no such finding.
+        good: Message of the finding if no error is raised, by default the text that the check returns. Without one,
+            there is no such finding.
         level: Level of the finding if an error is raised.
     """
     try:
-        check()
+        result = check()
     except Exception as error:  # any error is a finding, so that the other checks still run
         return [Finding(level, subject, fault(error))]
-    return [Finding("ok", subject, good)] if good else []
+    said = good or (result if isinstance(result, str) else "")
+    return [Finding("ok", subject, said)] if said else []
 
 
 def fault(error: Exception) -> str:
     """Format an error. The project's own errors name a remedy; others get their type and a hint where to look."""
+    if said := shortage(error, "doctor"):
+        return said
     if isinstance(error, ValueError | OSError | ImportError):
-        return str(error)
+        return plain(error)
     return f"{type(error).__name__}: {error}; PPAR_TRACEBACK=1 ppar fit shows where it comes from"

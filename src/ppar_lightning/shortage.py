@@ -1,0 +1,110 @@
+"""Shortages of the machine: what ran out, recognised in an error of any library, and what the user can do about it."""
+
+import errno
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from ppar_lightning.disk.files import NO_SPACE
+
+pattern = partial(re.compile, flags=re.IGNORECASE)  # compiled here, before the memory is short
+
+
+class Shortage(NamedTuple):
+    """Something that the machine has too little of.
+
+    Attributes:
+        what: The fault in a few words.
+        signs: Pattern of the messages that libraries write then.
+        numbers: Error numbers of an OSError.
+        remedy: What the user can do about it; of memory, it depends on the subcommand.
+    """
+
+    what: str
+    signs: re.Pattern[str]
+    numbers: tuple[int, ...] = ()
+    remedy: str = ""
+
+
+SHORTAGES = (
+    Shortage(
+        "too few open files are allowed",
+        pattern(r"too many open files|items of ancdata|exit code 24\b"),
+        (errno.EMFILE, errno.ENFILE),
+        "set --data.workers 0, or raise the limit with `ulimit -n 4096`",
+    ),
+    Shortage(
+        "shared memory is too small",
+        pattern(r"shared memory|in /dev/shm|</torch_|signal: Bus error|exit code 2[78]\b"),
+        (),
+        "set --data.workers 0, or enlarge /dev/shm, in Docker with --shm-size 8g",
+    ),
+    Shortage(
+        "too few processes or threads are allowed",
+        pattern(r"can't start new thread|exit code 11\b"),
+        (errno.EAGAIN,),
+        "set --data.workers 0, or raise the limit with `ulimit -u`",
+    ),
+    Shortage(
+        "the disk is full",
+        pattern(r"PytorchStreamWriter failed|No usable temporary directory"),
+        NO_SPACE,
+        "free some space, or move the run folder to another disk; --ckpt_path last continues a run",
+    ),
+    Shortage(
+        "the port of this run is taken",
+        pattern(r"EADDRINUSE|address already in use"),
+        (errno.EADDRINUSE,),
+        "wait for the other run, or set MASTER_PORT to a free port, such as 29511",
+    ),
+    Shortage(
+        "not enough memory",
+        pattern(
+            r"out of memory|ca(n't|nnot) allocate|MemoryError|insufficient memory|unable to allocate|ALLOC_FAILED"
+            r"|could not create a primitive|signal: Killed|exit code 12\b"
+        ),
+        (errno.ENOMEM,),
+    ),
+)
+"""In the order in which they are looked for, because a message about shared memory may also say `cannot allocate`."""
+
+LESS_MEMORY = {
+    "fit": "lower --data.batch_size, --data.crop or --data.workers",
+    "predict": "lower --data.workers, or give smaller windows with --data.window '{size: 512, stride: 384}'",
+    "report": "lower --images, or close other programs",
+}
+"""Subcommand -> remedy for too little memory."""
+LESS_MEMORY |= {"doctor": LESS_MEMORY["fit"]}
+LESS_MEMORY |= dict.fromkeys(("validate", "test"), f"lower --data.eval_batch_size, {LESS_MEMORY['predict']}")
+
+
+def shortage(error: BaseException, command: str = "") -> str | None:
+    """Say in one line what the machine has too little of; None if the error does not mean that.
+
+    Args:
+        error: An error of any kind. An error that led to it counts too, as does one whose traceback a worker sent.
+        command: The subcommand that raised it.
+    """
+    for each in causes(error):
+        for kind in SHORTAGES:
+            said = next(filter(kind.signs.search, ends(each)), None)
+            if said or (isinstance(each, OSError) and each.errno in kind.numbers):
+                remedy = kind.remedy or LESS_MEMORY.get(command, "close other programs, or use a larger machine")
+                sentences = (said or str(each)).split(". ")[:2]
+                return f"{kind.what} ({'. '.join(sentences).rstrip(': .')}): {remedy}"
+    return None
+
+
+def ends(error: BaseException) -> tuple[str, str]:
+    """Return the last and the first line of an error; between them may be a traceback, which quotes code and paths."""
+    lines = f"{type(error).__name__}: {error}".strip().splitlines()
+    return lines[-1], lines[0]
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it, up to an OSError of this package, whose message names a remedy."""
+    while error is not None:
+        yield error
+        own = isinstance(error, OSError) and error.errno is None
+        error = None if own else error.__cause__ or error.__context__
