@@ -1,7 +1,9 @@
 """The Lightning module alone: what it builds, the losses it starts with, its parameter groups and learning rates."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -10,16 +12,17 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader, Dataset
 
 from ppar_lightning.baselines.whitening import ISWOptions
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method import objective as method
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.module import PPARModule
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 
-def build(**options) -> PPARModule:
+def build(text: Mapping[str, Any] = MappingProxyType({}), **options) -> PPARModule:
     torch.manual_seed(1)
     segmenter = Segmenter("resnet_small", "fpn", 19, pretrained=False, decoder_channels=16)
-    return PPARModule(segmenter, PPAROptions(visual_size=32, clip_dtype="float32"), seed=3, **options)
+    return PPARModule(segmenter, PPAROptions(visual_size=32, clip_dtype="float32", **text), seed=3, **options)
 
 
 def test_start_and_losses_are_those_of_version_0_1_0():
@@ -59,6 +62,18 @@ def test_an_evaluation_of_the_plain_segmenter_loads_no_clip(monkeypatch):
     plain.on_load_checkpoint(checkpoint)
     plain.load_state_dict(checkpoint["state_dict"])
     assert torch.equal(plain.segmenter.classifier.weight, trained.segmenter.classifier.weight)
+
+
+@pytest.mark.remedy("method/prototypes.py::Prototypes.refuse_other_text")
+@pytest.mark.parametrize("options", [{"random_text": True}, {"prompts": "bare"}, {"class_names": CLASSES[::-1]}])
+def test_a_training_is_not_gone_on_with_by_another_text(options):
+    """Loading would replace it by the checkpoint's, while config.yaml names the other."""
+    state = build().state_dict()
+    state["objective.prototypes.otp"] += 1e-6  # as another machine rounds
+    with pytest.raises(ValueError, match=r"other text prototypes .* set .* random_text as in its training") as error:
+        build(options).load_state_dict(state)
+    assert all(option in str(error.value) for option in options)
+    build().load_state_dict(state)
 
 
 def test_the_ensemble_needs_the_objective_in_evaluation_too():

@@ -192,8 +192,10 @@ class PPARModule(L.LightningModule):
         """Load a checkpoint's weights.
 
         Raises:
-            ValueError: They do not fit: they belong to other classes or another network.
+            ValueError: They do not fit: they belong to other classes, another network or another text.
         """
+        if self.objective is not None and "objective.prototypes.otp" in state_dict:
+            self.objective.prototypes.refuse_other_text(state_dict["objective.prototypes.otp"])
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:

@@ -10,6 +10,8 @@ WIDTH = 256
 LAYERS = 3
 HEADS = 4
 DROPOUT = 0.1
+SAME = 0.999
+"""Least cosine of two text prototypes of one class that count as the same."""
 GAMMA = 1e-2
 """Initial value of gamma: VTP starts close to OTP, and the context decoder can still learn."""
 
@@ -77,6 +79,25 @@ class Prototypes(nn.Module):
         """
         delta = self.decoder(self.otp, context.detach())
         return F.normalize(self.otp + self.gamma * delta.float(), dim=-1)
+
+    def refuse_other_text(self, otp: Tensor) -> None:
+        """Refuse the text of a checkpoint if it differs from that of the options by more than rounding.
+
+        Loading it would replace the text in silence. Zeros, which stand for a text that was not read, fit any.
+
+        Args:
+            otp: (K, D) unit vectors of the checkpoint.
+
+        Raises:
+            ValueError: The text differs.
+        """
+        if otp.shape != self.otp.shape or not self.otp.any():
+            return
+        least = float((otp.to(self.otp) * self.otp).sum(dim=1).min())
+        if least < SAME:
+            fault = f"the config gives other text prototypes than the checkpoint holds (least cosine {least:.3f})"
+            options = "ppar.clip, prompts, class_names, text_embeddings, centre and random_text"
+            raise ValueError(f"{fault}: set {options} as in its training, or train anew in another folder")
 
     def update(self, sums: Tensor) -> None:
         """Update the bank for the classes present: Pv_k <- norm(mu Pv_k + (1 - mu) s_k / n_k).
