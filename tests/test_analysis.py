@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from ppar_lightning.data.protocols import PROTOCOLS
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import class_iou, mean_iou
 from ppar_lightning.report.panels import weight_maps
+from ppar_lightning.runs.run_folder import read_config
 
 
 @pytest.fixture(scope="module")
@@ -160,21 +162,49 @@ def test_checkpoints_kept_on_the_way_are_found_by_step(folder, run):
     assert not torch.equal(earlier.objective.embed.weight, run.objective.embed.weight)
 
 
-def test_a_folder_without_a_run_is_named(tmp_path):
+@pytest.mark.remedy("runs/run_folder.py::read_config")
+@pytest.mark.remedy("runs/run_folder.py::read_config")
+@pytest.mark.remedy("runs/run_folder.py::read_config")
+def test_a_folder_without_a_run_is_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config.yaml not found: name the folder of a run"):
         load_run(tmp_path)
+    whole = read_config(folder)
+    for text, fault in (("data: [", "is not YAML"), ("data: {}", "is not the config of a run")):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(ValueError, match=f"config.yaml {fault}.*: restore the one that `ppar fit` wrote"):
+            load_run(tmp_path)
+        shutil.copy(folder / "config.yaml", tmp_path)
+        assert read_config(tmp_path) == whole
 
 
+@pytest.mark.remedy("analysis/loaded_run.py::load_run")
+@pytest.mark.remedy("analysis/loaded_run.py::load_run")
+def test_a_checkpoint_that_is_not_there_or_does_not_fit_is_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"step=3.ckpt not found: choose one of .*step=2.ckpt") as raised:
+        load_run(folder, "step=3.ckpt")
+    assert load_run(folder, str(raised.value).rpartition(", ")[2]).step == 4
+    config = (folder / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(config.replace("decoder_channels: 64", "decoder_channels: 32"))
+    with pytest.raises(ValueError, match=r"does not belong to .*config.yaml: .*: give the config it was trained with"):
+        load_run(tmp_path, folder / "checkpoints" / "last.ckpt")
+    (tmp_path / "config.yaml").write_text(config)
+    assert load_run(tmp_path, folder / "checkpoints" / "last.ckpt").step == 4
+
+
+@pytest.mark.remedy("analysis/loaded_run.py::LoadedRun.dataset")
 def test_a_domain_that_is_not_there_is_named(run):
     with pytest.raises(ValueError, match="no domain 'fgo': choose one of game, fog"):
         run.batches("fgo")
+    assert len(run.dataset("fog")) == 2
 
 
-def test_a_run_without_prototypes_is_named(tmp_path):
+@pytest.mark.remedy("analysis/loaded_run.py::LoadedRun.objective")
+def test_a_run_without_prototypes_is_named(run, tmp_path):
     baseline = load_run(fit(tmp_path / "baseline", "--model.ppar.enabled", "false"))
     assert next(iter(baseline.batches("fog", 1)))["label"].shape == (2, 128, 256)
-    with pytest.raises(ValueError, match="was trained without PPAR"):
+    with pytest.raises(ValueError, match="was trained without PPAR .*: name another run"):
         diagnose(baseline, images=1)
+    assert len(run.objective.prototypes.otp) == 19
 
 
 def test_collected_features_are_those_of_the_images(run):
@@ -266,7 +296,11 @@ def test_small_images_without_a_clean_position_have_no_quantile(run, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.remedy("report/arguments.py::report_diagnostics")
 def test_the_report_draws_the_diagnostics_of_runs_with_prototypes(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        main(["report", "--diagnostics", str(tmp_path)])
+    assert "name the folder of a run, or of a setting" in capsys.readouterr().err
     plain = fit(tmp_path / "source_only" / "0", "--model.ppar.enabled", "false")
     main(["report", "--diagnostics", str(folder), str(tmp_path)])
     said = " ".join(capsys.readouterr().out.split())
@@ -274,6 +308,3 @@ def test_the_report_draws_the_diagnostics_of_runs_with_prototypes(folder, tmp_pa
     with (folder / "diagnostics.csv").open() as file:
         assert set(next(csv.DictReader(file))) == {"measure", "domain", "class", "value"}
     assert cv2.imread(str(folder / "pictures" / "diagnostics.png")) is not None
-    with pytest.raises(SystemExit, match="1"):
-        main(["report", "--diagnostics", str(tmp_path / "empty")])
-    assert "name the folder of a run, or of a setting" in capsys.readouterr().err

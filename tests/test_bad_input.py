@@ -125,11 +125,6 @@ def test_names_for_another_number_of_classes(tmp_path, capsys):
     assert "ppar.class_names holds 2 names for a segmenter of 19 classes" in message
 
 
-def test_another_number_of_classes_than_the_labels_have(tmp_path, capsys):
-    words = ("--model.segmenter.num_classes", "20", "--model.ppar.enabled", "false", ROOT, str(tmp_path))
-    assert "a segmenter of 20 classes, but labels have 19" in complaint(capsys, *words, *QUIET)
-
-
 def test_text_embeddings_of_the_wrong_shape(tmp_path, capsys):
     np.save(tmp_path / "text.npy", np.zeros((18, 128), np.float32))
     words = ("--model.ppar.text_embeddings", str(tmp_path / "text.npy"), "--trainer.default_root_dir", str(tmp_path))

@@ -189,6 +189,29 @@ def test_a_page_is_a_file(run, tmp_path, capsys):
         (["{run}", "{tmp}"], "is no run"),
     ],
 )
+@pytest.mark.slow
+@pytest.mark.remedy("report/html.py::write_page")
+@pytest.mark.remedy("report/arguments.py::main")
+@pytest.mark.remedy("report/arguments.py::main")
+def test_what_the_messages_of_the_page_say_works(run, tmp_path, capsys, monkeypatch):
+    def refused(*words: str) -> str:
+        with pytest.raises(SystemExit, match="1"):
+            main(["report", *words])
+        return capsys.readouterr().err
+
+    said = refused("--html", str(run), "--images", "0", "--output", str(tmp_path))
+    (path,) = re.findall("name the file with --output, (.*) for example", said)
+    main(["report", "--html", str(run), "--images", "0", "--output", path])
+    assert Path(path).is_file()
+    assert "name one folder, and give --images of at least 0" in refused("--html", str(run), "--images", "-1")
+    assert "give --html too" in refused(str(run), "--wandb", "ppar")
+    wandb.finish()  # a run of another test would be gone on with
+    logged: dict[str, object] = {}
+    monkeypatch.setattr(wandb.Run, "log", lambda _, values: logged.update(values))
+    main(["report", str(run), "--wandb", "ppar", "--html", "--images", "0", "--output", path])
+    assert "report/page" in logged
+
+
 def test_mistakes_are_one_line(words, message, run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["report", *(word.format(run=run, tmp=tmp_path) for word in words)])
@@ -255,7 +278,7 @@ def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
 
 
 def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
-    score = Score(True, "full", 3, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5) | {"train": float("nan")})
+    score = Score(True, "full", 3, 5, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5) | {"train": float("nan")})
     wandb.finish()  # a run of another test would be gone on with
     loggers = [CSVLogger(tmp_path), WandbLogger(save_dir=tmp_path, offline=True)]
     log_tables(loggers, tabulate({"fog": score}))
@@ -264,7 +287,7 @@ def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
         path.name.split("_")[0]: json.loads(path.read_text())
         for path in tmp_path.glob("wandb/*/files/media/table/**/*.json")
     }
-    assert tables["domains"]["columns"] == ["domain", "role", "protocol", "images", "miou"]
-    assert tables["domains"]["data"] == [["fog", "unseen", "full", 3, 0.5]]
-    assert tables["classes"]["data"][0] == ["fog", "full", "road", 0.5]
-    assert ["fog", "full", "train", None] in tables["classes"]["data"]
+    assert tables["domains"]["columns"] == ["domain", "role", "protocol", "images", "images_of", "miou"]
+    assert tables["domains"]["data"] == [["fog", "unseen", "full", 3, 5, 0.5]]
+    assert tables["classes"]["data"][0] == ["fog", "full", 3, 5, "road", 0.5]
+    assert ["fog", "full", 3, 5, "train", None] in tables["classes"]["data"]

@@ -193,8 +193,8 @@ def test_the_card_of_a_run_has_its_data_and_its_scores(run, tmp_path):
     assert f"Seed 0, 0 min on {manifest['sessions'][0]['hardware']}, git revision" in text
     for name, role in {"game": "source", "fog": "unseen"}.items():
         domain = test["domains"][name]
-        assert f"| {name} | {role} | full | {domain['images']} | {100 * domain['miou']:.1f} |" in text
-    assert f"| unseen (mean) |  |  |  | {100 * test['unseen_miou']:.1f} |" in text
+        assert f"| {name} | {role} | full | {domain['images']} of 60 | {100 * domain['miou']:.1f} |" in text
+    assert f"| unseen (mean) |  |  | of parts | {100 * test['unseen_miou']:.1f} |" in text
     assert "not recorded" in card(run / "checkpoints" / "last.ckpt", tmp_path / "alone")
 
 

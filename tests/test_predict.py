@@ -220,12 +220,12 @@ def test_an_overlay_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
     assert listed(tmp_path / "out") == ["a"]
 
 
-def test_a_checkpoint_of_other_classes_is_one_line(run, pictures, tmp_path, capsys):
+def test_a_checkpoint_of_another_network_is_one_line(run, pictures, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        predict(run, tmp_path / "out", str(pictures), "--model.segmenter.num_classes", "5")
+        predict(run, tmp_path / "out", str(pictures), "--model.segmenter.decoder_channels", "8")
     said = capsys.readouterr().err.splitlines()[-1]
     assert "the checkpoint does not fit the config" in said
-    assert "size mismatch for segmenter.classifier" in said
+    assert "size mismatch for segmenter.head" in said
 
 
 def test_a_run_is_found_where_its_config_lies(run, pictures, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Evaluation protocols: what the segmenter sees, what it is scored against, and the window it looks through."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -253,8 +254,13 @@ def test_selection_on_a_target_is_refused(tmp_path, capsys, monitor):
 
 
 @pytest.mark.slow
+@pytest.mark.remedy("callbacks/selection.py::refuse_targets")
 def test_selection_that_is_allowed_is_recorded_with_the_protocol(tmp_path, capsys):
-    folder = fit(tmp_path / "run", *MONITOR, "--allow_target_selection", "true", "--data.protocol", "tqdm")
+    with pytest.raises(SystemExit, match="1"):
+        fit(tmp_path / "run", *MONITOR)
+    remedy = "monitor a source domain, or set (--allow_target_selection true), which the report will state"
+    (words,) = re.findall(remedy, capsys.readouterr().err)
+    folder = fit(tmp_path / "run", *MONITOR, *words.split(), "--data.protocol", "tqdm")
     main(["test", "--config", str(folder / "config.yaml")])
     printed = capsys.readouterr().out
     assert "selected on unseen domains, by val/fog/miou" in printed

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.published import published_tables, read_published
 from ppar_lightning.report.rows import ROWS, in_order
 from ppar_lightning.report.seed_table import SeedTable, read_results
+from ppar_lightning.runs.tested_run import read_test
 
 DOCS = Path(__file__).parents[1] / "docs"
 # row -> seed -> mIoU of game (source), fog, night
@@ -46,7 +48,8 @@ def write_run(folder: Path, scores, protocol: str = "full", sessions=(SESSION,),
     }
     test = {"domains": domains, "unseen_miou": sum(scores[1:]) / 2, "target_selection": []}
     (folder / "test.json").write_text(json.dumps(test))
-    manifest = {"seed": 0, "finished": finished, "sessions": list(sessions)}
+    seed = int(folder.name) if folder.name.isdigit() else 0
+    manifest = {"seed": seed, "finished": finished, "sessions": list(sessions)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -200,25 +203,94 @@ def test_unfinished_runs_are_left_out_and_named(demo, capsys):
     assert scores["ppar"][0] == "2"
 
 
+@pytest.mark.remedy("report/seed_table.py::read_results")
+@pytest.mark.remedy("report/seed_table.py::_read_folder")
+@pytest.mark.remedy("report/seed_table.py::_read_folder")
+@pytest.mark.remedy("report/seed_table.py::SeedTable.__init__")
 def test_errors_name_the_remedy(demo, tmp_path, capsys):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     main(["report", str(demo)])
-    write_run(tmp_path / "named" / "ppar" / "first", (0.5, 0.1, 0.1))
-    cases = {
-        (tmp_path / "nothing",): "no tested run in ROW/SEED/test.json; run `make reproduce` first",
-        (tmp_path / "other.csv",): "other.csv has no column setting",
-        (demo, demo / "results.csv"): "is given twice: report a folder or its CSV, not both",
-        (tmp_path / "named",): "must have its seed as its name, not 'first'",
-    }
-    for sources, message in cases.items():
+    first = write_run(tmp_path / "named" / "ppar" / "first", (0.5, 0.1, 0.1))
+    out = ["--output", str(tmp_path / "out")]
+
+    def refused(*sources: Path) -> str:
         with pytest.raises(SystemExit, match="1"):
-            main(["report", *map(str, sources), "--output", str(tmp_path / "out")])
-        assert message in capsys.readouterr().err
+            main(["report", *map(str, sources), *out])
+        return capsys.readouterr().err
+
+    name = "name the folder of a setting that `ppar reproduce` has written"
+    assert f"nothing: no tested run in ROW/SEED: {name}" in refused(tmp_path / "nothing")
+    main(["report", str(demo), *out])
+    assert "other.csv has no column setting, row, " in (said := refused(tmp_path / "other.csv"))
+    assert "give a results.csv of `ppar report`" in said
+    main(["report", str(demo / "results.csv"), *out])
+    assert "is given twice: report a folder or its CSV, not both" in refused(demo, demo / "results.csv")
+    main(["report", str(demo), *out])
+    (seed,) = re.findall("must have its seed as its name: rename it to (.*)", refused(tmp_path / "named"))
+    first.rename(first.with_name(seed))
+    main(["report", str(tmp_path / "named"), *out])
+
+
+def test_a_copy_of_a_run_is_no_further_seed(demo, capsys):
+    shutil.copytree(demo / "ppar" / "0", demo / "ppar" / "7")
+    with pytest.raises(SystemExit, match="1"):
+        main(["report", str(demo)])
+    assert "ppar/7: the folder of a run must have its seed as its name: rename it to 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"checkpoint": "checkpoints/step=100.ckpt", "started": "2026-01-02T00:00:00+00:00"},
+        {"checkpoint": "checkpoints/last.ckpt", "started": "2025-12-31T00:00:00+00:00"},
+    ],
+)
+def test_scores_of_another_checkpoint_are_left_out(demo, capsys, about):
+    path = demo / "ppar" / "2" / "test.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | about))
+    main(["report", str(demo)])
+    assert f"{demo / 'ppar' / '2'} is left out: its last checkpoint is not tested" in capsys.readouterr().out
+    assert table_rows((demo / "results.md").read_text(), "### mIoU")["ppar"][0] == "2"
+    assert "The scores are not those of last.ckpt as it is now." in read_test(path.parent).notes
+
+
+def test_a_score_that_is_missing_is_never_left_out_of_a_mean(demo, capsys):
+    path = demo / "otp" / "0" / "test.json"
+    test = json.loads(path.read_text())
+    test["domains"]["fog"]["miou"] = None
+    path.write_text(json.dumps(test))
+    assert math.isnan(read_test(path.parent).unseen_means["miou"])  # not that of night alone
+    with pytest.raises(SystemExit, match="1"):
+        main(["report", str(demo)])
+    assert "were scored on fog with means '' and 'miou': such numbers do not belong in one" in capsys.readouterr().err
+
+
+def test_runs_that_differ_from_their_setting_are_named(demo, tmp_path):
+    main(["report", str(demo)])
+    as_planned = (demo / "results.md").read_text()
+    for path in demo.glob("ppar/*/manifest.json"):
+        changed = {"trainer.max_steps": [300, 8], "data.batch_size": [8, 4]}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"overrides": changed}))
+    main(["report", str(demo)])
+    text = (demo / "results.md").read_text()
+    mark = (
+        "**Not the scores of the setting and its protocols, trained with 8 of 300 steps, data.batch_size 4 instead of 8"
+    )
+    assert f"\n{mark}:** ppar/0, ppar/1, ppar/2.\n" in text
+    assert text.replace(f"\n{mark}:** ppar/0, ppar/1, ppar/2.\n", "") == as_planned
+    own = gta("rein").assign(departures="trained with 8 of 40000 steps")
+    assert (
+        published_tables(SeedTable(own))["rein"]["backbone"].iloc[-1] == "as configured; trained with 8 of 40000 steps"
+    )
+    older = pd.read_csv(demo / "results.csv").drop(columns=["images_of", "departures"])
+    older.to_csv(tmp_path / "older.csv", index=False)
+    assert read_results(tmp_path / "older.csv")["images_of"].tolist() == [60] * 27
 
 
 def lines(setting: str, row: str, values: dict[int, dict[str, float]], protocol: str = "full", **means) -> pd.DataFrame:
     """Lines of ``results.csv``: seed -> domain -> mIoU; all domains but ``gta`` are unseen."""
-    about = {"setting": setting, "row": row, "protocol": protocol, "images": 5, "selected_on": ""}
+    about = {"setting": setting, "row": row, "protocol": protocol, "images": 5, "images_of": 5}
+    about |= {"selected_on": "", "departures": ""}
     cost = {"seconds": 60.0, "peak_memory": 1.0, **dict.fromkeys(("hardware", "revision", "versions"), "not stated")}
     return pd.DataFrame(
         {

@@ -54,7 +54,9 @@ def finish(folder: Path, config: dict, finished: bool = True, checkpoint: bool =
     if checkpoint:
         (folder / "checkpoints" / "last.ckpt").touch()
     session = {"hardware": "h", "versions": {"python": "3"}, "git": None, "seconds": 1.0, "peak_memory": 1.0}
-    (folder / "manifest.json").write_text(json.dumps({"seed": 0, "finished": finished, "sessions": [session]}))
+    (folder / "manifest.json").write_text(
+        json.dumps({"seed": int(folder.name), "finished": finished, "sessions": [session]})
+    )
 
 
 @pytest.fixture

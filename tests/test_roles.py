@@ -166,9 +166,9 @@ def test_a_test_of_other_scores_keeps_the_earlier_one(tmp_path):
 
 
 def test_figures_without_a_value_are_null_and_empty(tmp_path):
-    nothing = Score(True, "full", 0, {"miou": math.nan}, dict.fromkeys(CLASSES, math.nan))
+    nothing = Score(True, "full", 0, 0, {"miou": math.nan}, dict.fromkeys(CLASSES, math.nan))
     write_figures(tmp_path, {"fog": nothing}, {}, {})
     text = (tmp_path / "test.json").read_text()
     assert "NaN" not in text
     assert '"unseen_miou": null' in text
-    assert (tmp_path / "test.csv").read_text().splitlines()[1] == "fog,unseen,full,0," + "," * 19
+    assert (tmp_path / "test.csv").read_text().splitlines()[1] == "fog,unseen,full,0,0," + "," * 19

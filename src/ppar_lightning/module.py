@@ -15,8 +15,10 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
+from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.distributed import all_reduce_sum, world_size
+from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
@@ -104,7 +106,13 @@ class PPARModule(L.LightningModule):
         """Addends of the last training loss on this rank, by name, without gradient."""
 
     def setup(self, stage: str) -> None:
-        """Compile backbone and head for training, in place, so that no parameter name changes."""
+        """Compile backbone and head for training, in place, so that no parameter name changes.
+
+        Raises:
+            ValueError: The segmenter predicts other classes than the labels of the data module have.
+        """
+        if isinstance(getattr(self.trainer, "datamodule", None), DomainDataModule):
+            refuse_classes(self.segmenter.num_classes)
         if self.compile_backend is not None and stage == "fit":
             for part in (self.segmenter.backbone, self.segmenter.head):
                 part.compile(backend=self.compile_backend)
@@ -250,6 +258,20 @@ def is_logging_step(trainer: L.Trainer) -> bool:
     """
     every: int = getattr(trainer, "log_every_n_steps", 0)  # 0 means never
     return every > 0 and (trainer.global_step + 1) % every == 0
+
+
+def refuse_classes(number: int) -> None:
+    """Refuse a segmenter whose classes are not those of the domains' labels.
+
+    Args:
+        number: K, the number of classes of the segmenter.
+
+    Raises:
+        ValueError: The labels have another number of classes.
+    """
+    if number != len(CLASSES):
+        remedy = f"give {len(CLASSES)}; other classes need loaders of your own, see docs/howto/own_loop.md"
+        raise ValueError(f"model.segmenter.num_classes is {number}, but labels have {len(CLASSES)} classes: {remedy}")
 
 
 def as_float(image: Tensor) -> Tensor:

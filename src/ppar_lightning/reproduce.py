@@ -63,8 +63,12 @@ class Planned:
 
     @property
     def state(self) -> str:
-        """State of the folder: missing, changed, without a checkpoint, stopped, untested or done."""
+        """State of the folder: missing, changed, without a checkpoint, stopped, untested or done.
+
+        A test of another checkpoint, or with other options than the run's, does not count.
+        """
         from ppar_lightning.renamed import current_config  # here, as the help does not need Lightning
+        from ppar_lightning.runs.tested_run import find_test
 
         if not is_run(self.folder):
             return "missing"
@@ -72,7 +76,8 @@ class Planned:
             return "changed"
         if not (read_manifest(self.folder) or {"finished": False})["finished"]:
             return "stopped" if any(self.folder.glob("checkpoints/*.ckpt")) else "without a checkpoint"
-        return "done" if (self.folder / "test.json").is_file() else "untested"
+        test = find_test(self.folder)
+        return "untested" if test is None or test.outdated or test.changes else "done"
 
 
 class Processes:

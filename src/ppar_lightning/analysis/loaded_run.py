@@ -125,7 +125,9 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
     config = current_config(read_config(folder))
     path = folder / "checkpoints" / checkpoint  # an absolute path replaces the folder before it
     if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: name the folder of a run that `ppar fit` has finished")
+        there = ", ".join(sorted(each.name for each in (folder / "checkpoints").glob("*.ckpt")))
+        remedy = f"choose one of {there}" if there else "name the folder of a run that `ppar fit` has finished"
+        raise FileNotFoundError(f"{path} not found: {remedy}")
     state = read_checkpoint(path)
     module, data = _build(config, state)
     try:

@@ -1,10 +1,10 @@
 """Provenance of a run: its config and manifest in the run folder, and the refusal to write over another run."""
 
 import json
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic as now
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
@@ -17,14 +17,9 @@ from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import new_session, peak_memory
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.renamed import current_config
+from ppar_lightning.runs.changed_options import Overrides, carried, changed_options
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.run_folder import CONFIG, read_config
-
-SCORED = ("seed_everything", "model", "data")
-"""Parts of a config that a score depends on."""
-
-IRRELEVANT = ("data.workers", "data.predict_dir")
-"""Options in these parts that no score depends on."""
 
 
 class Provenance(L.Callback):
@@ -34,10 +29,11 @@ class Provenance(L.Callback):
     former one is kept as ``config.{n}.yaml``.
 
     ``manifest.json`` holds the seed, the protocols, ``data`` (a fingerprint of each split), ``target_selection`` (the
-    metrics of unseen domains that select checkpoints), ``wandb`` (id and group of its W&B run), ``finished`` (whether
-    training is finished), and ``sessions``: one for each call of ``ppar fit`` for this run. The time of a session
-    (seconds, validation included) and its peak memory (GiB) are updated at the end and with each checkpoint, because a
-    killed run loses what comes after its last checkpoint.
+    metrics of unseen domains that select checkpoints), ``wandb`` (id and group of its W&B run), ``overrides`` (option
+    -> its value in the config files and in the run), ``finished`` (whether training is finished), and ``sessions``: one
+    for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included) and its peak memory
+    (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes after its last
+    checkpoint.
 
     A run claims the folder with its config before anything else, so that of two runs that start at once one is refused.
     If it fails before its first batch ends, it removes the config again, and the corrected command may use the folder.
@@ -47,15 +43,17 @@ class Provenance(L.Callback):
         overrides: In a test or validation, one line for each option that differs from the training's.
     """
 
-    def __init__(self, config: str, checkpoint: str | None = None) -> None:
+    def __init__(self, config: str, checkpoint: str | None = None, changes: Overrides = MappingProxyType({})) -> None:
         """Store what only the command line knows about the run.
 
         Args:
             config: The resolved config as YAML.
             checkpoint: Value of ``--ckpt_path``; None if the run does not continue another.
+            changes: Options that the command line changes in the config files that it names.
         """
         self.config = config
         self.checkpoint = checkpoint
+        self.changes = changes
         self.overrides: list[str] = []
         self._manifest: dict[str, Any] = {}  # empty on other ranks, and unless a training runs
         self._claimed = self._begun = False
@@ -69,7 +67,8 @@ class Provenance(L.Callback):
         """
         path = Path(trainer.default_root_dir) / CONFIG
         if stage in ("validate", "test") and path.is_file():
-            self.overrides = list(changed_options(read_config(path.parent), yaml.safe_load(self.config)))
+            trained = current_config(read_config(path.parent))
+            self.overrides = list(changed_options(trained, yaml.safe_load(self.config)))
         if stage == TrainerFn.FITTING.value:
             if trainer.is_global_zero:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +95,7 @@ class Provenance(L.Callback):
             "protocol": dict(data.protocol_titles),
             "target_selection": monitored_targets(trainer),
             "wandb": wandb_run(trainer.loggers) or (earlier or {}).get("wandb"),
+            "overrides": carried((earlier or {}).get("overrides", {}), self.changes, yaml.safe_load(self.config)),
             "finished": False,
             "sessions": [*(earlier["sessions"] if earlier else []), new_session(trainer, self.config.encode())],
         }
@@ -155,19 +155,3 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
     if path.is_file() and not path.resolve().is_relative_to(folder.resolve()):
         remedy = f"give a checkpoint of this run, {elsewhere}"
         raise FileExistsError(f"{folder} already holds a run, and {path} belongs to another: {remedy}")
-
-
-def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Compare the config of a training with the present one: one line for each option that a score depends on."""
-    old, new = (flat(current_config({part: config[part] for part in SCORED})) for config in (before, now))
-    for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name) and name not in IRRELEVANT:
-            yield f"{name}: {old.get(name)} in training, {new.get(name)} now"
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings: the dotted path of its keys -> each value."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found

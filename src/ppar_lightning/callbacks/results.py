@@ -26,14 +26,15 @@ from ppar_lightning.callbacks.session import differences, new_session
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import UNSEEN
+from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, is_run
-from ppar_lightning.runs.tested_run import Score, find_test, mean_over_unseen
+from ppar_lightning.runs.tested_run import Score, find_test, mean_over_unseen, part_of, sentence
 
 Scores = Mapping[str, Score]
 """Domain -> score, in the order of the test."""
-ABOUT = ["domain", "role", "protocol", "images"]
+ABOUT = ["domain", "role", "protocol", "images", "images_of"]
 """Columns that come before the scores in a table of scores."""
 
 
@@ -55,7 +56,9 @@ class TestResults(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the tables of ``ppar validate``."""
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
-            print_tables(self.scores.scores)
+            console = print_tables(self.scores.scores)
+            for line in self.provenance.overrides:
+                console.print(f"Differs: {line}.", highlight=False)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``test.json``, ``test.csv`` and ``confusion.npz`` into the run folder; print and log the tables."""
@@ -67,13 +70,17 @@ class TestResults(L.Callback):
         session, data = new_session(trainer, config), data_of(trainer).fingerprints()
         manifest, earlier = read_manifest(folder), find_test(folder)
         checkpoint = inside(folder, trainer.ckpt_path or "")
-        about = {"checkpoint": checkpoint, "target_selection": selected_on, **session, "data": data}
+        moved = [line for line in self.provenance.overrides if line.partition(":")[0].endswith(".root")]
+        others = [line for line in self.provenance.overrides if line not in moved]
+        about = {"checkpoint": checkpoint, "target_selection": selected_on, "changes": others, **session, "data": data}
         kept = write_figures(folder, scores, self.scores.matrices, about)
         log_tables(trainer.loggers, tabulate(scores))
         console = print_tables(scores)
         changes = differences(manifest, earlier.data if earlier else {}, session, data)
         for line in (*self.provenance.overrides, *changes):
             console.print(f"Differs: {line}.", highlight=False)
+        if trained := described((manifest or {}).get("overrides", {})):
+            console.print(f"Trained with {trained}.", highlight=False)
         if selected_on:
             names = ", ".join(selected_on)
             console.print(f"Checkpoints were selected on unseen domains, by {names}: scores on them are biased.")
@@ -90,7 +97,7 @@ def inside(folder: Path, path: str | Path) -> str:
 
 def tabulate(scores: Scores) -> pd.DataFrame:
     """Return one row per domain: ABOUT, the means and the IoU of each class in [0, 1], NaN if it does not occur."""
-    about = [(name, score.role, score.protocol, score.images) for name, score in scores.items()]
+    about = [(name, each.role, each.protocol, each.images, each.images_of) for name, each in scores.items()]
     values = [score.means | score.iou for score in scores.values()]
     return pd.concat([pd.DataFrame(about, columns=ABOUT), pd.DataFrame(values)], axis=1)
 
@@ -121,6 +128,7 @@ def write_figures(
         name: {
             "unseen": score.unseen,
             "images": score.images,
+            "images_of": score.images_of,
             "protocol": score.protocol,
             **{mean: or_none(value) for mean, value in score.means.items()},
             "iou": {label: or_none(value) for label, value in score.iou.items()},
@@ -150,7 +158,7 @@ def log_tables(loggers: Iterable[Logger], table: pd.DataFrame) -> None:
     """Log ``test/domains``, a row per domain, and ``test/classes``, a row per domain and class, in W&B."""
     parts = {
         "domains": table.drop(columns=[*CLASSES]),
-        "classes": table.melt(["domain", "protocol"], CLASSES, "class", "iou"),
+        "classes": table.melt(["domain", "protocol", "images", "images_of"], CLASSES, "class", "iou"),
     }
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -161,12 +169,19 @@ def log_tables(loggers: Iterable[Logger], table: pd.DataFrame) -> None:
 def print_tables(scores: Scores) -> Console:
     """Print mIoU by domain and IoU by class, and return the console."""
     console, means = Console(), mean_names(scores)
-    shown = tabulate(scores).map(lambda value: number(100 * value) if isinstance(value, float) else str(value))
-    unseen = [UNSEEN, "", "", "", *(number(100 * mean_over_unseen(scores, mean)) for mean in means)]
-    rows = [*shown[ABOUT + means].to_numpy().tolist(), unseen]
-    console.print(lay_out("mIoU (%) by domain", [*ABOUT, *map(mean_title, means)], rows, texts=3))
+    table = tabulate(scores).assign(images=[score.counted for score in scores.values()]).drop(columns="images_of")
+    shown = table.map(lambda value: number(100 * value) if isinstance(value, float) else str(value))
+    head = [name for name in ABOUT if name in shown]
+    rows = shown[head + means].to_numpy().tolist()
+    unseen = {name: score for name, score in scores.items() if score.unseen}
+    if unseen:
+        averages = [number(100 * mean_over_unseen(scores, mean)) for mean in means]
+        rows.append([UNSEEN, "", "", "of parts" if part_of(unseen) else "", *averages])
+    console.print(lay_out("mIoU (%) by domain", [*head, *map(mean_title, means)], rows, texts=3))
     by_class = shown.set_index("domain")[["protocol", *CLASSES]].T
     console.print(lay_out("IoU (%) by class", ["class", *scores], by_class.reset_index().to_numpy().tolist(), texts=1))
+    for part in part_of(scores):
+        console.print(sentence(f"{part}: not the scores of the protocol"), highlight=False)
     return console
 
 

@@ -4,13 +4,16 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.images.classes import CLASSES, IGNORE
 from ppar_lightning.metrics import class_iou, mean_iou
-from ppar_lightning.runs.tested_run import Score, mean_over_unseen
+from ppar_lightning.module import refuse_classes
+from ppar_lightning.runs.tested_run import Score, mean_over_unseen, part_of
 
 
 class DomainScores(L.Callback):
@@ -27,17 +30,18 @@ class DomainScores(L.Callback):
         self.matrices: dict[str, Tensor] = {}
         self._confusion: dict[str, MulticlassConfusionMatrix] = {}
         self._images: dict[str, Tensor] = {}
+        self._said = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check the classes of the segmenter.
+        """Refuse what cannot be scored.
 
         Raises:
-            ValueError: The segmenter predicts other classes than the labels have.
+            ValueError: The segmenter predicts other classes than the labels have, or no image would be scored.
         """
-        classes = module_of(pl_module).segmenter.num_classes
-        if classes != len(CLASSES) and stage != "predict":
-            remedy = "leave model.segmenter.num_classes out"
-            raise ValueError(f"a segmenter of {classes} classes, but labels have {len(CLASSES)}: {remedy}")
+        refuse_classes(module_of(pl_module).segmenter.num_classes)
+        limit = {"validate": "limit_val_batches", "test": "limit_test_batches"}.get(stage, "")
+        if getattr(trainer, limit, None) == 0:
+            raise ValueError(f"trainer.{limit} is 0, so nothing would be scored: give 1.0 to score all images")
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reset the matrices; a test uses this too."""
@@ -67,9 +71,14 @@ class DomainScores(L.Callback):
             images = int(trainer.strategy.reduce(self._images[domain], reduce_op="sum"))
             scored = {name: sorted({*split.scored_classes} & {*ids}) for name, ids in data.means.items()}
             means = {name: float(mean_iou(iou, ids)) for name, ids in scored.items()}
-            self.scores[domain] = Score(domain in data.unseen, split.protocol, images, means, by_class)
+            unseen, whole = domain in data.unseen, len(split.whole)
+            self.scores[domain] = Score(unseen, split.protocol, images, whole, means, by_class)
             logged |= {f"{stage}/{domain}/{name}": value for name, value in means.items()}
             logged |= {f"{stage}/{domain}/iou/{name}": value for name, value in by_class.items()}
+        if trainer.state.fn == TrainerFn.FITTING and not (trainer.sanity_checking or self._said):
+            self._said = True
+            for part in part_of(self.scores):
+                rank_zero_info(f"val/... are {part}: not the scores of the protocol")
         if any(score.unseen for score in self.scores.values()):
             logged |= {f"{stage}/unseen/{name}": mean_over_unseen(self.scores, name) for name in data.means}
         pl_module.log_dict(logged)

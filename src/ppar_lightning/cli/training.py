@@ -1,10 +1,12 @@
 """The subcommands that read a training config: LightningCLI over the module and the data module."""
 
 import io
+import json
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
@@ -25,7 +27,7 @@ from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.terminal_bar import display
 from ppar_lightning.callbacks.throughput import Throughput
 from ppar_lightning.cli.home import expanded
-from ppar_lightning.cli.words import spelt_out
+from ppar_lightning.cli.words import NAMES, spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint
@@ -33,9 +35,10 @@ from ppar_lightning.doctor.downloads import check_rendered
 from ppar_lightning.doctor.examination import examine
 from ppar_lightning.doctor.flags import refuse_flags
 from ppar_lightning.doctor.trial import FirstStep, TrialDoneError
-from ppar_lightning.module import PPARModule
+from ppar_lightning.module import PPARModule, refuse_classes
 from ppar_lightning.renamed import current_config, current_words
 from ppar_lightning.runs.best_checkpoint import best_checkpoint
+from ppar_lightning.runs.changed_options import Overrides, overrides
 from ppar_lightning.runs.checkpoints import find_checkpoint
 from ppar_lightning.runs.stored import stored
 from ppar_lightning.shortage import shortage
@@ -109,6 +112,7 @@ class PPARCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments without Lightning's warning that they differ from ``sys.argv``; expand ``~``."""
+        self.words = list(args)
         self.config = expanded(parser.parse_args(args))
 
     def _parse_ckpt_path(self) -> None:
@@ -123,6 +127,7 @@ class PPARCLI(LightningCLI):
         """
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
+        refuse_classes(config.model.segmenter.num_classes)  # before the prototypes ask for as many names
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
@@ -165,7 +170,8 @@ class PPARCLI(LightningCLI):
         resumed = command == "fit" and checkpoint is not None
         kwargs["logger"] = run_loggers(named, config.default_root_dir, command, resumed)
         throughput = Throughput()
-        own = run_callbacks(Provenance(self.record, checkpoint), throughput)
+        changes = self.changes(yaml.safe_load(self.record)) if command == "fit" else {}
+        own = run_callbacks(Provenance(self.record, checkpoint, changes), throughput)
         self.trainer_defaults["callbacks"] = [*own, *display(config, throughput)]  # besides those that the config names
         return super().instantiate_trainer(**kwargs)
 
@@ -175,6 +181,17 @@ class PPARCLI(LightningCLI):
         config[self.subcommand].ckpt_path = None
         whole = yaml.safe_load(self.parser.dump(config, skip_none=False))
         return yaml.safe_dump(whole[self.subcommand], sort_keys=False, allow_unicode=True)
+
+    def changes(self, resolved: dict[str, Any]) -> Overrides:
+        """List what the command line changes in the config files that it names; nothing if it names none."""
+        files = [Path(word) for before, word in pairwise(self.words) if before in NAMES]
+        if not files:
+            return {}
+        defaults = self._subcommand_parsers["fit"].get_defaults(skip_validation=True).as_dict()
+        plain = json.loads(json.dumps(defaults, default=str))  # lists in place of tuples, as in a config
+        configs = [current_config(yaml.safe_load(file.read_text()) or {}) for file in files]
+        named = {word[2:].partition("=")[0] for word in self.words if word.startswith("--")}
+        return overrides([plain, *configs], named, resolved)
 
 
 class DoctorCLI(PPARCLI):

@@ -29,6 +29,7 @@ from ppar_lightning.doctor.machine import check_devices, check_run_folder, check
 from ppar_lightning.doctor.samples import SplitCheck, splits
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.images.drawing import sheet, write_picture
+from ppar_lightning.module import refuse_classes
 
 STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
 SHOWN = 5
@@ -87,7 +88,8 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
     weights = weights_size(config.model.segmenter.backbone) if downloads[0].level == "ok" else 0
     flags = attempt("options", lambda: refuse_flags(config))
     rendered = check_rendered(config.model, data.sources)
-    yield [check_versions(), devices, *flags, *downloads, *rendered, *check_run_folder(config, weights)]
+    classes = attempt("classes", lambda: refuse_classes(config.model.segmenter.num_classes))
+    yield [check_versions(), devices, *flags, *classes, *downloads, *rendered, *check_run_folder(config, weights)]
     yield [*check_wandb(config.trainer), *check_selection(config, data)]
     for check in checks:
         if (dataset := check.open()) is not None:

@@ -47,7 +47,7 @@ def draw_bars(tables: Sequence[SeedTable], path: Path) -> None:
         if BASELINE in seeds.rows:
             axes.axvline(own.loc[BASELINE, "mean"], color="0.3", linestyle="--", linewidth=1)
         axes.invert_yaxis()
-        axes.set_title(seeds.setting)
+        axes.set_title(seeds.setting + ", not as configured: see results.md" * bool(seeds.departures))
         axes.set_xlabel(f"mIoU (%), {column}")
     figure.savefig(path, dpi=120)
 

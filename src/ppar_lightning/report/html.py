@@ -88,7 +88,7 @@ def _test(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         return {"test": None, "heat": {}, "confusion": {}, "absent": str(error)}
     counts, again = read_confusion(folder), f"run `ppar test --config {folder / CONFIG}`"
-    titles = {name: f"{name} ({s.role}, protocol {s.protocol}, {s.images} images)" for name, s in test.scores.items()}
+    titles = {name: f"{name} ({s.role}, protocol {s.protocol}, {s.counted} images)" for name, s in test.scores.items()}
     ious = [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()]
     shares = {titles[name]: row_shares(counts[name]) for name in titles if name in counts}
     return {

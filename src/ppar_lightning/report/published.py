@@ -47,7 +47,7 @@ def own_rows(seeds: SeedTable, domains: list[str]) -> pd.DataFrame:
     counts = summary["n"].groupby("row").max()
     return means.assign(
         method=[f"{row} (ours)" for row in means.index],
-        backbone="as configured",
+        backbone="; ".join(["as configured", *seeds.departures]),
         average=means.mean(axis=1),
         protocol=protocols.pop(),
         source=[f"this report, {counts[row]} seed{'s' * bool(counts[row] > 1)}" for row in means.index],

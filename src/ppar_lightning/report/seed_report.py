@@ -12,6 +12,7 @@ from ppar_lightning.report.rows import BASELINE
 from ppar_lightning.report.seed_table import COLUMNS, SeedTable, read_results
 from ppar_lightning.runs.manifest import distinct
 from ppar_lightning.runs.markdown import mean_title, number, table
+from ppar_lightning.runs.tested_run import count_of
 
 CLAIMS = (
     ("progressive alignment beats direct alignment", "progressive", "otp"),
@@ -78,10 +79,13 @@ def _spread(mean: float, deviation: float, form: str) -> str:
 
 def _protocols(seeds: SeedTable) -> str:
     roles = seeds.domains["unseen"].map({0: "source", 1: "unseen"})
-    domains = seeds.domains.assign(unseen=roles).astype(str).reset_index()
+    counted = [count_of(*pair) for pair in zip(seeds.domains["images"], seeds.domains["images_of"], strict=True)]
+    domains = seeds.domains.assign(unseen=roles, images=counted).drop(columns="images_of").astype(str).reset_index()
     runs = seeds.results[seeds.results["selected_on"] != ""].drop_duplicates(["row", "seed"])
     selected = ", ".join(f"{run.row}/{run.seed} ({run.selected_on})" for run in runs.itertuples())
     warning = f"\n**Checkpoints selected on unseen domains, so scores are biased:** {selected}.\n" if selected else ""
+    for departure, titles in seeds.departures.items():
+        warning += f"\n**Not the scores of the setting and its protocols, {departure}:** {titles}.\n"
     return table(["domain", "role", "protocol", "images"], domains.to_numpy().tolist(), 3) + warning
 
 

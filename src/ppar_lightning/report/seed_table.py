@@ -13,10 +13,10 @@ from ppar_lightning.runs.manifest import training_cost
 from ppar_lightning.runs.run_folder import find_runs
 from ppar_lightning.runs.tested_run import read_test
 
-TEXT = ("setting", "row", "domain", "protocol", "hardware", "revision", "versions", "selected_on")
+TEXT = ("setting", "row", "domain", "protocol", "hardware", "revision", "versions", "selected_on", "departures")
 COLUMNS = [
-    *("setting", "row", "seed", "domain", "unseen", "protocol", "images"),
-    *("seconds", "peak_memory", "hardware", "revision", "versions", "selected_on"),
+    *("setting", "row", "seed", "domain", "unseen", "protocol", "images", "images_of"),
+    *("seconds", "peak_memory", "hardware", "revision", "versions", "selected_on", "departures"),
 ]
 """Columns of ``results.csv``, a line for each run and domain; the means (``miou``, ``miou_16``) follow, in [0, 1]."""
 
@@ -32,6 +32,9 @@ def read_results(source: Path) -> pd.DataFrame:
         return _read_folder(source)
     text = dict.fromkeys(TEXT, str)
     results = pd.read_csv(source, dtype=text, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    for name, value in {"images_of": results.get("images"), "departures": ""}.items():  # a CSV of 0.2.0 lacks them
+        if name not in results:
+            results[name] = value
     missing = [name for name in COLUMNS if name not in results]
     if missing:
         raise ValueError(f"{source} has no column {', '.join(missing)}: give a results.csv of `ppar report`")
@@ -41,20 +44,26 @@ def read_results(source: Path) -> pd.DataFrame:
 def _read_folder(folder: Path) -> pd.DataFrame:
     lines = []
     for path in find_runs(folder):
-        run = read_test(path) if (path / "test.json").is_file() else None
-        if run is None or not run.finished:
-            print(f"{path} is left out: its training or its test is not finished")
-            continue
         row, seed = path.parts[-2:]
-        if not seed.isdigit():
-            raise ValueError(f"{path}: the folder of a run must have its seed as its name, not {seed!r}: rename it")
+        run = read_test(path) if (path / "test.json").is_file() else None
+        if run is None or not run.finished or run.outdated:
+            why = "its training is not finished" if run and not run.finished else "its last checkpoint is not tested"
+            print(f"{path} is left out: {why}")
+            continue
+        trained = str((run.manifest or {}).get("seed", seed))
+        if not seed.isdigit() or seed != trained:
+            name = trained if trained.isdigit() else "its seed"
+            raise ValueError(f"{path}: the folder of a run must have its seed as its name: rename it to {name}")
         about = {"setting": folder.resolve().name, "row": row, "seed": int(seed)}
-        about |= {"selected_on": ", ".join(run.selected_on)} | training_cost(run.manifest)
+        about |= {"selected_on": ", ".join(run.selected_on), "departures": "; ".join(run.departures)}
+        about |= training_cost(run.manifest)
         for domain, score in run.scores.items():
-            scored = {"unseen": int(score.unseen), "protocol": score.protocol, "images": score.images}
+            scored = {"unseen": int(score.unseen), "protocol": score.protocol}
+            scored |= {"images": score.images, "images_of": score.images_of}
             lines.append(about | {"domain": domain} | scored | score.means)
     if not lines:
-        raise FileNotFoundError(f"{folder}: no tested run in ROW/SEED/test.json; run `make reproduce` first")
+        remedy = "name the folder of a setting that `ppar reproduce` has written"
+        raise FileNotFoundError(f"{folder}: no tested run in ROW/SEED: {remedy}")
     return pd.DataFrame(lines)
 
 
@@ -91,7 +100,7 @@ class SeedTable:
         setting: Name of the setting.
         rows: Names of its rows, in their order.
         results: Lines of ``results.csv``, sorted by row and seed.
-        domains: Domain -> unseen, protocol and images; the sources come first.
+        domains: Domain -> unseen, protocol, images and images_of; the sources come first.
         columns: The domains, and UNSEEN if one of them is unseen.
         means: Names of the means over classes.
     """
@@ -114,14 +123,21 @@ class SeedTable:
         domains = results["domain"].groupby(runs).transform(lambda names: ", ".join(sorted(names)))
         lines = results.assign(run=runs, means=kinds, domains=domains)
         check_comparable(lines.assign(domain="the domains"), ["domains"])
-        check_comparable(lines, ["unseen", "protocol", "images", "means"])
+        check_comparable(lines, ["unseen", "protocol", "images", "images_of", "means"])
         self.setting = str(results["setting"].iloc[0])
         self.rows, self.means = in_order(results["row"]), means
-        domain = results.drop_duplicates("domain").set_index("domain")[["unseen", "protocol", "images"]]
+        domain = results.drop_duplicates("domain").set_index("domain")[["unseen", "protocol", "images", "images_of"]]
         self.domains = domain.sort_values("unseen", kind="stable")
         self.columns = [*self.domains.index, *[UNSEEN] * bool(self.domains["unseen"].any())]
         by_seed = results.sort_values("seed", kind="stable").set_index("row")
         self.results = by_seed.loc[self.rows].reset_index()
+
+    @property
+    def departures(self) -> dict[str, str]:
+        """What sets runs apart from the setting -> their names, ``row/seed`` each."""
+        runs = self.results[self.results["departures"] != ""].drop_duplicates(["row", "seed"])
+        titles = runs["row"] + "/" + runs["seed"].astype(str)
+        return titles.groupby(runs["departures"], sort=False).agg(", ".join).to_dict()
 
     def scores(self, mean: str = "miou") -> pd.DataFrame:
         """Return the scores in per cent: (row, seed) x columns."""

@@ -65,7 +65,7 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
         cent and ``difference`` to the first run, NaN where one of them has no value.
     """
     lines = pd.DataFrame(
-        {"run": run, "domain": domain, "role": own.role, "protocol": own.protocol, "images": own.images}
+        {"run": run, "domain": domain, "role": own.role, "protocol": own.protocol, "images": own.counted}
         | {"score": name, "value": 100 * value}
         for run, tested in runs.items()
         for domain, own in tested.scores.items()

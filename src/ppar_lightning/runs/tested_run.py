@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ppar_lightning.metrics import unseen_mean
+from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import UNKNOWN, read_manifest
-from ppar_lightning.runs.run_folder import CONFIG, CONFUSION
+from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, LAST
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Score:
         unseen: Whether the domain was unseen in training.
         protocol: Title of the protocol that the domain was scored by.
         images: Number of images that were scored.
+        images_of: Number of images in the split that the protocol scores.
         means: Means over classes by name: ``miou``, for SYNTHIA also ``miou_16`` and ``miou_13``; in [0, 1].
         iou: IoU by class in [0, 1]; NaN for a class with neither ground truth nor predictions.
     """
@@ -31,6 +33,7 @@ class Score:
     unseen: bool
     protocol: str
     images: int
+    images_of: int
     means: dict[str, float]
     iou: dict[str, float]
 
@@ -38,6 +41,11 @@ class Score:
     def role(self) -> str:
         """``unseen`` or ``source``."""
         return "unseen" if self.unseen else "source"
+
+    @property
+    def counted(self) -> str:
+        """Number of images that were scored; ``12 of 500`` for a part of the split."""
+        return count_of(self.images, self.images_of)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class TestedRun:
         scores: Domain -> score, in the order of the test.
         data: Split -> fingerprint of the images that were scored; empty if not recorded.
         selected_on: Metrics of unseen domains that the checkpoint was selected by; empty in a fair test.
+        changes: Options that differed from the training's, a phrase each.
         checkpoint: Path of the scored checkpoint, relative to the run folder if it lies there; empty if not recorded.
         started: Time in ISO 8601 at which the test started; empty if not recorded.
         manifest: The manifest of the run; None if there is none.
@@ -58,6 +67,7 @@ class TestedRun:
     scores: dict[str, Score]
     data: dict[str, dict[str, Any]]
     selected_on: list[str]
+    changes: list[str]
     checkpoint: str
     started: str
     manifest: dict[str, Any] | None
@@ -69,16 +79,58 @@ class TestedRun:
         return {name: mean_over_unseen(self.scores, name) for name in names}
 
     @property
+    def unseen_of_parts(self) -> bool:
+        """Whether only a part of the images of an unseen domain was scored."""
+        return bool(part_of({name: score for name, score in self.scores.items() if score.unseen}))
+
+    @property
     def finished(self) -> bool:
         """Whether training is finished; True for a run without a manifest."""
         return self.manifest is None or self.manifest["finished"]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the scores are those of another checkpoint than the last one, or older than the last training."""
+        sessions = self.manifest["sessions"] if self.manifest else []
+        trained = sessions[-1].get("started", "") if sessions else ""
+        return self.checkpoint not in (LAST, "") or "" < self.started < trained
+
+    @property
+    def trained(self) -> str:
+        """Options of the training that differ from its setting, such as ``8 of 300 steps``; empty if none does."""
+        return described((self.manifest or {}).get("overrides", {}))
+
+    @property
+    def departures(self) -> list[str]:
+        """What sets the scores apart from those of the setting and its protocols, a phrase each."""
+        trained = described((self.manifest or {}).get("overrides", {}))
+        changes = [f"tested with other options ({'; '.join(self.changes)})"] if self.changes else []
+        return [*([f"trained with {trained}"] if trained else []), *part_of(self.scores), *changes]
 
     @property
     def notes(self) -> list[str]:
         """Warnings for a reader of the scores, one sentence each."""
         metrics = ", ".join(self.selected_on)
         selected = f"The checkpoint was selected on unseen domains, by {metrics}: scores on them are biased."
-        return [selected] * bool(self.selected_on) + ["Training is not finished."] * (not self.finished)
+        older = "The scores are not those of last.ckpt as it is now."
+        known = [selected] * bool(self.selected_on) + ["Training is not finished."] * (not self.finished)
+        return [*known, *[older] * self.outdated, *map(sentence, self.departures)]
+
+
+def sentence(phrase: str) -> str:
+    """Make a sentence of a phrase."""
+    return f"{phrase[0].upper()}{phrase[1:]}."
+
+
+def count_of(images: int, images_of: int) -> str:
+    """Write a number of images; ``12 of 500`` if they are a part of a split."""
+    return str(images) if images == images_of else f"{images} of {images_of}"
+
+
+def part_of(scores: Mapping[str, Score]) -> list[str]:
+    """Return a phrase that names the domains of which only a part of the images was scored; none without such."""
+    parts = ", ".join(f"{name} {score.counted}" for name, score in scores.items() if score.images != score.images_of)
+    return [f"scored on a part of the images ({parts})"] if parts else []
 
 
 def mean_over_unseen(scores: Mapping[str, Score], mean: str) -> float:
@@ -101,10 +153,11 @@ def read_test(folder: Path) -> TestedRun:
         test = json.loads(path.read_text())
         scores = {name: _score(domain) for name, domain in test["domains"].items()}
         selected, data = list(test.get("target_selection", [])), dict(test.get("data", {}))
+        changes = list(test.get("changes", []))
         checkpoint, started = test.get("checkpoint", ""), test.get("started", "")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not what `ppar test` writes ({error!r}): {command} again") from error
-    return TestedRun(scores, data, selected, checkpoint, started, read_manifest(folder))
+    return TestedRun(scores, data, selected, changes, checkpoint, started, read_manifest(folder))
 
 
 def find_test(folder: Path) -> TestedRun | None:
@@ -131,7 +184,8 @@ def _score(domain: dict[str, Any]) -> Score:
     """Read the entry of a domain; null stands for NaN."""
     means = {name: round(_number(value), 6) for name, value in domain.items() if name.startswith("miou")}
     iou = {name: _number(value) for name, value in domain["iou"].items()}
-    return Score(domain["unseen"], domain.get("protocol", UNKNOWN), domain["images"], means, iou)
+    images = domain["images"]
+    return Score(domain["unseen"], domain.get("protocol", UNKNOWN), images, domain.get("images_of", images), means, iou)
 
 
 def _number(value: float | None) -> float:

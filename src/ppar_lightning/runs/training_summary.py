@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ppar_lightning.metrics import UNSEEN
+from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import read_manifest, training_cost
 from ppar_lightning.runs.markdown import number, table
-from ppar_lightning.runs.run_folder import LAST
 from ppar_lightning.runs.tested_run import find_test
 
 
@@ -20,25 +20,25 @@ def describe_run(folder: Path) -> str | None:
         cost, state = training_cost(manifest), "" if manifest["finished"] else " Training is not finished."
         where = f"{cost['seconds'] / 60:.0f} min on {cost['hardware']}, git revision {cost['revision']}"
         training = f"Seed {manifest['seed']}, {where}.{state}\n\n{cost['versions']}."
-        scores = _scores(folder, manifest["sessions"][-1]["started"])
+        changed = described(manifest.get("overrides", {}))
+        training += f"\n\nTrained with {changed}." if changed else ""
+        scores = _scores(folder)
     except (ValueError, LookupError, TypeError):  # a damaged record must not prevent loading the network
         return None
     return f"## Training\n\n{data}\n{training}\n\n## Scores\n\n{scores}"
 
 
-def _scores(folder: Path, started: str) -> str:
+def _scores(folder: Path) -> str:
     """Write the scores of ``last.ckpt``, unless they were taken before the last session started."""
     test = find_test(folder)
-    if test is None or test.started < started or test.checkpoint not in (LAST, ""):
+    if test is None or test.outdated or not test.started:
         return "This checkpoint was not scored by `ppar test`."
     rows = [
-        [name, score.role, score.protocol, str(score.images), number(100 * score.means["miou"])]
+        [name, score.role, score.protocol, score.counted, number(100 * score.means["miou"])]
         for name, score in test.scores.items()
     ]
     if any(score.unseen for score in test.scores.values()):
-        rows.append([UNSEEN, "", "", "", number(100 * test.unseen_means["miou"])])
-    selected = ", ".join(test.selected_on)
-    how = (
-        f"Selected on unseen domains, by {selected}: scores on them are biased." if selected else "The last checkpoint."
-    )
-    return f"{table(['domain', 'role', 'protocol', 'images', 'mIoU (%)'], rows, text=5)}\n{how}"
+        of = "of parts" * test.unseen_of_parts
+        rows.append([UNSEEN, "", "", of, number(100 * test.unseen_means["miou"])])
+    notes = " ".join(test.notes) or "The last checkpoint."
+    return f"{table(['domain', 'role', 'protocol', 'images', 'mIoU (%)'], rows, text=5)}\n{notes}"

@@ -1,0 +1,84 @@
+"""Options that differ: those of a run from its setting, and those of a test from its training."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+SCORED = ("seed_everything", "model", "data", "trainer.precision", "trainer.limit_test_batches")
+"""Options, and groups of them, that a score depends on."""
+
+TRAINED = (
+    *("model", "data", "trainer.precision", "trainer.limit_test_batches", "trainer.limit_train_batches"),
+    *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.overfit_batches"),
+    *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
+    *("trainer.devices", "trainer.num_nodes"),
+)
+"""Options, and groups of them, that the results of a run depend on."""
+
+IRRELEVANT = ("data.workers", "data.predict_dir")
+"""Options in these groups that no score depends on."""
+
+LENGTHS = {"trainer.max_steps": "steps", "trainer.max_epochs": "epochs"}
+
+Overrides = Mapping[str, Sequence[Any]]
+"""Path of an option -> its value in the setting, and the value that the run has."""
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings: the dotted path of its keys -> each value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def within(name: str, options: Collection[str]) -> bool:
+    """Return whether an option is one of ``options`` or lies below one of them."""
+    return any(name == option or name.startswith(f"{option}.") for option in options)
+
+
+def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Compare the config of a training with the present one: one line for each option that a score depends on."""
+    old, new = flat(before), flat(now)
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name) and within(name, SCORED) and name not in IRRELEVANT:
+            yield f"{name}: {old.get(name)} in training, {new.get(name)} now"
+
+
+def overrides(setting: Sequence[Mapping[str, Any]], named: Collection[str], config: Mapping[str, Any]) -> Overrides:
+    """List the options that a command line changes in its setting; where the data lie does not count.
+
+    Args:
+        setting: The defaults, then the config files of the command line in their order, with present names.
+        named: Paths of the options that the command line gives besides.
+        config: The resolved config.
+    """
+    planned: dict[str, Any] = {}
+    for each in setting:
+        planned |= flat(each)
+    return {
+        name: [planned.get(name), value]
+        for name, value in flat(config).items()
+        if within(name, TRAINED)
+        and within(name.replace(".init_args", ""), [*named])
+        and not name.endswith(".root")
+        and name not in IRRELEVANT
+        and planned.get(name) != value
+    }
+
+
+def carried(earlier: Overrides, new: Overrides, config: Mapping[str, Any]) -> Overrides:
+    """Return the overrides of a run that continues: each option as it is now, beside its value in the first setting."""
+    now = flat(config)
+    return {
+        name: [planned, now.get(name)] for name, (planned, _) in {**new, **earlier}.items() if now.get(name) != planned
+    }
+
+
+def described(changes: Overrides) -> str:
+    """Write overrides in a line: ``8 of 300 steps, data.batch_size 2 instead of 8``; the length comes first."""
+    parts = []
+    for name in sorted(changes, key=lambda name: name not in LENGTHS):
+        planned, used = changes[name]
+        shorter = name in LENGTHS and None not in (planned, used) and 0 < used < planned
+        parts.append(f"{used} of {planned} {LENGTHS[name]}" if shorter else f"{name} {used} instead of {planned}")
+    return ", ".join(parts)
