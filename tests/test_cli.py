@@ -429,6 +429,31 @@ def test_what_is_no_subcommand_is_one_line(capsys, words):
     assert line.startswith(f"ppar: error: there is no subcommand {words[0]!r}; `ppar --help` lists them, and options")
 
 
+@pytest.mark.remedy("cli/__init__.py::main")
+def test_the_help_lists_the_subcommands_and_options_follow_them(capsys):
+    with pytest.raises(SystemExit, match="1"):
+        main(["fitt"])
+    remedy = capsys.readouterr().err
+    main(["--help"])
+    assert "ppar fit --config CONFIG" in capsys.readouterr().out
+    command = re.search("`ppar (fit --config gta)`", remedy)[1].split()
+    assert yaml.safe_load(shown(capsys, *command))["data"]["sources"].keys() == {"gta"}
+
+
+@pytest.mark.remedy("cli/__init__.py::main")
+def test_an_interrupted_command_is_one_line_and_may_be_given_again(capsys, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ppar_lightning.shipped_configs.main", interrupt)
+        with pytest.raises(SystemExit, match="130"):
+            main(["configs"])
+    assert capsys.readouterr().err == "ppar: error: interrupted\n"
+    main(["configs"])
+    assert "demo" in capsys.readouterr().out
+
+
 def test_a_config_that_is_not_there_is_one_line(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["fit", "--config", "gtaa"])

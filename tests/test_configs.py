@@ -36,6 +36,7 @@ def test_every_file_is_short_and_accepted_by_the_parser(path, capsys):
     assert printed["model"]["ppar"]["enabled"] == written.get("model", {}).get("ppar", {}).get("enabled", True)
 
 
+@pytest.mark.remedy("shipped_configs.py::main")
 def test_configs_are_listed_with_a_line_each_and_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["configs"])
@@ -50,6 +51,9 @@ def test_configs_are_listed_with_a_line_each_and_printed(tmp_path, monkeypatch, 
     with pytest.raises(SystemExit, match="1"):
         main(["configs", "gtaa"])
     assert "there is no config 'gtaa'; `ppar configs` lists them" in capsys.readouterr().err
+    main(["configs"])
+    main(["configs", next(line.split()[0] for line in capsys.readouterr().out.splitlines() if "gta" in line)])
+    assert capsys.readouterr().out == (CONFIGS / "gta.yaml").read_text()
 
 
 def test_a_config_is_found_by_its_name_unless_there_is_such_a_file(tmp_path, monkeypatch, capsys):

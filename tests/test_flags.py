@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from ranks import run_ranks
 from stand_ins import small_config
+from trees import write_image
 
 from ppar_lightning.cli import main
+from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.training import PPARCLI
 from ppar_lightning.cli.words import named_configs
 from ppar_lightning.doctor.flags import refuse_flags
@@ -265,6 +268,73 @@ def test_the_best_checkpoint_of_a_run_is_tested_also_after_it_was_moved(config, 
         best_checkpoint(folder)
     main(["test", "--config", f"{folder}/config.yaml"])
     assert json.loads((folder / "test.json").read_text())["checkpoint"] == "checkpoints/last.ckpt"
+
+
+@pytest.mark.slow
+@pytest.mark.remedy("cli/training.py::PPARCLI.before_instantiate_classes")
+@pytest.mark.remedy("cli/training.py::run")
+def test_a_checkpoint_that_would_run_code_and_one_that_fit_has_written(config, tmp_path, capsys):
+    folder = fit(config, tmp_path / "run")
+    test = ["test", "--config", f"{folder}/config.yaml"]
+    line = message_of(capsys, *test, "--weights_only", "false")
+    assert "--weights_only false would let a checkpoint run code, which none needs; leave it out" in line
+    main(test)
+    torch.save({"state_dict": print}, tmp_path / "trap.ckpt")
+    line = message_of(capsys, *test, "--ckpt_path", (tmp_path / "trap.ckpt").as_uri())
+    assert "give a checkpoint that `ppar fit` has written" in line
+    main([*test, "--ckpt_path", (folder / "checkpoints" / "last.ckpt").as_uri()])
+
+
+HOME = {
+    "config": ["fit", "--config=~/small.yaml"],
+    "default_root_dir": ["fit", "--trainer.default_root_dir=~/run"],
+    "yaml": ["fit", "--config", "home.yaml"],
+    "sources": ["fit", "--data.sources.camvid.root=~/camvid"],
+    "unseen": ["fit", "--data.unseen.urbansyn.root", "~/urbansyn"],
+    "backbone": ["fit", "--model.segmenter.backbone=~/resnet"],
+    "clip": ["fit", "--model.ppar.clip=~/clip"],
+    "text_embeddings": ["fit", "--model.ppar.text_embeddings", "~/text.npy"],
+    "ckpt_path": ["fit", "--ckpt_path=~/run/checkpoints/last.ckpt"],
+    "predictions": ["predict", "--predictions.folder=~/out"],
+    "pictures": ["predict", """--data.predict_dir=["~/a", "~/b"]"""],
+    "logger": [
+        "fit",
+        "--trainer.logger=CSVLogger",
+        "--trainer.logger.save_dir=~/logs",
+    ],
+}
+
+
+@pytest.mark.parametrize("option", HOME)
+def test_the_home_folder_is_expanded_in_every_option(config, cli, tmp_path, monkeypatch, option):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    text = Path(config).read_text().replace("max_steps: 2", "max_steps: 2\n  default_root_dir: ~/run")
+    for name in ("small.yaml", "home.yaml"):
+        (tmp_path / name).write_text(text)
+    command, *words = expanded(HOME[option])
+    own = [] if "--config" in words[0] else ["--config", config]
+    parsed = expanded(cli.parser.parse_args([command, *own, *words]))
+    found = yaml.safe_load(cli.parser.dump(parsed, skip_none=False))
+    assert "~" not in yaml.safe_dump({**found[command], "config": None})
+    assert str(tmp_path) in str(found)
+
+
+@pytest.mark.slow
+def test_no_command_makes_a_folder_of_that_name(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    main(["fit", "--config", config, "--trainer.default_root_dir=~/run"])
+    write_image(tmp_path / "street.png")
+    main(["predict", "~/street.png", "--run", "~/run", "--predictions.folder", "~/out"])
+    main(["test", "--config", "~/run/config.yaml"])
+    main(["export", "--run", "~/run", "--format", "torch", "--output", "~/s.pt2"])
+    main(["report", "~/run", "--html", "--output", "~/page"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["doctor", "--config", "~/run/config.yaml", "--output", "~/doctor"])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {"run", "out", "s.pt2", "page", "doctor"}
+    assert "~" not in names
 
 
 @pytest.mark.slow

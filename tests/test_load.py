@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_cli import evaluate, fit
 
+import ppar_lightning
 from ppar_lightning import Segmenter, load_segmenter
 from ppar_lightning.images.classes import CLASSES, PALETTE
 from ppar_lightning.images.window import Window
@@ -334,3 +335,11 @@ def test_importing_and_loading_needs_no_lightning(segmenter, tmp_path):
     code = f"import sys, ppar_lightning as p; p.load_segmenter({str(tmp_path)!r}); print('lightning' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "False"
+
+
+@pytest.mark.remedy("__init__.py::__getattr__")
+def test_a_name_that_the_package_does_not_have():
+    with pytest.raises(AttributeError, match="no attribute 'Segmentor'; it has Segmenter, load_segmenter") as error:
+        _ = ppar_lightning.Segmentor
+    for name in str(error.value).partition("it has ")[2].split(", "):
+        assert callable(getattr(ppar_lightning, name))

@@ -446,6 +446,8 @@ def test_the_short_form_in_any_order(words, run):
     assert spelt_out(given) == wanted
 
 
+@pytest.mark.remedy("cli/words.py::spelt_out")
+@pytest.mark.remedy("cli/words.py::long_form")
 def test_the_short_form_says_what_it_lacks(run):
     with pytest.raises(ValueError, match="the run not given"):
         spelt_out(["predict", "a.png"])
@@ -453,6 +455,9 @@ def test_the_short_form_says_what_it_lacks(run):
         spelt_out(["predict", "--run", str(run)])
     with pytest.raises(FileNotFoundError, match="last.ckpt/config.yaml not found: --run takes the folder of a run"):
         spelt_out(["predict", "a.png", "--run", "runs/demo/checkpoints/last.ckpt"])
+    long = spelt_out(["predict", "a.png", "--run", str(run), "--ckpt_path", "b.ckpt"])
+    assert long[:3] == ["predict", "--config", f"{run}/config.yaml"]
+    assert {'--data.predict_dir=["a.png"]', "--ckpt_path", "b.ckpt"} < {*long}
 
 
 @pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.__init__")

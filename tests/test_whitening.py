@@ -1,5 +1,7 @@
 """ISW: covariances by hand, the mask of a known style, gradients, one rank against two."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -16,6 +18,8 @@ from ppar_lightning.baselines.whitening import (
     covariance,
     k_means,
 )
+from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.module import PPARModule
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 CHANNELS = 6
@@ -130,6 +134,10 @@ def test_a_resumed_whitening_goes_on():
     assert all(torch.equal(whole.state_dict()[key], value) for key, value in part.state_dict().items())
 
 
+@pytest.mark.remedy("baselines/whitening.py::ISWOptions.__post_init__")
+@pytest.mark.remedy("baselines/whitening.py::ISWOptions.__post_init__")
+@pytest.mark.remedy("baselines/whitening.py::InstanceSelectiveWhitening.__init__")
+@pytest.mark.remedy("baselines/whitening.py::InstanceSelectiveWhitening.forward")
 def test_frozen_stages_and_plain_vits_are_refused():
     image, early = early_of(noise(2))
     with pytest.raises(ValueError, match="lower model.segmenter.freeze_stages"):
@@ -139,6 +147,20 @@ def test_frozen_stages_and_plain_vits_are_refused():
     for wrong in ({"clusters": 1}, {"statistics": (0.2, 0.1)}, {"statistics": (0.5, 1.0)}):
         with pytest.raises(ValueError, match="isw"):
             ISWOptions(**wrong)
+    for options in (ISWOptions(clusters=2), ISWOptions(statistics=(0.1, 0.2)), ISWOptions(statistics=(0.5, 0.5))):
+        InstanceSelectiveWhitening(options, (CHANNELS,))
+    shape = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+    config = ResNetConfig(**shape).to_dict()
+    for frozen, works in ((1, False), (0, True)):
+        segmenter = Segmenter("resnet", "fpn", pretrained=False, freeze_stages=frozen, backbone_config=config)
+        whitening = InstanceSelectiveWhitening(ISWOptions(statistics=(0, 0)), segmenter.early_channels)
+        picture = torch.rand(2, 3, 64, 64)
+        given = (segmenter.outputs(picture).early, picture, segmenter.early, 0.5, (0, 0))
+        with nullcontext() if works else pytest.raises(ValueError, match="lower model.segmenter.freeze_stages"):
+            assert whitening(*given).isfinite()
+    plain = Segmenter("tinyclip", pretrained=False)
+    assert plain.early_channels == ()
+    PPARModule(plain, PPAROptions(enabled=False), ISWOptions(enabled=False))
 
 
 def test_the_photometric_counterpart_keeps_the_scene_and_depends_on_its_place_alone():

@@ -16,5 +16,5 @@ __all__ = ["Segmenter", "load_segmenter"]
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use (PEP 562), as torch and transformers take seconds to import."""
     if name not in __all__:
-        raise AttributeError(f"module 'ppar_lightning' has no attribute {name!r}")
+        raise AttributeError(f"module 'ppar_lightning' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module({"Segmenter": f"{__name__}.segmenter.segmenter"}.get(name, f"{__name__}.load")), name)

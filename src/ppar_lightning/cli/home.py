@@ -1,5 +1,6 @@
 """The home folder in options: ``~`` is expanded in all of them, wherever they are given."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ def expanded(value: Any) -> Any:
     """Replace a leading ``~/`` by the home folder in each string of an option's value, whatever its structure.
 
     Args:
-        value: A string, a mapping such as a parsed config, a list, or any other value, which is returned unchanged. In
-            a word ``--option=value``, the value is expanded.
+        value: A string, or a word ``--option=value``; a list or a mapping of such; a parsed config, which is changed in
+            place; any other value is returned unchanged.
     """
+    if isinstance(value, Namespace):
+        for key, each in vars(value).items():
+            vars(value)[key] = expanded(each)
     if isinstance(value, dict):
         return type(value)({key: expanded(each) for key, each in value.items()})
     if isinstance(value, list):
