@@ -21,6 +21,7 @@ from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.examination import sample_indices
 from ppar_lightning.images.classes import IGNORE, PALETTE
 from ppar_lightning.images.drawing import COLUMNS, TILE, fit, overlay, sheet
+from ppar_lightning.module import PPARModule
 
 DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 
@@ -494,3 +495,65 @@ def test_a_config_that_does_not_parse_is_one_line(roots, capsys, words):
 def test_the_help_lists_it(capsys):
     main(["--help"])
     assert re.search(r"doctor .* +Check the data and the machine", capsys.readouterr().out)
+
+
+ONE_STEP = (
+    *("--model.segmenter.backbone", "resnet_small", "--model.segmenter.pretrained", "false", "--data.crop", "[32, 64]"),
+    *("--data.workers", "0", "--trainer.max_steps", "1", "--prediction_grid.images", "0", "--samples", "1"),
+)
+"""With these options one step takes a second."""
+
+
+def trained(capsys, folder: Path, *words: str) -> str:
+    """Train on the same trees with the same options; return the line of the error, empty if there is none."""
+    domains = ("--data.sources", f"{{city: {{dataset: cityscapes, root: '{folder}/city'}}}}", "--data.unseen", "{}")
+    domains += ("--data.batch_size", "2")
+    options = [word for pair in zip(words[::2], words[1::2], strict=True) if pair[0] != "--samples" for word in pair]
+    capsys.readouterr()
+    try:
+        main(["fit", "--config", DEMO, "--trainer.default_root_dir", f"{folder}/trained", *domains, *options])
+    except SystemExit:
+        said = capsys.readouterr().err
+        (line,) = (line for line in said.splitlines() if "ppar: error: " in line)
+        return line.removeprefix("ppar: error: ")
+    return ""
+
+
+STOPPED = [
+    ("--data.batch_size", "7"),
+    ("--data.sampling", "{kind: rare_class, min_pixels: 100000}"),
+    ("--trainer.val_check_interval", "50"),
+    ("--trainer.precision", "64-true"),
+    ("--model.segmenter.num_classes", "20", "--model.ppar.enabled", "false"),
+    ("--model.segmenter.freeze_stages", "9"),
+]
+
+
+@pytest.mark.parametrize(
+    "words", [STOPPED[1], *(pytest.param(each, marks=pytest.mark.slow) for each in (STOPPED[0], *STOPPED[2:]))]
+)
+def test_what_stops_a_training_is_what_the_trial_finds(roots, capsys, words):
+    line = trained(capsys, roots, *ONE_STEP, *words)
+    status, lines = doctor(capsys, roots, *ONE_STEP, *words)
+    assert status == 1
+    assert line
+    assert line in errors(lines)[0]
+
+
+def test_the_trial_makes_a_step_and_leaves_nothing_behind(roots, capsys):
+    status, lines = doctor(capsys, roots, *ONE_STEP)
+    assert status == 0
+    assert any(re.match(r"ok     trial: the first step took [\d.]+ s and [\d.]+ GiB of memory", line) for line in lines)
+    assert {path.name for path in (roots / "run").iterdir()} == {"doctor"}
+    assert trained(capsys, roots, *ONE_STEP) == ""
+
+
+def test_a_trial_without_memory_says_what_to_lower(roots, capsys, monkeypatch):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PPARModule, "training_step", full)
+        status, lines = doctor(capsys, roots, *ONE_STEP)
+    assert status == 1
+    assert errors(lines)[0].startswith("error  trial: not enough memory (MemoryError): lower --data.batch_size, ")

@@ -112,6 +112,18 @@ def test_a_worker_that_lacks_something_is_one_line_and_without_workers_it_works(
     assert read(Pictures(happens), "0") == 12
 
 
+@pytest.mark.remedy("data/loading.py::Loader.__iter__")
+def test_workers_that_cannot_start_for_lack_of_shared_memory(monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as the semaphores of a queue do
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.utils.data.DataLoader._get_iterator", full)
+        said = said_of(Pictures(), "1")
+    assert re.match("shared memory is too small .*No space left on device in /dev/shm.: set --data.workers 0, or", said)
+    assert read(Pictures(), option(said, "data.workers")) == 12
+
+
 @pytest.mark.parametrize("more", [4, 12])
 def test_too_few_open_files_are_one_line_and_without_workers_it_works(more):
     """Wherever it comes to light: as workers hand batches over, as these arrive, or as many are kept."""

@@ -26,7 +26,6 @@ class FirstStep(L.Callback):
             TrialDoneError: The step has been made.
         """
         if trainer.global_step > self._step:
-            memory = peak_memory(trainer.strategy.root_device)
-            raise TrialDoneError(
-                f"the first step took {time.perf_counter() - self._started:.1f} s and {memory} GiB of memory"
-            )
+            seconds, memory = time.perf_counter() - self._started, peak_memory(trainer.strategy.root_device)
+            took = f"the first step took {seconds:.1f} s and {memory} GiB of memory"
+            raise TrialDoneError(took)
