@@ -178,17 +178,6 @@ def test_a_page_is_a_file(run, tmp_path, capsys):
     assert Page(Path(file).read_text()).text["domains"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--html", "{run}", "{run}"], "name one folder"),
-        (["--html", "{tmp}"], "config.yaml not found: name the folder of a run"),
-        (["--html", "{run}", "--images", "-1"], "--images of at least 0"),
-        (["--html", "--diagnostics", "{run}"], "not allowed with"),
-        (["{run}"], "is one run: give --html"),
-        (["{run}", "{tmp}"], "is no run"),
-    ],
-)
 @pytest.mark.slow
 @pytest.mark.remedy("report/html.py::write_page")
 @pytest.mark.remedy("report/arguments.py::main")
@@ -212,6 +201,17 @@ def test_what_the_messages_of_the_page_say_works(run, tmp_path, capsys, monkeypa
     assert "report/page" in logged
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--html", "{run}", "{run}"], "name one folder"),
+        (["--html", "{tmp}"], "config.yaml not found: name the folder of a run"),
+        (["--html", "{run}", "--images", "-1"], "--images of at least 0"),
+        (["--html", "--diagnostics", "{run}"], "not allowed with"),
+        (["{run}"], "is one run: give --html"),
+        (["{run}", "{tmp}"], "is no run"),
+    ],
+)
 def test_mistakes_are_one_line(words, message, run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["report", *(word.format(run=run, tmp=tmp_path) for word in words)])
