@@ -272,7 +272,7 @@ def test_the_best_checkpoint_of_a_run_is_tested_also_after_it_was_moved(config, 
 
 @pytest.mark.slow
 @pytest.mark.remedy("cli/training.py::PPARCLI.before_instantiate_classes")
-@pytest.mark.remedy("cli/training.py::run")
+@pytest.mark.remedy("cli/training.py::call")
 def test_a_checkpoint_that_would_run_code_and_one_that_fit_has_written(config, tmp_path, capsys):
     folder = fit(config, tmp_path / "run")
     test = ["test", "--config", f"{folder}/config.yaml"]
@@ -283,6 +283,18 @@ def test_a_checkpoint_that_would_run_code_and_one_that_fit_has_written(config, t
     line = message_of(capsys, *test, "--ckpt_path", (tmp_path / "trap.ckpt").as_uri())
     assert "give a checkpoint that `ppar fit` has written" in line
     main([*test, "--ckpt_path", (folder / "checkpoints" / "last.ckpt").as_uri()])
+
+
+@pytest.mark.slow
+@pytest.mark.remedy("cli/training.py::call")
+def test_an_error_of_lightning_is_one_line_and_its_traceback_a_variable_away(config, tmp_path, capsys, monkeypatch):
+    words = ["--config", config, callback("EarlyStopping", monitor="nothing"), "--trainer.default_root_dir"]
+    line = message_of(capsys, "fit", *words, str(tmp_path / "run"))
+    assert "metric `nothing` which is not available" in line
+    monkeypatch.setenv(*line.rpartition("; ")[2].partition(" shows")[0].split("="))
+    with pytest.raises(ValueError, match="nothing") as error:
+        main(["fit", *words, str(tmp_path / "again")])
+    assert isinstance(error.value.__cause__, RuntimeError)
 
 
 HOME = {
