@@ -25,7 +25,7 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
     """Load a trained segmenter as an ``nn.Module`` in eval mode, without Lightning, CLIP or a config file.
 
     segmenter = load_segmenter("runs/demo")
-    label = segmenter.predict("picture.png")  # (H, W) uint8 train ids
+    label = segmenter.predict("picture.png")  # torch.Tensor, (H, W) uint8 train ids
 
     Args:
         source: A run folder, a checkpoint of a run (``.ckpt``), a folder that ``save_pretrained`` wrote, or a hub id.
