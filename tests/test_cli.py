@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ppar_lightning.callbacks import CONFIGURED
 from ppar_lightning.callbacks.finite_guard import FiniteGuard
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
-from ppar_lightning.cli import main
+from ppar_lightning.cli import main, resolve
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import CLASSES
 
@@ -213,6 +213,54 @@ def test_a_run_is_not_written_over(run, capsys):
     assert (run / "config.yaml").read_bytes() == before
 
 
+SGD = "{class_path: torch.optim.SGD, init_args: {lr: 0.01, momentum: 0.9, weight_decay: 0.0005}}"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--model.optimizer", "torch.optim.AdamW"], {"lr": 0.001, "weight_decay": 0.01}),
+        (["--model.optimizer", "AdamW", "--model.optimizer.lr", "0.0001"], {"lr": 0.0001, "weight_decay": 0.01}),
+        (["--model.optimizer.lr", "0.0001"], {"lr": 0.0001, "weight_decay": 0.0005, "momentum": 0.9}),
+        (["--model.optimizer", "SGD"], {"lr": 0.01, "weight_decay": 0.0005, "momentum": 0.9}),
+        (["--model.optimizer.lr", "3", "--model.optimizer", "Adam"], {"lr": 0.001, "weight_decay": 0}),
+    ],
+)
+def test_another_class_takes_no_options_of_the_former(words, expected, capsys, recwarn):
+    options = resolve(["--config", "gta", *words])["model"]["optimizer"]["init_args"]
+    assert {name: options[name] for name in expected} == expected
+    said = [str(each.message) for each in recwarn if "takes none of its options" in str(each.message)]
+    dropped = "lr 3.0" if "3" in words else "lr 0.01"
+    changed = (words[:1] == ["--model.optimizer"] and "SGD" not in words) or "Adam" in words
+    assert len(said) == changed
+    assert not said or f"replaces SGD and takes none of its options: {dropped}, momentum 0.9, weight_decay" in said[0]
+
+
+def test_a_class_in_a_list_and_in_another_config_takes_no_options_of_the_former(tmp_path):
+    callback = "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.%s, init_args: {%s}}]}"
+    (tmp_path / "a.yaml").write_text(callback % ("EarlyStopping", "monitor: train/loss, mode: max"))
+    (tmp_path / "b.yaml").write_text(callback % ("ModelCheckpoint", "monitor: val/game/miou"))
+    configs = ["--config", CONFIG, "--config", str(tmp_path / "a.yaml"), "--config", str(tmp_path / "b.yaml")]
+    with pytest.warns(UserWarning, match="replaces EarlyStopping .*: monitor train/loss, mode max dropped; give those"):
+        (found,) = resolve(configs)["trainer"]["callbacks"]
+    assert (found["init_args"]["monitor"], found["init_args"]["mode"]) == ("val/game/miou", "min")
+
+
+def test_the_optimiser_is_built_without_options_of_the_former_and_says_if_a_run_goes_on(tmp_path, capsys):
+    words = ("--model.segmenter.backbone", "resnet_small", "--model.segmenter.pretrained", "false")
+    words += ("--trainer.max_steps", "1", "--model.ppar.enabled", "false", "--trainer.limit_val_batches", "0")
+    with pytest.warns(UserWarning, match="AdamW replaces SGD"):
+        folder = fit(tmp_path / "run", *words, "--model.optimizer", SGD, "--model.optimizer", "AdamW")
+    (state,) = torch.load(folder / "checkpoints" / "last.ckpt")["optimizer_states"]
+    assert {group["weight_decay"] for group in state["param_groups"]} == {0.01}
+    again = ["fit", "--config", str(folder / "config.yaml"), "--ckpt_path", "last", "--trainer.max_steps", "2"]
+    with pytest.raises(SystemExit):
+        main([*again, "--model.optimizer", SGD])
+    assert "holds the state of another optimizer than SGD: leave --model.optimizer" in capsys.readouterr().err
+    main(again)
+    assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
 def test_a_run_that_goes_on_with_other_options_says_so(tmp_path, monkeypatch):
     folder = fit(tmp_path / "run", "--trainer.max_steps", "1")
     first = (folder / "config.yaml").read_bytes()
@@ -328,6 +376,7 @@ def test_a_renamed_option_is_accepted_with_a_line_that_names_the_new_one(tmp_pat
             assert shown(capsys, "fit", "--config", CONFIG, *words, "--detect_nan", "raise") == new
 
 
+@pytest.mark.remedy("renamed.py::refuse_others")
 @pytest.mark.parametrize("form", ["word", "file"])
 def test_a_withdrawn_value_is_refused_in_one_line(tmp_path, capsys, form):
     (tmp_path / "old.yaml").write_text("detect_nan: skip\n")
@@ -335,7 +384,9 @@ def test_a_withdrawn_value_is_refused_in_one_line(tmp_path, capsys, form):
     with pytest.raises(SystemExit, match="1"):
         main(["fit", "--config", CONFIG, *words])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("ppar: error: option detect_nan was withdrawn, and 'skip' is no longer supported: leave")
+    assert line.startswith("ppar: error: option detect_nan was withdrawn, and 'skip' is no longer supported: leave the")
+    assert "leave the option out" in line
+    assert "detect_nan" not in shown(capsys, "fit", "--config", CONFIG)
 
 
 def test_the_config_of_0_1_0_is_read(capsys):

@@ -307,6 +307,8 @@ DRAWN = ("--model.segmenter.pretrained", "false")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--trainer.max_steps", "-1", "--trainer.max_time", "00:08:00:00"), "steps: .* give --trainer.max_steps"),
+        (("--trainer.max_steps", "0"), "steps: the training has no steps: set --trainer.max_steps"),
         (("--data.batch_size", "7"), "batches: 6 training images per device are fewer than a batch of 7; lower"),
         (("--trainer.accelerator", "gpu", "--trainer.devices", "4"), "devices: .*--trainer.devices 4: give what"),
         (("--model.segmenter.backbone", "no/such", "--model.segmenter.pretrained", "true"), "backbone: .* the cache"),

@@ -1,5 +1,7 @@
 """The manifest and the last checkpoint, on a model of one weight: sessions add up; neither git nor CUDA is needed."""
 
+import hashlib
+import math
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,6 +10,7 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from torch import nn
@@ -17,8 +20,8 @@ from ppar_lightning.callbacks import provenance, session
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.callbacks.loggers import default_logger
 from ppar_lightning.callbacks.provenance import Provenance
-from ppar_lightning.callbacks.session import differences, peak_memory, revision
-from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.callbacks.session import batch_change, differences, peak_memory, revision
+from ppar_lightning.runs.manifest import read_manifest, training_notes
 
 
 class OneWeight(L.LightningModule):
@@ -37,7 +40,9 @@ class OneWeight(L.LightningModule):
     def training_step(self, batch, batch_idx):
         if self.global_step == self.stop_at:
             raise RuntimeError("stopped")
-        return (self.weight * batch).sum()
+        loss = (self.weight * batch).sum()
+        self.log("loss", loss)
+        return loss
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -45,6 +50,7 @@ class OneWeight(L.LightningModule):
 
 class Ones(L.LightningDataModule):
     unseen = protocol_titles = ()
+    batch_size = 1
 
     def fingerprints(self):
         return {}
@@ -53,11 +59,14 @@ class Ones(L.LightningDataModule):
         return torch.utils.data.DataLoader(torch.ones(2))
 
 
-def fit(folder: Path, stop_at: int | None = None, ckpt_path: str | None = None, logger=False, **options) -> dict | None:
+def fit(
+    folder: Path, stop_at: int | None = None, ckpt_path: str | None = None, logger=False, also=(), **options
+) -> dict | None:
     """Train two epochs of two steps and return the manifest."""
-    callbacks = [Provenance("seed: 7\n", ckpt_path), LastCheckpoint()]
+    callbacks = [Provenance("seed: 7\n", ckpt_path), LastCheckpoint(), *also]
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = L.Trainer(default_root_dir=folder, max_epochs=2, callbacks=callbacks, logger=logger, **quiet, **options)
+    options = {"max_epochs": 2, **options}
+    trainer = L.Trainer(default_root_dir=folder, callbacks=callbacks, logger=logger, **quiet, **options)
     with nullcontext() if stop_at is None else pytest.raises(RuntimeError, match="stopped"):
         trainer.fit(OneWeight(stop_at), datamodule=Ones(), ckpt_path=ckpt_path)
     return read_manifest(folder)
@@ -134,12 +143,29 @@ def test_no_checkpoint_between_the_batches_of_one_optimiser_step(tmp_path, monke
     assert steps == [1, 2, 2]  # four batches; the last is written again at the end
 
 
+@pytest.mark.remedy("callbacks/provenance.py::refuse_another")
 def test_another_run_in_the_folder_is_refused_unless_its_config_is_taken_away(tmp_path):
     fit(tmp_path)
-    with pytest.raises(FileExistsError, match="already holds a run"):
+    with pytest.raises(
+        FileExistsError, match="already holds a run: continue it with --ckpt_path last, or give another"
+    ):
         fit(tmp_path)
+    assert len(fit(tmp_path, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"))["sessions"]) == 2
+    assert len(fit(tmp_path.with_name("another"))["sessions"]) == 1
     (tmp_path / "config.yaml").unlink()
     assert len(fit(tmp_path)["sessions"]) == 1
+
+
+@pytest.mark.remedy("callbacks/provenance.py::refuse_another")
+def test_a_checkpoint_of_another_run_is_refused_where_there_is_one(tmp_path):
+    own, other = (tmp_path / name / "checkpoints" / "last.ckpt" for name in ("run", "other"))
+    fit(tmp_path / "run")
+    fit(tmp_path / "other")
+    longer = {"max_steps": 5, "max_epochs": -1}
+    with pytest.raises(FileExistsError, match="belongs to another: give a checkpoint of this run, or give another fol"):
+        fit(tmp_path / "run", ckpt_path=str(other), **longer)
+    assert fit(tmp_path / "run", ckpt_path=str(own), **longer)["steps"] == {"done": 5, "planned": 5}
+    assert fit(tmp_path / "new", ckpt_path=str(other), **longer)["steps"] == {"done": 5, "planned": 5}
 
 
 def test_of_two_runs_that_start_at_once_the_second_is_refused(tmp_path, monkeypatch):
@@ -162,6 +188,78 @@ def test_every_rank_is_told_of_a_damaged_manifest(tmp_path):
     trainer = SimpleNamespace(is_global_zero=False, ckpt_path="last.ckpt", default_root_dir=str(tmp_path))
     with pytest.raises(ValueError, match="manifest.json is damaged"):
         Provenance("seed: 7\n", "last").on_fit_start(trainer, OneWeight())
+
+
+class Stop(L.Callback):
+    """Ask to stop after a batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop |= trainer.fit_loop.total_batch_idx + 1 == self.batch
+
+
+def test_a_run_that_stops_early_prints_how_it_goes_on_and_is_continued_so(tmp_path, capsys):
+    """A callback asks for it within an accumulation: the optimiser step is completed first."""
+    folder = tmp_path / "a run"
+    record = fit(folder, accumulate_grad_batches=2, max_steps=2, also=[Stop(1)])
+    assert not record["finished"]
+    assert record["steps"] == {"done": 1, "planned": 2}
+    command = f"ppar fit --config '{folder}/config.yaml' --ckpt_path last"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{folder}: 1 of 2 steps; not finished, continue with: {command}"
+    assert training_notes(record) == ["Training is not finished: 1 of 2 steps."]
+    last = str(folder / "checkpoints" / "last.ckpt")
+    record = fit(folder, ckpt_path=last, accumulate_grad_batches=2, max_steps=2)
+    assert record["finished"]
+    command = f"ppar test --config '{folder}/config.yaml'"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{folder}: 2 of 2 steps; next: {command}"
+
+
+def test_a_run_that_early_stopping_ends_is_finished_and_says_so(tmp_path, capsys):
+    stopping = EarlyStopping("loss", stopping_threshold=100.0, check_on_train_epoch_end=True)
+    record = fit(tmp_path, also=[stopping])
+    assert record["finished"]
+    assert record["steps"] == {"done": 2, "planned": 4}
+    assert "Stopping threshold reached" in record["early_stop"]
+    assert "2 of 4 steps, EarlyStopping ended it; next: ppar test" in capsys.readouterr().out
+    assert training_notes(record) == [
+        "EarlyStopping ended training after 2 of 4 steps, before the end of its schedules."
+    ]
+
+
+def test_another_total_batch_is_said_with_the_option_that_keeps_it(tmp_path):
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    assert fit(tmp_path, accumulate_grad_batches=2, max_steps=1)["sessions"][-1]["batch"] == 2
+    with pytest.warns(UserWarning, match="from 2 to 1 images .*: keep it with --trainer.accumulate_grad_batches 2$"):
+        fit(tmp_path, ckpt_path=last, max_steps=3)
+
+
+@pytest.mark.parametrize("before", [16, 8, 6, 5])
+@pytest.mark.parametrize("now", [(8, 1, 1), (8, 2, 1), (4, 4, 2), (3, 3, 1)])
+def test_the_options_that_keep_the_total_batch_do(before, now):
+    said = batch_change(before, *now)
+    if math.prod(now) == before:
+        assert said is None
+        return
+    names = ("--data.batch_size", "--trainer.devices", "--trainer.accumulate_grad_batches")
+    words = said.split()
+    kept = [int(words[words.index(name) + 1]) if name in words else size for name, size in zip(names, now, strict=True)]
+    assert math.prod(kept) == before
+
+
+def test_a_checkpoint_of_another_run_is_recorded(tmp_path):
+    fit(tmp_path / "first")
+    checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    record = fit(tmp_path / "second", ckpt_path=str(checkpoint), max_steps=6, max_epochs=-1)
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
+    expected = {"checkpoint": str(checkpoint), "hash": digest, "seed": 7, "batch": 1, "step": 4}
+    assert record["origin"] == expected
+    assert training_notes(record) == [
+        f"Training continued from `{checkpoint}` (step 4, seed 7), whose time is not included."
+    ]
+    own = str(tmp_path / "second" / "checkpoints" / "last.ckpt")
+    assert fit(tmp_path / "second", ckpt_path=own, max_steps=7, max_epochs=-1)["origin"] == expected
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -263,9 +361,13 @@ def test_what_differs_between_training_and_testing_is_named():
     assert len(list(differences(old, {}, here, data))) == 2
 
 
+@pytest.mark.remedy("runs/manifest.py::read_manifest")
+@pytest.mark.remedy("runs/manifest.py::read_manifest")
 @pytest.mark.parametrize("text", ["", "{}", '{"finished": true, "sessions": 1}', "[1]"])
 def test_a_damaged_manifest_is_named(tmp_path, text):
     assert read_manifest(tmp_path) is None
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(ValueError, match="manifest.json is damaged .*: move it away"):
         read_manifest(tmp_path)
+    (tmp_path / "manifest.json").rename(tmp_path / "away.json")
+    assert fit(tmp_path)["finished"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import count
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ppar_lightning.baselines.whitening import ISWOptions
 from ppar_lightning.images.classes import CLASSES
@@ -155,6 +156,116 @@ def test_a_finished_training_goes_on_with_the_rates_of_its_new_length():
     longer["optimizer"].step()
     scheduler.step()
     assert scheduler.get_last_lr()[0] == pytest.approx(0.01 * (1 - 7 / 12) ** 0.9)
+
+
+def resumed(former, steps: int, **options):
+    """The optimiser and scheduler of a training that continues another one."""
+    module, found = configured(steps, **options)
+    found["optimizer"].load_state_dict(former["optimizer"].state_dict())
+    found["lr_scheduler"]["scheduler"].load_state_dict(former["lr_scheduler"]["scheduler"].state_dict())
+    return module, found
+
+
+def advance(found, steps: int) -> list[float]:
+    """Step, and return the rates of the head after each step."""
+    rates = []
+    for _ in range(steps):
+        found["optimizer"].step()
+        found["lr_scheduler"]["scheduler"].step()
+        rates.append(found["optimizer"].param_groups[0]["lr"])
+    return rates
+
+
+def test_a_continued_training_says_how_its_schedules_change_and_offers_the_other_way():
+    _, finished = configured(6)
+    advance(finished, 6)
+    change = "at step 6, planned for 6 steps, now 12: learning rate 0 -> 0.00536, u 1 -> 0.5 .*continuation extend"
+    with pytest.warns(UserWarning, match=f"{change}: .*; restart: a new cycle"):
+        module, longer = resumed(finished, 12)
+    _, planned = configured(12)
+    assert advance(longer, 6) == advance(planned, 12)[6:]
+    assert module.rates.plan.progress(6) == 0.5
+    with pytest.warns(UserWarning, match="learning rate 0 -> 0.01, u 1 -> 1 .*continuation restart"):
+        module, again = resumed(finished, 12, continuation="restart")
+    assert [*advance(again, 5), 0] == pytest.approx([0.01 * (1 - step / 6) ** 0.9 for step in range(1, 7)])
+    assert module.rates.plan.progress(6) == 1
+
+
+def test_a_restart_that_is_stopped_goes_on_exactly(recwarn):
+    _, finished = configured(6)
+    advance(finished, 6)
+    _, whole = resumed(finished, 12, continuation="restart")
+    _, stopped = resumed(finished, 12, continuation="restart")
+    advance(stopped, 2)
+    recwarn.clear()
+    _, later = resumed(stopped, 12, continuation="restart")
+    assert not recwarn.list
+    assert advance(later, 4) == advance(whole, 6)[2:]
+
+
+def test_options_of_the_optimiser_are_those_of_the_config_also_where_a_run_goes_on():
+    _, first = configured(6)
+    advance(first, 3)
+    module = build(optimizer=partial(torch.optim.SGD, lr=0.02, weight_decay=0.1))
+    module._trainer = Steps(6)
+    found = module.configure_optimizers()
+    found["optimizer"].load_state_dict(first["optimizer"].state_dict())
+    with pytest.warns(UserWarning, match="learning rate 0.00536 -> 0.0107"):
+        found["lr_scheduler"]["scheduler"].load_state_dict(first["lr_scheduler"]["scheduler"].state_dict())
+    head = found["optimizer"].param_groups[0]
+    assert (head["lr"], head["weight_decay"]) == (pytest.approx(0.02 * 0.5**0.9), 0.1)
+
+
+@pytest.mark.remedy("rates.py::PlannedRates.load_state_dict")
+def test_the_state_of_another_optimiser_is_refused():
+    _, former = configured(6)
+    module = build(optimizer=partial(torch.optim.AdamW, lr=0.01))
+    module._trainer = Steps(6)
+    found = module.configure_optimizers()
+    found["optimizer"].load_state_dict(former["optimizer"].state_dict())
+    with pytest.raises(ValueError, match="another optimizer than AdamW: leave --model.optimizer as it was"):
+        found["lr_scheduler"]["scheduler"].load_state_dict(former["lr_scheduler"]["scheduler"].state_dict())
+    resumed(former, 6)
+
+
+@pytest.mark.remedy("module.py::PPARModule.load_state_dict")
+def test_weights_that_do_not_fit_are_refused_and_fit_where_they_come_from():
+    segmenters = [Segmenter("resnet_small", "fpn", 19, pretrained=False, decoder_channels=size) for size in (16, 8)]
+    trained, other = (PPARModule(each, PPAROptions(enabled=False)) for each in segmenters)
+    with pytest.raises(ValueError, match="does not fit the config .*size mismatch.*: give the config it was trained"):
+        other.load_state_dict(trained.state_dict())
+    PPARModule(segmenters[0], PPAROptions(enabled=False)).load_state_dict(trained.state_dict())
+
+
+class Endless(IterableDataset):
+    """Batches without an end."""
+
+    def __iter__(self):
+        return (Plain("uint8")[index] for index in count())
+
+
+@pytest.mark.remedy("rates.py::refuse_unplanned")
+def test_a_training_without_steps_or_without_a_planned_end_is_refused(tmp_path):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet |= {"default_root_dir": tmp_path, "enable_checkpointing": False}
+    endless = "no planned end: give --trainer.max_steps, the number"
+    cases = [
+        ({"max_epochs": -1, "max_time": "00:01:00:00"}, Plain("uint8"), endless),
+        ({"max_time": "00:01:00:00"}, Plain("uint8"), endless),
+        ({"min_steps": 2, "max_epochs": -1}, Plain("uint8"), endless),
+        ({"max_epochs": 1}, Endless(), endless),
+        ({"max_steps": 0}, Plain("uint8"), "no steps: set --trainer.max_steps, "),
+        ({"max_epochs": 0}, Plain("uint8"), "no steps: set --trainer.max_steps, "),
+        ({"limit_train_batches": 0, "max_epochs": 1}, Plain("uint8"), "no steps: set --trainer.max_steps, "),
+    ]
+    segmenter = Segmenter("resnet_small", "fpn", 19, pretrained=False, decoder_channels=16)
+    for options, images, said in cases:
+        loader = DataLoader(images, batch_size=None)
+        with pytest.raises(ValueError, match=said):
+            Trainer(**quiet, **options).fit(PPARModule(segmenter, PPAROptions(enabled=False)), loader)
+        remedied = Trainer(**quiet, **{**options, "max_steps": 2, "max_epochs": -1, "limit_train_batches": 1.0})
+        remedied.fit(PPARModule(segmenter, PPAROptions(enabled=False)), loader)
+        assert remedied.global_step == 2
 
 
 class Plain(Dataset):

@@ -30,6 +30,7 @@ class Commands:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.fail: str | None = None
+        self.finished = True
         self.configs: dict[Path, dict] = {}
 
     def call(self, words, devices, log) -> int:
@@ -38,7 +39,7 @@ class Commands:
             return 3
         if words[0] == "fit":
             folder = Path(words[words.index("--trainer.default_root_dir") + 1])
-            finish(folder, self.configs[folder])
+            finish(folder, self.configs[folder], self.finished)
         else:
             folder = Path(words[2]).parent
             score = {"images": 1, "protocol": "full", "miou": 0.5, "iou": {}}
@@ -195,6 +196,17 @@ def test_a_stopped_run_goes_on_from_its_last_checkpoint(commands, tmp_path):
     assert titles(commands) == ["fit ppar/0", "test ppar/0"]
     assert commands.calls[0][-2:] == ["--ckpt_path", "last"]
     assert not (tmp_path / "demo" / "replaced").exists()
+
+
+def test_a_run_that_stops_before_its_last_step_is_not_tested_but_continued(commands, tmp_path, capsys):
+    commands.finished = False  # as with --trainer.max_time
+    run(tmp_path / "demo", rows="ppar")
+    assert titles(commands) == ["fit ppar/0"]
+    assert "ppar/0: stopped before its last step, so it is not tested; the same command" in capsys.readouterr().out
+    commands.finished = True
+    run(tmp_path / "demo", rows="ppar")
+    assert titles(commands) == ["fit ppar/0", "fit ppar/0", "test ppar/0"]
+    assert commands.calls[1][-2:] == ["--ckpt_path", "last"]
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_anew_and_is_kept(commands, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from ppar_lightning.method.alignment import anchor_shares
 from ppar_lightning.method.schedule import anchor_pull, cosine_ramp, ramp
+from ppar_lightning.method.step_plan import StepPlan
 
 
 def test_ramp_is_linear_between_its_ends():
@@ -39,3 +40,22 @@ def test_each_order_names_its_anchors(order, start, end):
 
 def test_vtp_is_drawn_to_otp_while_the_features_follow():
     assert (anchor_pull(0.0), anchor_pull(1.0)) == (pytest.approx(0.1), pytest.approx(1.0))
+
+
+def test_a_run_that_is_extended_has_the_schedules_of_one_planned_so():
+    assert StepPlan(300).continued(300, 400, "extend") == StepPlan(400)
+    assert StepPlan(400).progress(300) == 0.75
+    assert StepPlan(400).rate(300, warmup=20, power=0.9) == pytest.approx(0.25**0.9)
+
+
+def test_a_run_that_is_restarted_begins_a_cycle_of_rates_and_u_never_falls():
+    again = StepPlan(300).continued(300, 400, "restart")
+    rates = [again.rate(step, warmup=20, power=0.9) for step in range(300, 401)]
+    assert rates[0] == pytest.approx(1 / 20)
+    assert rates[20] == pytest.approx(0.8**0.9)
+    assert rates[100] == 0
+    assert {again.progress(step) for step in range(300, 401)} == {1.0}
+    early = StepPlan(300).continued(150, 250, "restart")  # stopped at half
+    assert [early.progress(step) for step in (150, 200, 250)] == [0.5, 0.75, 1]
+    assert [early.rate(step, warmup=0, power=1) for step in (150, 200, 250)] == [1, 0.5, 0]
+    assert early.continued(200, 250, "restart") == early  # it goes on, and does not begin again

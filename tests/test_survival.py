@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import time
@@ -12,12 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.cli import main
 from ppar_lightning.module import PPARModule
+from ppar_lightning.renamed import completed
+from ppar_lightning.reproduce import Planned
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, find_checkpoint, is_whole, promote
+from ppar_lightning.runs.run_folder import read_config
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 # 10 images in batches of 2, two of which make a step: batches 0-1, 2-3 and 4 of an epoch; three epochs, all ramps
@@ -54,8 +59,8 @@ def logged(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     return rows
 
 
-def assert_equal(run: Path, whole: Path) -> None:
-    """Weights, banks, statistics, optimiser, schedule and logged losses, bit for bit."""
+def assert_equal(run: Path, whole: Path, also: tuple[str, str] | None = None) -> None:
+    """Weights, banks, statistics, optimiser, schedule and logged losses, bit for bit; one more validation if named."""
     ours, expected = (torch.load(each / "checkpoints" / "last.ckpt") for each in (run, whole))
     for name, tensor in expected["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], tensor), name
@@ -64,7 +69,7 @@ def assert_equal(run: Path, whole: Path) -> None:
     torch.testing.assert_close(ours_adam["state"], expected_adam["state"], rtol=0, atol=0)
     assert ours["lr_schedulers"] == expected["lr_schedulers"]
     assert ours["global_step"] == 9
-    assert logged(run) == logged(whole)
+    assert {key: row for key, row in logged(run).items() if key != also} == logged(whole)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +131,47 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
         assert manifest["finished"]
         assert len(manifest["sessions"]) == 2
     assert_equal(folder, whole)
+
+
+def test_a_run_that_max_time_stops_is_not_finished_and_its_last_line_continues_it_exactly(
+    whole, tmp_path, monkeypatch, capsys
+):
+    """The clock runs out in the first of the two batches of step 2; each session has the whole time."""
+    hours = iter(range(100))  # asked at the start and after each batch
+    with monkeypatch.context() as patch:
+        patch.setattr(Timer, "time_elapsed", lambda self, stage=None: 3600.0 * next(hours))
+        folder = fit(tmp_path / "a run", "--trainer.max_time", "00:03:00:00")
+    assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] == 2
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["finished"], manifest["steps"]) == (False, {"done": 2, "planned": 9})
+    assert Planned(folder, [], completed(read_config(folder))).state == "stopped"
+    line = capsys.readouterr().out.splitlines()[-1]
+    main(shlex.split(line.partition("continue with: ppar ")[2]))
+    assert_equal(folder, whole, also=("1", "val"))
+    assert json.loads((folder / "manifest.json").read_text())["finished"]
+    folder.rename(tmp_path / "moved")
+    main(["fit", "--config", str(tmp_path / "moved" / "config.yaml"), "--ckpt_path", "last"])  # nothing is left to do
+    line = capsys.readouterr().out.splitlines()[-1]
+    main(shlex.split(line.partition("next: ppar ")[2]))
+    assert (tmp_path / "moved" / "test.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_restart_that_is_stopped_goes_on_exactly(tmp_path, monkeypatch):
+    finished = fit(tmp_path / "finished", "--trainer.max_steps", "4")
+    last, words = str(finished / "checkpoints" / "last.ckpt"), ("--model.continuation", "restart")
+    expected = fit(tmp_path / "whole", "--ckpt_path", last, *words)
+    hours = iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(Timer, "time_elapsed", lambda self, stage=None: 3600.0 * next(hours))
+        folder = fit(tmp_path / "run", "--ckpt_path", last, *words, "--trainer.max_time", "00:03:00:00")
+    assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] < 9
+    main(["fit", "--config", str(folder / "config.yaml"), "--ckpt_path", "last"])
+    ours, theirs = (torch.load(each / "checkpoints" / "last.ckpt") for each in (folder, expected))
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    assert ours["lr_schedulers"][0]["plan"] == [9, 4, 1.0]
+    for name, tensor in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], tensor), name
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
-"""Sums over all ranks, so that N ranks with batch b compute what one rank computes with batch N b."""
+"""Sums over all ranks, so that N ranks with batch b compute what one rank computes with batch N b; sharding."""
 
 from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed import DeviceMesh
 
 
 def world_size() -> int:
@@ -43,3 +44,24 @@ def gather(part: Any) -> list[Any]:
     if world_size() > 1:
         dist.all_gather_object(parts, part)
     return parts
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard each block of a network, then the rest of it, so that only one block at a time is gathered.
+
+    A block is an element of a ``ModuleList``, in which backbones list their layers. Buffers, including prototypes and
+    statistics, stay whole and in their own precision on every rank.
+
+    Args:
+        module: The network. It must be run by calling it, because the call gathers its parameters. A module without
+            parameters is left unchanged.
+        mesh: One-dimensional mesh of the ranks.
+    """
+    from torch.distributed.fsdp import FSDPModule, fully_shard  # here, because few runs shard
+
+    lists = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
+    blocks = [block for each in reversed(lists) for block in each]  # the inner ones first
+    for part in (*blocks, module):
+        container = isinstance(part, (nn.ModuleList, FSDPModule))
+        if not container and next(part.parameters(), None) is not None:
+            fully_shard(part, mesh=mesh)

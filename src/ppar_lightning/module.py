@@ -10,18 +10,17 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.distributed import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.optim.lr_scheduler import LambdaLR
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.distributed import all_reduce_sum, world_size
+from ppar_lightning.distributed import all_reduce_sum, shard, world_size
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.method.supervised import supervised_terms
+from ppar_lightning.rates import PlannedRates, planned_steps, refuse_unplanned
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
 
@@ -59,6 +58,7 @@ class PPARModule(L.LightningModule):
         backbone_lr: float = 0.1,
         warmup_steps: int = 0,
         power: float = 0.9,
+        continuation: Continuation = "extend",
         seed: int = 0,
         compile: str | None = None,
         for_training: bool = True,
@@ -74,6 +74,9 @@ class PPARModule(L.LightningModule):
             backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
             warmup_steps: Number of optimiser steps of linear warm-up; 0 starts at the full rate.
             power: Exponent of the polynomial decay (1 - step / total steps)^power to 0 at the last step.
+            continuation: What the schedules do if a run is continued with another number of steps. ``extend``: as if it
+                had been planned so from the start. ``restart``: the learning rates begin a new cycle, warm-up included,
+                over the steps that are left, and u, which PPAR's schedules follow, goes on from where it is to 1.
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
             compile: Backend of ``torch.compile`` for backbone and head in training, such as ``inductor``; None runs
                 them uncompiled. Names in the checkpoint are the same.
@@ -89,6 +92,7 @@ class PPARModule(L.LightningModule):
         self.backbone_lr = backbone_lr
         self.warmup_steps = warmup_steps
         self.power = power
+        self.continuation = continuation
         self.seed = seed
         self.compile_backend = compile
         self.objective: PPAR | None = None
@@ -102,6 +106,7 @@ class PPARModule(L.LightningModule):
             self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
         self.selected_on: list[str] = []
         """Metrics of unseen domains that the loaded checkpoint was selected by."""
+        self.rates: PlannedRates | None = None
         self.loss_terms: dict[str, Tensor] = {}
         """Addends of the last training loss on this rank, by name, without gradient."""
 
@@ -109,10 +114,14 @@ class PPARModule(L.LightningModule):
         """Compile backbone and head for training, in place, so that no parameter name changes.
 
         Raises:
-            ValueError: The segmenter predicts other classes than the labels of the data module have.
+            ValueError: The segmenter predicts other classes than the labels of the data module have, or a training has
+                no steps or no planned end.
         """
-        if isinstance(getattr(self.trainer, "datamodule", None), DomainDataModule):
+        trainer = self.trainer
+        if isinstance(getattr(trainer, "datamodule", None), DomainDataModule):
             refuse_classes(self.segmenter.num_classes)
+        if stage == "fit":
+            refuse_unplanned(trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches)
         if self.compile_backend is not None and stage == "fit":
             for part in (self.segmenter.backbone, self.segmenter.head):
                 part.compile(backend=self.compile_backend)
@@ -137,7 +146,8 @@ class PPARModule(L.LightningModule):
         checkpoint["segmenter"] = self.segmenter.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Drop training-only weights (objective, whitening) when only the segmenter is built."""
+        """Drop training-only weights (objective, whitening) when only the segmenter is built, and the time used up."""
+        checkpoint.get("callbacks", {}).pop("Timer", None)  # each session has --trainer.max_time of its own
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
         self.selected_on = checkpoint.get("target_selection", [])
         state = checkpoint.get("state_dict", {})  # absent under ModelParallelStrategy, which has loaded it already
@@ -145,8 +155,11 @@ class PPARModule(L.LightningModule):
 
     @property
     def progress(self) -> float:
-        """u = step / total steps, in [0, 1]."""
-        return min(1.0, self.trainer.global_step / self.trainer.estimated_stepping_batches)
+        """u = step / total steps, in [0, 1]; a restart changes it, see ``continuation``."""
+        plan = (
+            StepPlan(planned_steps(self.trainer)) if self.rates is None else self.rates.plan
+        )  # None: another optimiser
+        return plan.progress(self.trainer.global_step)
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment (B, 3, H, W) float RGB in [0, 1] into (B, K, H, W) logits."""
@@ -240,15 +253,9 @@ class PPARModule(L.LightningModule):
         optimizer = self.optimizer([{"params": part, "name": name} for name, part in parts.items() if part])
         for group in optimizer.param_groups:
             group["lr"] *= self.backbone_lr if group["name"] == "backbone" else 1.0
-        total = self.trainer.estimated_stepping_batches
-
-        # Not torch's PolynomialLR: it multiplies the last rate, so a finished training, whose rate is 0, could not be
-        # continued with a larger max_steps, and its state would keep the old length.
-        def factor(step: int) -> float:
-            warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-            return warm * (1 - min(step, total) / total) ** self.power
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        plan = StepPlan(planned_steps(self.trainer))
+        self.rates = PlannedRates(optimizer, plan, self.warmup_steps, self.power, self.continuation)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.rates, "interval": "step"}}
 
 
 def is_logging_step(trainer: L.Trainer) -> bool:
@@ -277,22 +284,3 @@ def refuse_classes(number: int) -> None:
 def as_float(image: Tensor) -> Tensor:
     """Convert RGB, uint8 or float in [0, 1], to float32 in [0, 1], on the device it is on."""
     return image.float() / 255 if image.dtype == torch.uint8 else image.float()
-
-
-def shard(module: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard each block of a network, then the rest of it, so that only one block at a time is gathered.
-
-    A block is an element of a ``ModuleList``, in which backbones list their layers. Buffers, including prototypes and
-    statistics, stay whole and in their own precision on every rank.
-
-    Args:
-        module: The network. It must be run by calling it, because the call gathers its parameters. A module without
-            parameters is left unchanged.
-        mesh: One-dimensional mesh of the ranks.
-    """
-    lists = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
-    blocks = [block for each in reversed(lists) for block in each]  # the inner ones first
-    for part in (*blocks, module):
-        container = isinstance(part, (nn.ModuleList, FSDPModule))
-        if not container and next(part.parameters(), None) is not None:
-            fully_shard(part, mesh=mesh)

@@ -1,4 +1,6 @@
-"""Options that were renamed or withdrawn since 0.1.0: accepted for one version, in configs and on the command line.
+"""Options that were renamed, withdrawn or added since 0.1.0.
+
+Old ones are accepted for one version, in configs and on the command line.
 
 An option is written as its path of keys, without the dashes; a path also stands for all options below it.
 """
@@ -14,6 +16,18 @@ RENAMED: Mapping[str, str] = {"pictures": "prediction_grid"}
 
 WITHDRAWN: Mapping[str, Any] = {"detect_nan": "raise", "finite.policy": "raise", "model.ppar.min_stride": 8}
 """Path (the new one of a renamed option) -> the value that every run has now. Only that value is accepted."""
+
+
+ADDED: Mapping[tuple[str, str], Any] = {("model", "continuation"): "extend"}
+"""Option that configs of 0.1.0 lack -> the value that their runs have."""
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole config of a run as this version would save it, with the options that its version lacked."""
+    config = current_config(config)
+    for (group, name), value in ADDED.items():
+        config[group].setdefault(name, value)
+    return config
 
 
 def current_config(config: dict[str, Any], parent: str = "") -> dict[str, Any]:

@@ -67,12 +67,12 @@ class Planned:
 
         A test of another checkpoint, or with other options than the run's, does not count.
         """
-        from ppar_lightning.renamed import current_config  # here, as the help does not need Lightning
+        from ppar_lightning.renamed import completed  # here, as the help does not need Lightning
         from ppar_lightning.runs.tested_run import find_test
 
         if not is_run(self.folder):
             return "missing"
-        if current_config(read_config(self.folder)) != self.resolved:
+        if completed(read_config(self.folder)) != self.resolved:
             return "changed"
         if not (read_manifest(self.folder) or {"finished": False})["finished"]:
             return "stopped" if any(self.folder.glob("checkpoints/*.ckpt")) else "without a checkpoint"
@@ -158,7 +158,8 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
             leave("stopped; the same command continues", status=130)
         finally:
             signal.signal(signal.SIGTERM, before)
-        write_report([output])
+        if any((run.folder / "test.json").is_file() for run in runs):  # none, if max_time stopped them all
+            write_report([output])
 
 
 def plan(
@@ -295,6 +296,9 @@ def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], i
         if status := call(words):
             what = f"{run.title}: ppar {words[0]} ended with status {status}" + (f" (see {log})" if log else "")
             raise ChildProcessError(f"{what}; after that is fixed, the same command continues")
+        if words[0] == "fit" and run.state == "stopped":
+            print(f"{run.title}: stopped before its last step, so it is not tested; the same command continues it")
+            break
 
 
 def move_aside(folder: Path, output: Path) -> Path:

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
+from ppar_lightning.callbacks.ending import is_short
 from ppar_lightning.callbacks.interruption import continuation, leave_after, listen
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, promote
 
@@ -26,6 +27,9 @@ class LastCheckpoint(Checkpoint):
     The checkpoint before it stays as ``previous.ckpt``. SIGINT and SIGTERM stop the run after the current optimiser
     step, with a checkpoint and status 128 + signal; a second signal ends it at once.
 
+    ``max_time`` and callbacks stop it after a whole optimiser step, too, and the checkpoint is that of this step. At
+    the end of training, Lightning would count the epoch as completed.
+
     Lightning's ModelCheckpoint would write ``last.ckpt`` only beside another checkpoint, and Lightning itself stops in
     the middle of a gradient accumulation.
     """
@@ -38,6 +42,8 @@ class LastCheckpoint(Checkpoint):
         self._signal: int | None = None
         self._pending = False
         self._stopping = False
+        self._stop_asked = False  # by max_time or a callback
+        self._short = False  # whether the last checkpoint is that of a run which stops early
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the trainer write all checkpoints whole or not at all."""
@@ -54,6 +60,7 @@ class LastCheckpoint(Checkpoint):
         """Handle signals and start the clock."""
         listen(self._note)
         self._due, self._step = time.monotonic() + INTERVAL, trainer.global_step
+        self._stop_asked = self._short = False
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Promote a new checkpoint, as the losses up to it are logged by now, and stop if a signal came."""
@@ -64,25 +71,39 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Write a checkpoint if it is due, but not just before a validation, which a resumed run would skip."""
         self._stepped, self._step = trainer.global_step > self._step, trainer.global_step
-        loop = trainer.fit_loop
+        self._delay_stop(trainer)
+        loop, stops = trainer.fit_loop, self._stops(trainer)
         # No public method says whether a validation follows; it depends on steps, epochs, time and early stopping.
-        if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
+        if stops or not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
             self._write_if_due(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint that was postponed because of the validation."""
-        self._write_if_due(trainer)
+        self._delay_stop(trainer)
+        if not self._short:
+            self._write_if_due(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint that ``ppar test`` loads."""
         self._stepped = False
-        self._write(trainer)
+        if not self._short:
+            self._write(trainer)
         self._settle(trainer)
 
     def _write_if_due(self, trainer: L.Trainer) -> None:
-        if self._stepped and any_rank(trainer, time.monotonic() >= self._due or self._signal is not None):
+        stops = self._stops(trainer)
+        if self._stepped and any_rank(trainer, stops or time.monotonic() >= self._due or self._signal is not None):
             self._write(trainer)
-            self._stopping = any_rank(trainer, self._signal is not None)
+            self._short, self._stopping = stops, any_rank(trainer, self._signal is not None)
+
+    def _stops(self, trainer: L.Trainer) -> bool:
+        # no public property says whether min_steps and min_epochs let the run stop
+        return self._stepped and trainer.should_stop and trainer.fit_loop._can_stop_early and is_short(trainer)
+
+    def _delay_stop(self, trainer: L.Trainer) -> None:
+        if not trainer.sanity_checking:
+            self._stop_asked |= trainer.should_stop
+            trainer.should_stop = self._stop_asked and self._stepped
 
     def _write(self, trainer: L.Trainer) -> None:
         start = time.monotonic()

@@ -1,6 +1,8 @@
 """Provenance of a run: its config and manifest in the run folder, and the refusal to write over another run."""
 
 import json
+import math
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic as now
@@ -10,12 +12,16 @@ from typing import Any
 import lightning as L
 import yaml
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.callbacks.ending import early_stop, forget_early_stop, is_short
+from ppar_lightning.callbacks.interruption import continuation
 from ppar_lightning.callbacks.loggers import wandb_run
 from ppar_lightning.callbacks.selection import monitored_targets
-from ppar_lightning.callbacks.session import new_session, peak_memory
+from ppar_lightning.callbacks.session import batch_change, new_session, origin, peak_memory
 from ppar_lightning.disk.files import write_whole
+from ppar_lightning.rates import planned_steps
 from ppar_lightning.renamed import current_config
 from ppar_lightning.runs.changed_options import Overrides, carried, changed_options
 from ppar_lightning.runs.manifest import read_manifest
@@ -30,10 +36,11 @@ class Provenance(L.Callback):
 
     ``manifest.json`` holds the seed, the protocols, ``data`` (a fingerprint of each split), ``target_selection`` (the
     metrics of unseen domains that select checkpoints), ``wandb`` (id and group of its W&B run), ``overrides`` (option
-    -> its value in the config files and in the run), ``finished`` (whether training is finished), and ``sessions``: one
-    for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included) and its peak memory
-    (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes after its last
-    checkpoint.
+    -> its value in the config files and in the run), ``finished`` (whether training is finished), ``steps`` (done and
+    planned), ``early_stop`` (why an EarlyStopping ended it, if one did), ``origin`` (the checkpoint of another run that
+    it started from, if any), and ``sessions``: one for each call of ``ppar fit`` for this run. The time of a session
+    (seconds, validation included) and its peak memory (GiB) are updated at the end and with each checkpoint, because a
+    killed run loses what comes after its last checkpoint.
 
     A run claims the folder with its config before anything else, so that of two runs that start at once one is refused.
     If it fails before its first batch ends, it removes the config again, and the corrected command may use the folder.
@@ -84,21 +91,39 @@ class Provenance(L.Callback):
         Raises:
             ValueError: The manifest of a resumed run is damaged. All ranks read it, so that none waits for another.
         """
-        earlier = read_manifest(Path(trainer.default_root_dir)) if trainer.ckpt_path else None
+        folder, checkpoint = Path(trainer.default_root_dir), Path(trainer.ckpt_path or "")
+        earlier = (read_manifest(folder) if trainer.ckpt_path else None) or {"sessions": []}
         if not trainer.is_global_zero:
             return
         self._started = now()
         data = data_of(trainer)
+        source = earlier.get("origin")
+        if checkpoint.is_file() and not checkpoint.resolve().is_relative_to(folder.resolve()):
+            source = origin(checkpoint)
+        last = earlier["sessions"][-1] if earlier["sessions"] else source or {}
+        sizes = (data.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
+        if change := batch_change(last.get("batch"), *sizes):
+            rank_zero_warn(change)
         self._manifest = {
             "seed": module_of(pl_module).seed,
             "data": data.fingerprints(),
             "protocol": dict(data.protocol_titles),
             "target_selection": monitored_targets(trainer),
-            "wandb": wandb_run(trainer.loggers) or (earlier or {}).get("wandb"),
-            "overrides": carried((earlier or {}).get("overrides", {}), self.changes, yaml.safe_load(self.config)),
+            "wandb": wandb_run(trainer.loggers) or earlier.get("wandb"),
+            "overrides": carried(earlier.get("overrides", {}), self.changes, yaml.safe_load(self.config)),
             "finished": False,
-            "sessions": [*(earlier["sessions"] if earlier else []), new_session(trainer, self.config.encode())],
+            "origin": source,
+            "sessions": [
+                *earlier["sessions"],
+                new_session(trainer, self.config.encode()) | {"batch": math.prod(sizes)},
+            ],
         }
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the step at which another run's checkpoint was taken over."""
+        forget_early_stop(trainer)
+        if self._manifest and self._manifest["origin"]:
+            self._manifest["origin"].setdefault("step", trainer.global_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Write config and manifest once the run has begun."""
@@ -110,8 +135,16 @@ class Provenance(L.Callback):
         self._save(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the whole time, and that training is finished."""
-        self._save(trainer, finished=True)
+        """Record the whole time and whether training is finished, and print the command that comes next."""
+        finished = not is_short(trainer)
+        self._save(trainer, finished)
+        if self._manifest and not getattr(trainer, "fast_dev_run", False):
+            folder, (done, planned) = trainer.default_root_dir, self._manifest["steps"].values()
+            state = f"{done:,} of {planned:,} steps"
+            why = ", EarlyStopping ended it" * (self._manifest["early_stop"] is not None)
+            test = f"next: ppar test --config {shlex.quote(str(Path(folder) / CONFIG))}"
+            follows = test if finished else f"not finished, {continuation(folder)}"
+            print(f"{folder}: {state}{why}; {follows}", flush=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the folder up if the run failed before its first batch ended."""
@@ -129,7 +162,8 @@ class Provenance(L.Callback):
             self._begun = True
         memory = peak_memory(trainer.strategy.root_device)
         self._manifest["sessions"][-1] |= {"seconds": round(now() - self._started, 1), "peak_memory": memory}
-        self._manifest["finished"] = finished
+        self._manifest |= {"finished": finished, "early_stop": early_stop(trainer) if finished else None}
+        self._manifest["steps"] = {"done": trainer.global_step, "planned": planned_steps(trainer)}
         write_whole(folder / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
 
     def _save_config(self, path: Path) -> None:

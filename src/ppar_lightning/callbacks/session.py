@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import lightning as L
 import torch
+
+from ppar_lightning.runs.manifest import read_manifest
 
 Session = dict[str, Any]
 
@@ -36,6 +39,40 @@ def new_session(trainer: L.Trainer, config: bytes) -> Session:
         "git": revision(Path(__file__).parent),
         "config": hashlib.sha256(config).hexdigest()[:16],
     }
+
+
+def batch_change(before: int | None, size: int, ranks: int, parts: int) -> str | None:
+    """Say that the images of an optimiser step are not as many as in the session before, and how to keep the number.
+
+    Args:
+        before: Number in the session before; None if it was not recorded.
+        size: Images of each rank and batch.
+        ranks: Number of ranks.
+        parts: Number of batches that are accumulated.
+    """
+    total = size * ranks * parts
+    if before in (None, total):
+        return None
+    if before % (size * ranks) == 0:
+        keep = f"--trainer.accumulate_grad_batches {before // (size * ranks)}"
+    elif before % (ranks * parts) == 0:
+        keep = f"--data.batch_size {before // (ranks * parts)}"
+    else:
+        one = "--trainer.devices 1 --trainer.num_nodes 1 --trainer.accumulate_grad_batches 1"
+        keep = f"--data.batch_size {before} {one}"
+    return f"the total batch changes from {before} to {total} images ({size} x {ranks} x {parts}): keep it with {keep}"
+
+
+def origin(checkpoint: Path) -> dict[str, Any]:
+    """Describe a checkpoint of another run, from which a run continues: its path and hash, and the seed of that run."""
+    manifest = None
+    with suppress(ValueError):  # a damaged record of another run is no reason to stop this one
+        manifest = read_manifest(checkpoint.parent.parent)
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    batch = manifest["sessions"][-1].get("batch") if manifest and manifest["sessions"] else None
+    seed = manifest.get("seed") if manifest else None
+    return {"checkpoint": str(checkpoint.resolve()), "hash": digest, "seed": seed, "batch": batch}
 
 
 def hardware(trainer: L.Trainer) -> str:

@@ -26,6 +26,7 @@ from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.terminal_bar import display
 from ppar_lightning.callbacks.throughput import Throughput
+from ppar_lightning.cli.changed_class import without_former_options
 from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.words import NAMES, spelt_out
 from ppar_lightning.console import leave
@@ -113,7 +114,8 @@ class PPARCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments without Lightning's warning that they differ from ``sys.argv``; expand ``~``."""
         self.words = list(args)
-        self.config = expanded(parser.parse_args(args))
+        with without_former_options():
+            self.config = expanded(parser.parse_args(args))
 
     def _parse_ckpt_path(self) -> None:
         """Read no options from the checkpoint, unlike Lightning: only the config says what to build."""

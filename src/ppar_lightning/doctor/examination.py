@@ -25,7 +25,7 @@ from ppar_lightning.data.shared_images import shared_images
 from ppar_lightning.doctor.downloads import check_downloads, check_rendered, weights_size
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.flags import refuse_flags
-from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions, check_wandb
+from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_steps, check_versions, check_wandb
 from ppar_lightning.doctor.samples import SplitCheck, splits
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.images.drawing import sheet, write_picture
@@ -86,7 +86,7 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
     devices, processes = check_devices(config.trainer)
     downloads = check_downloads(config.model)
     weights = weights_size(config.model.segmenter.backbone) if downloads[0].level == "ok" else 0
-    flags = attempt("options", lambda: refuse_flags(config))
+    flags = [*attempt("options", lambda: refuse_flags(config)), *check_steps(config.trainer)]
     rendered = check_rendered(config.model, data.sources)
     classes = attempt("classes", lambda: refuse_classes(config.model.segmenter.num_classes))
     yield [check_versions(), devices, *flags, *classes, *downloads, *rendered, *check_run_folder(config, weights)]

@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from ppar_lightning.callbacks.loggers import has_account
 from ppar_lightning.callbacks.provenance import refuse_another
 from ppar_lightning.doctor.finding import Finding, Level, attempt
+from ppar_lightning.rates import refuse_unplanned
 from ppar_lightning.runs.run_folder import CONFIG, is_run
 
 SMALLEST_CHECKPOINT = 64_000_000
@@ -47,6 +48,12 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     kind = type(chosen.accelerator).__name__.removesuffix("Accelerator")
     nodes = f" on each of {trainer.num_nodes} nodes" if trainer.num_nodes > 1 else ""
     return Finding("ok", "devices", f"{chosen.num_devices} x {kind}{nodes}"), chosen.num_devices * trainer.num_nodes
+
+
+def check_steps(trainer: Namespace) -> list[Finding]:
+    """Check whether the training has a planned end, by the rule of ``fit``."""
+    epochs = -1 if trainer.max_epochs is None and trainer.max_time else trainer.max_epochs  # as Lightning reads it
+    return attempt("steps", lambda: refuse_unplanned(trainer.max_steps, epochs, trainer.limit_train_batches))
 
 
 def check_run_folder(config: Namespace, weights: int) -> list[Finding]:

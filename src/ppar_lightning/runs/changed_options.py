@@ -14,7 +14,7 @@ TRAINED = (
 )
 """Options, and groups of them, that the results of a run depend on."""
 
-IRRELEVANT = ("data.workers", "data.predict_dir")
+IRRELEVANT = ("data.workers", "data.predict_dir", "model.continuation")
 """Options in these groups that no score depends on."""
 
 LENGTHS = {"trainer.max_steps": "steps", "trainer.max_epochs": "epochs"}

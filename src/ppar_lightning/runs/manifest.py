@@ -29,6 +29,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
 
 
+def training_notes(manifest: dict[str, Any]) -> list[str]:
+    """Write what a reader of a run's scores should know about its training, one sentence each."""
+    steps, origin = manifest.get("steps"), manifest.get("origin")
+    done = f" {steps['done']:,} of {steps['planned']:,} steps" if steps else ""
+    notes = []
+    if not manifest["finished"]:
+        notes.append(f"Training is not finished{':' * bool(done)}{done}.")
+    elif manifest.get("early_stop") is not None:
+        notes.append(f"EarlyStopping ended training after{done}, before the end of its schedules.")
+    if origin:
+        known = ", ".join(f"{name} {origin[name]}" for name in ("step", "seed") if origin.get(name) is not None)
+        notes.append(
+            f"Training continued from `{origin['checkpoint']}` ({known or UNKNOWN}), whose time is not included."
+        )
+    return notes
+
+
 def training_cost(manifest: dict[str, Any] | None) -> dict[str, Any]:
     """Sum up the training over all sessions.
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ppar_lightning.metrics import unseen_mean
 from ppar_lightning.runs.changed_options import described
-from ppar_lightning.runs.manifest import UNKNOWN, read_manifest
+from ppar_lightning.runs.manifest import UNKNOWN, read_manifest, training_notes
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, LAST
 
 
@@ -113,7 +113,7 @@ class TestedRun:
         metrics = ", ".join(self.selected_on)
         selected = f"The checkpoint was selected on unseen domains, by {metrics}: scores on them are biased."
         older = "The scores are not those of last.ckpt as it is now."
-        known = [selected] * bool(self.selected_on) + ["Training is not finished."] * (not self.finished)
+        known = [selected] * bool(self.selected_on) + (training_notes(self.manifest) if self.manifest else [])
         return [*known, *[older] * self.outdated, *map(sentence, self.departures)]
 
 

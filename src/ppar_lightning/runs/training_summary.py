@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.runs.changed_options import described
-from ppar_lightning.runs.manifest import read_manifest, training_cost
+from ppar_lightning.runs.manifest import read_manifest, training_cost, training_notes
 from ppar_lightning.runs.markdown import number, table
 from ppar_lightning.runs.tested_run import find_test
 
@@ -17,7 +17,7 @@ def describe_run(folder: Path) -> str | None:
             return None
         splits = [[split, str(each["images"]), f"`{each['hash']}`"] for split, each in manifest["data"].items()]
         data = table(["split", "images", "hash of names and sizes"], splits, text=3)
-        cost, state = training_cost(manifest), "" if manifest["finished"] else " Training is not finished."
+        cost, state = training_cost(manifest), "".join(f" {note}" for note in training_notes(manifest))
         where = f"{cost['seconds'] / 60:.0f} min on {cost['hardware']}, git revision {cost['revision']}"
         training = f"Seed {manifest['seed']}, {where}.{state}\n\n{cost['versions']}."
         changed = described(manifest.get("overrides", {}))

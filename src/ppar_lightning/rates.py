@@ -1,0 +1,108 @@
+"""Learning rates by the plan of a training, which a continued run may change."""
+
+import math
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from ppar_lightning.method.step_plan import Continuation, StepPlan
+
+
+class PlannedRates(LambdaLR):
+    """Learning rates that warm up linearly, then decay polynomially to 0 at the last step of the plan.
+
+    Not torch's PolynomialLR: it multiplies the last rate, so a finished training, whose rate is 0, could not be
+    continued. The options of the optimiser, its rates included, are always those it was built with: a checkpoint
+    brings only its state.
+    """
+
+    def __init__(self, optimizer: Optimizer, plan: StepPlan, warmup: int, power: float, kind: Continuation) -> None:
+        """Set the rates of the first step.
+
+        Args:
+            optimizer: The optimiser, with its full rates.
+            plan: Steps of the training.
+            warmup: Number of steps of the warm-up.
+            power: Exponent of the decay.
+            kind: What a checkpoint of a run with another last step means; see `StepPlan.continued`.
+        """
+        self.plan = plan
+        self.kind = kind
+        super().__init__(optimizer, lambda step: self.plan.rate(step, warmup, power))
+        self.options = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state with the plan, as plain values."""
+        state = super().state_dict()
+        return {name: state[name] for name in state if name not in ("kind", "options")} | {"plan": list(self.plan)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue at the step of a checkpoint, after the optimiser's state has been loaded.
+
+        Raises:
+            ValueError: The state of the optimiser is that of another class.
+        """
+        groups, step = self.optimizer.param_groups, state_dict["last_epoch"]
+        stored, built = set(groups[0]) - {"params"}, set(self.options[0])
+        if stored - built and built - stored:  # another version of torch has more options or fewer
+            name = type(self.optimizer).__name__
+            remedy = "leave --model.optimizer as it was, or train anew in another --trainer.default_root_dir"
+            raise ValueError(f"the checkpoint holds the state of another optimizer than {name}: {remedy}")
+        rate = max(group["lr"] for group in groups)  # of the step that would have followed
+        # a checkpoint of 0.1.0 holds no plan; its rate is 0 at the end
+        former = StepPlan(*state_dict.get("plan", (self.plan.total if rate > 0 else step,)))
+        self.plan = former.continued(step, self.plan.total, self.kind)
+        vars(self).update({name: state_dict[name] for name in ("last_epoch", "_step_count")})
+        for group, options in zip(groups, self.options, strict=True):
+            group.update(options, lr=options["initial_lr"] * self.lr_lambdas[0](step))
+        self._last_lr = [group["lr"] for group in groups]
+        self._compare(former, rate)
+
+    def _compare(self, former: StepPlan, rate: float) -> None:
+        """Say how the schedules change where a run goes on, if they do."""
+        step = self.last_epoch
+        before, after = former.progress(step), self.plan.progress(step)
+        now = max(group["lr"] for group in self.optimizer.param_groups)
+        if (before, rate) == (after, now):
+            return
+        kinds = {"extend": "as if planned so from the start", "restart": "a new cycle of the rates, and u never falls"}
+        other = next(f"; {kind}: {meaning}" for kind, meaning in kinds.items() if kind != self.kind)
+        change = f"learning rate {rate:.3g} -> {now:.3g}, u {before:.3g} -> {after:.3g}"
+        plan = f"planned for {former.total} steps, now {self.plan.total}"
+        how = f"--model.continuation {self.kind}: {kinds[self.kind]}{other}"
+        rank_zero_warn(f"continued at step {step}, {plan}: {change} ({how})")
+
+
+def planned_steps(trainer: L.Trainer) -> int:
+    """Return the number of optimiser steps of a training.
+
+    Raises:
+        ValueError: The training has no planned end.
+    """
+    steps = trainer.estimated_stepping_batches  # -1 for loaders of unknown length
+    if not 0 < steps < math.inf:
+        raise endless()
+    return int(steps)
+
+
+def refuse_unplanned(max_steps: int, max_epochs: int | None, limit_train_batches: float | None) -> None:
+    """Refuse a training without steps or without a planned end, before any data are loaded.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if 0 in (max_steps, max_epochs, limit_train_batches):
+        options = "--trainer.max_steps, --trainer.max_epochs and --trainer.limit_train_batches"
+        raise ValueError(f"the training has no steps: set {options} to more than 0, or use `ppar validate`")
+    if max_steps == max_epochs == -1:
+        raise endless()
+
+
+def endless() -> ValueError:
+    """Return the error of a training that nothing but the clock or a signal would end."""
+    remedy = "give --trainer.max_steps, the number of steps that they are planned for"
+    later = "--trainer.max_time may end the run earlier, and --ckpt_path last continues it"
+    return ValueError(f"the schedules would never move, because the training has no planned end: {remedy}; {later}")
