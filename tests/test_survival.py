@@ -54,7 +54,7 @@ def logged(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     for version in sorted(folder.glob("curves/fit/*/metrics.csv")):
         with version.open() as file:
             for row in csv.DictReader(file):
-                values = {name: value for name, value in row.items() if value}
+                values = {name: row[name] for name in row if row[name] and name != "train/images_per_second"}
                 rows[row["step"], "val" if "val/game/miou" in values else "train"] = values
     return rows
 
