@@ -135,7 +135,7 @@ def test_a_name_that_metrics_cannot_carry(name):
 
 @pytest.mark.parametrize("name", ["file", "allow_pickle", "index", "v1.2", "..", "a b", "a,b"])
 def test_figures_of_a_domain_of_any_name_are_kept(tmp_path, name):
-    score = Score(True, "full", 1, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5))
+    score = Score(True, "full", 1, 1, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5))
     matrix = torch.arange(361).view(19, 19)
     write_figures(tmp_path, {name: score}, {name: matrix}, {})
     print_tables({name: score})
@@ -149,7 +149,7 @@ def test_a_test_of_other_scores_keeps_the_earlier_one(tmp_path):
     matrix = torch.arange(361).view(19, 19)
 
     def test_by(protocol, pixels):
-        score = Score(True, protocol, 1, {"miou": 0.5}, dict.fromkeys(CLASSES, math.nan))
+        score = Score(True, protocol, 1, 1, {"miou": 0.5}, dict.fromkeys(CLASSES, math.nan))
         return write_figures(tmp_path, {"fog": score}, {"fog": pixels}, {})
 
     assert test_by("full", matrix) is None
