@@ -386,6 +386,9 @@ def test_numbers_outside_their_range_are_named(option, value):
     fog(**{option: (least, least) if option == "crop" else least})
 
 
+@pytest.mark.remedy("data/transforms.py::Augmentation.__post_init__")
+@pytest.mark.remedy("data/transforms.py::Augmentation.__post_init__")
+@pytest.mark.remedy("data/transforms.py::Augmentation.__post_init__")
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -401,8 +404,27 @@ def test_numbers_outside_their_range_are_named(option, value):
     ],
 )
 def test_augmentation_outside_its_range_is_named(option, value):
-    with pytest.raises(ValueError, match=rf"augmentation.{option} is .*; give "):
+    with pytest.raises(ValueError, match=rf"augmentation.{option} is .*; give ") as refused:
         Augmentation(**{option: value})
+    remedies = {"a share in [0, 1]": 1, "at least 0": 0, "two factors above 0, the smaller one first": (0.1, 3)}
+    Augmentation(**{option: remedies[str(refused.value).partition("give ")[2]]})
+
+
+@pytest.mark.remedy("data/transforms.py::Augment.__init__")
+def test_a_crop_of_one_pixel_has_no_style():
+    how = dataclasses.replace(PLAIN, style=1.0)
+    with pytest.raises(ValueError, match=r"data.crop is \(1, 8\); give at least 2 pixels a side"):
+        Augment((1, 8), how)
+    sample = sample_of(np.zeros((16, 16), np.uint8))
+    assert Augment((2, 8), how)(sample, (0,))["image"].shape == (2, 8, 3)
+
+
+@pytest.mark.remedy("data/loading.py::collate")
+def test_images_of_different_sizes_make_no_batch():
+    samples = [sample_of(np.zeros(size, np.uint8)) for size in ((16, 16), (16, 20))]
+    with pytest.raises(ValueError, match="16x16 and .* is 20x16, .*; set --data.eval_batch_size 1"):
+        collate([{**sample, "name": str(number)} for number, sample in enumerate(samples)])
+    assert [tuple(collate([sample])["label"].shape) for sample in samples] == [(1, 16, 16), (1, 16, 20)]
 
 
 KNOWN = {

@@ -107,6 +107,27 @@ def test_what_does_not_fit_leaves_the_earlier_file(tmp_path):
         path.unlink()
 
 
+@pytest.mark.remedy("disk/cache.py::save_array")
+def test_a_cache_that_cannot_be_written_may_be_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PPAR_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"file cannot be written to \(.*\); set PPAR_CACHE to a writable folder"):
+        save_array(cache_folder() / "a.npy", NOISE)
+    monkeypatch.setenv("PPAR_CACHE", str(tmp_path / "writable"))
+    save_array(cache_folder() / "a.npy", NOISE)
+    np.testing.assert_array_equal(load_array(cache_folder() / "a.npy"), NOISE)
+
+
+@pytest.mark.remedy("disk/cache.py::load_array")
+def test_an_array_that_is_none(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"a.npy is no .npy array of numbers \(.*\); save one with numpy.save"):
+        load_array(path)
+    np.save(path, NOISE)
+    np.testing.assert_array_equal(load_array(path), NOISE)
+
+
 @pytest.mark.parametrize("number", files.NO_SPACE)
 def test_a_full_disk_is_one_line_with_a_remedy(capsys, number):
     error = OSError(number, os.strerror(number), "runs/a.csv")

@@ -188,6 +188,7 @@ EXPLODE = ("--model.optimizer.lr", "1e30", "--model.warmup_steps", "0", "--train
 VALIDATED = (*EXPLODE[:-1], "1", "--trainer.val_check_interval", "1", "--prediction_grid.images", "0")
 
 
+@pytest.mark.remedy("callbacks/finite_guard.py::FiniteGuard.on_before_optimizer_step")
 @pytest.mark.parametrize("words", [EXPLODE, VALIDATED], ids=["training", "validation"])
 def test_the_command_ends_in_one_line(tmp_path, capsys, words):
     """Also where a validation is the first to meet what the step before has left."""
@@ -196,3 +197,6 @@ def test_the_command_ends_in_one_line(tmp_path, capsys, words):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
     assert re.search(r"step 1: loss term 'ce' is (nan|inf).* with the batch of game: ", line)
     assert len(list((tmp_path / "run" / "nonfinite").iterdir())) == 1
+    assert "lower the learning rate or raise --trainer.precision" in line
+    if words is EXPLODE:
+        fit(tmp_path / "lower", *words, "--model.optimizer.lr", "1e-3", "--trainer.max_steps", "2")

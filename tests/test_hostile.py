@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -24,6 +25,8 @@ from ppar_lightning.method.text import read_embeddings
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
 from ppar_lightning.segmenter.pretrained import CLIP_MEAN_STD, load_pretrained, normalisation, revision
+
+OLD = Path(__file__).parent / "data" / "run_0_1_0" / "run"
 
 
 class Trap:
@@ -82,6 +85,8 @@ def test_a_checkpoint_from_an_address_that_would_run_code(tmp_path, capsys, trap
     assert "give a checkpoint that `ppar fit` has written" in message
 
 
+@pytest.mark.remedy("disk/tensors.py::read_checkpoint")
+@pytest.mark.remedy("disk/tensors.py::read_tensors")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -95,6 +100,9 @@ def test_a_checkpoint_from_an_address_that_would_run_code(tmp_path, capsys, trap
 def test_a_checkpoint_that_is_none(traps, name, message):
     with pytest.raises(ValueError, match=rf"{name}.ckpt .*{message}.*; give a checkpoint that `ppar fit` has written"):
         read_checkpoint(traps[name])
+    written = OLD / "checkpoints" / "last.ckpt.xz"  # by `ppar fit`
+    traps[name].write_bytes(lzma.decompress(written.read_bytes()))
+    assert read_checkpoint(traps[name])["global_step"] > 0
 
 
 @pytest.mark.parametrize("entry", ["loops", "optimizer_states", "lr_schedulers"])

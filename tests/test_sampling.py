@@ -66,6 +66,8 @@ def test_rare_class_draws_by_the_softmax_of_frequency():
     assert (focus == 1).mean() == pytest.approx(chances[1], abs=0.02)
 
 
+@pytest.mark.remedy("data/epoch_order.py::class_chances")
+@pytest.mark.remedy("data/epoch_order.py::Sampling.__post_init__")
 def test_rarer_than_rare_is_refused():
     with pytest.raises(
         ValueError, match="no image holds more than 99 pixels of a class; lower --data.sampling.min_pix"
@@ -73,6 +75,10 @@ def test_rarer_than_rare_is_refused():
         EpochOrder([4], 0, Sampling("rare_class", min_pixels=99), counts=COUNTS[:4])
     with pytest.raises(ValueError, match="share 1.5, .* give a share in"):
         Sampling(share=1.5)
+    for value in (0, 1):
+        assert Sampling("class_uniform", share=value).class_share == value
+    lower = Sampling("rare_class", min_pixels=1, temperature=1e-3)  # at least 1 pixel, a temperature above 0
+    assert len(EpochOrder([4], 0, lower, counts=COUNTS[:4]).draws(0)[0]) == 4
 
 
 def test_unreadable_labels_hold_no_class():

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import Dataset, get_worker_info
 
 from ppar_lightning import export
@@ -276,6 +277,17 @@ def test_a_defect_keeps_its_traceback_and_so_does_any_error_on_request(monkeypat
     monkeypatch.setenv("PPAR_TRACEBACK", "1")
     with pytest.raises(MemoryError):
         main(["export"])
+
+
+@pytest.mark.remedy("cli/training.py::call")
+def test_a_refusal_of_lightning_is_one_line_and_shows_its_traceback_on_request(monkeypatch, capsys):
+    monkeypatch.setattr("ppar_lightning.cli.training.PPARCLI", lambda args: len(CombinedLoader([args])))
+    said = complaint(capsys, "fit")
+    assert said == "ppar: error: Please call `iter(combined_loader)` first.; PPAR_TRACEBACK=1 shows where it comes from"
+    monkeypatch.setenv("PPAR_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="Please call") as raised:
+        main(["fit"])
+    assert "combined_loader.py" in str(raised.value.__cause__.__traceback__.tb_next.tb_next.tb_frame.f_code)
 
 
 @pytest.mark.slow

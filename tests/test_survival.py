@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -251,6 +252,9 @@ def test_any_damage_is_found(two):
     assert is_whole(two / "last.ckpt")
 
 
+@pytest.mark.remedy("runs/checkpoints.py::find_checkpoint")
+@pytest.mark.remedy("runs/checkpoints.py::find_checkpoint")
+@pytest.mark.remedy("runs/checkpoints.py::find_checkpoint")
 def test_training_goes_on_from_the_one_before_and_a_test_refuses_to(two):
     folder, last, previous = str(two.parent), two / "last.ckpt", two / "previous.ckpt"
     assert find_checkpoint(folder, "last", True) == find_checkpoint(folder, None, False) == str(last)
@@ -263,17 +267,26 @@ def test_training_goes_on_from_the_one_before_and_a_test_refuses_to(two):
         find_checkpoint(folder, None, False)
     with pytest.raises(ValueError, match=f"{last} is damaged .*: `ppar fit --ckpt_path last` continues from previous"):
         find_checkpoint(folder, "last", False)
+    with pytest.warns(UserWarning, match="continuing from"):
+        assert find_checkpoint(folder, "last", True) == str(previous)
+    assert find_checkpoint(folder, str(previous), False) == str(previous)
+    other = two / "other.ckpt"
+    shutil.copy(previous, other)
     previous.write_bytes(b"")
     for training in (True, False):
         with pytest.raises(ValueError, match=f"{last} is damaged or no checkpoint: give another with --ckpt_path"):
             find_checkpoint(folder, "last", training)
         with pytest.raises(ValueError, match=f"{previous} is damaged or no checkpoint: give another"):
             find_checkpoint(folder, str(previous), training)
+        assert find_checkpoint(folder, str(other), training) == str(other)
     last.unlink()
     previous.unlink()
     assert find_checkpoint(folder, "last", True) == "last"  # a job's script may say so from the first time
-    with pytest.raises(FileNotFoundError, match="last.ckpt not found: run `ppar fit` first"):
+    with pytest.raises(FileNotFoundError, match="last.ckpt not found: run `ppar fit` first, or give --ckpt"):
         find_checkpoint(folder, None, False)
+    assert find_checkpoint(folder, str(other), False) == str(other)
+    keep(two, 3)  # what `ppar fit` does
+    assert find_checkpoint(folder, None, False) == str(last)
 
 
 def test_killed_between_the_two_renames(two):
@@ -293,6 +306,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_folder_is_as_it_was
     assert {path: path.read_bytes() for path in two.parent.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.remedy("runs/checkpoints.py::WholeCheckpointIO.save_checkpoint")
 def test_a_disk_that_is_full_leaves_the_checkpoint_that_was_there(two):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -308,6 +322,9 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_that_was_there(two):
         signal.signal(signal.SIGXFSZ, handler)
     assert torch.load(two / "last.ckpt")["step"] == 2
     assert {path.name for path in two.iterdir()} == {"last.ckpt", "previous.ckpt"}
+    assert find_checkpoint(str(two.parent), "last", True) == str(two / "last.ckpt")
+    keep(two, 3)  # there is room again
+    assert torch.load(two / "last.ckpt")["step"] == 3
 
 
 def test_the_disk_has_the_file_before_its_name_and_the_name_before_training_goes_on(tmp_path, monkeypatch):
