@@ -220,10 +220,10 @@ def test_a_log_gets_lines_of_the_training_and_of_each_domain(logged):
     (first,) = (line for line in lines if line.startswith("step 1/2"))
     assert re.fullmatch(re.escape(start) + r"[\d.]+ images/s, 0:\d\d:\d\d left", first)
     assert f"step 2, validation: mIoU (%) game {100 * curves['val/game/miou'][1]:.1f}" in lines
-    assert len([line for line in lines if line.startswith("step 2/2, epoch ")]) == 2  # the last of each session
-    domains = {"game": 8, "fog": 2, "night": 2, "rain": 2, "snow": 2, "city": 2}
+    assert len([line for line in lines if line.startswith("step 2/2, epoch ")]) == 1  # the first of the second session
+    batches = {"game": 8, "fog": 2, "night": 2, "rain": 2, "snow": 2, "city": 2}
     assert [line for line in lines if line.startswith("test ")] == [
-        f"test {d}: {n}/{n} images" for d, n in domains.items()
+        f"test {d}: {n}/{n} batches" for d, n in batches.items()
     ]
     (counts, _) = (line for line in lines if line.startswith("training "))
     assert re.search(

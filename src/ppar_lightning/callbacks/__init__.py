@@ -29,7 +29,7 @@ CONFIGURED: Mapping[str, type[Callback]] = {
 """Group of options in a config -> the callback that takes them."""
 
 
-def run_callbacks(provenance: Provenance, throughput: Throughput) -> list[Callback]:
+def run_callbacks(provenance: Provenance) -> list[Callback]:
     """Return the callbacks of every run besides those of CONFIGURED, whatever the subcommand.
 
     A callback that reads from another one receives it as an argument. One order matters: the provenance, which
@@ -37,13 +37,12 @@ def run_callbacks(provenance: Provenance, throughput: Throughput) -> list[Callba
 
     Args:
         provenance: The record of the run's config and environment.
-        throughput: The measure of the speed, which the progress is printed with.
     """
     scores = DomainScores()
     return [
         provenance,
         Hyperparameters(provenance.config),
-        throughput,
+        Throughput(),
         scores,
         TestResults(scores, provenance),
         TrainingDiagnostics(),

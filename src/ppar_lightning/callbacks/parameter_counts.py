@@ -11,13 +11,9 @@ from ppar_lightning.callbacks.session import hardware
 def count_parameters(pl_module: L.LightningModule) -> dict[str, int]:
     """Count the parameters: ``total``, ``trainable``, and those of each part, such as ``backbone`` and ``head``."""
     module = module_of(pl_module)
-    counts = {"total": 0, "trainable": 0}
-    for name, part in (*module.segmenter.named_children(), *module.named_children()):
-        if part is not module.segmenter:
-            counts[name] = sum(parameter.numel() for parameter in part.parameters())
-    for parameter in module.parameters():
-        counts["total"] += parameter.numel()
-        counts["trainable"] += parameter.numel() * parameter.requires_grad
+    parts = {"total": module, **dict(module.segmenter.named_children()), **dict(module.named_children())}
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if name != "segmenter"}
+    counts["trainable"] = sum(p.numel() for p in module.parameters() if p.requires_grad)
     return {name: count for name, count in counts.items() if count}
 
 
@@ -27,6 +23,7 @@ class ParameterCounts(ModelSummary):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the line."""
         if trainer.is_global_zero:
-            total, trainable, *parts = map(get_human_readable_count, (counts := count_parameters(pl_module)).values())
-            listed = ", ".join(f"{name} {count}" for name, count in zip([*counts][2:], parts, strict=True))
+            counts = {name: get_human_readable_count(n) for name, n in count_parameters(pl_module).items()}
+            total, trainable = counts.pop("total"), counts.pop("trainable")
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             print(f"training {trainable} of {total} parameters ({listed}) on {hardware(trainer)}", flush=True)

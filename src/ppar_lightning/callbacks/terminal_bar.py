@@ -8,10 +8,8 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichProgressBar
 
-from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.callbacks.parameter_counts import ParameterCounts
 from ppar_lightning.callbacks.progress_lines import ProgressLines
-from ppar_lightning.callbacks.throughput import Throughput
 
 
 class TerminalBar(RichProgressBar):
@@ -21,39 +19,21 @@ class TerminalBar(RichProgressBar):
         """Return the metrics beside the bar."""
         return {name: value for name, value in super().get_metrics(*given).items() if name != "v_num"}
 
-    @property
-    def validation_description(self) -> str:
-        """The text beside the bar of a domain in ``fit`` and ``validate``."""
-        return f"validate {self._domain}"
-
-    @property
-    def test_description(self) -> str:
-        """The text beside the bar of a domain in ``test``."""
-        return f"test {self._domain}"
-
-    @property
-    def _domain(self) -> str:
-        return [*data_of(self.trainer).eval_splits][self._current_eval_dataloader_idx or 0]
-
     def _get_train_description(self, current_epoch: int) -> str:
-        return (
-            f"Epoch {current_epoch}" if self.trainer.max_epochs == -1 else super()._get_train_description(current_epoch)
-        )
+        return super()._get_train_description(current_epoch).replace("/-2", "")
 
 
-def display(trainer: Namespace, throughput: Throughput) -> Iterator[L.Callback]:
+def display(trainer: Namespace) -> Iterator[L.Callback]:
     """Yield the callbacks that show the progress and the parameters, unless the config turns them off or names others.
 
     Args:
         trainer: The trainer's options, with callbacks as objects.
-        throughput: Callback with the images per second.
     """
     own = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    bar = TerminalBar() if sys.stdout.isatty() else ProgressLines(throughput)
     shown = (
-        (trainer.enable_progress_bar, ProgressBar, bar),
-        (trainer.enable_model_summary, ModelSummary, ParameterCounts()),
+        (trainer.enable_progress_bar, ProgressBar, TerminalBar if sys.stdout.isatty() else ProgressLines),
+        (trainer.enable_model_summary, ModelSummary, ParameterCounts),
     )
     for enabled, kind, callback in shown:
         if enabled is not False and not trainer.barebones and not any(isinstance(each, kind) for each in own):
-            yield callback
+            yield callback()

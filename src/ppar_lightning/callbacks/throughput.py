@@ -1,10 +1,10 @@
 """The speed of a training, in images per second."""
 
-import math
 from time import monotonic as now
 from typing import Any
 
 import lightning as L
+import torch
 
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.distributed import world_size
@@ -15,16 +15,10 @@ class Throughput(L.Callback):
     """Log ``train/images_per_second`` on logging steps: of all ranks together, without the time of validations.
 
     Lightning's ThroughputMonitor would wait for the device in each step.
-
-    Attributes:
-        rate: Images per second since the logging step before; NaN until there is one.
     """
 
-    def __init__(self) -> None:
-        """Start without a rate."""
-        self.rate = math.nan
-        self._images = 0
-        self._since = self._paused = 0.0
+    _images = 0
+    _since = _paused = 0.0  # times of the monotonic clock
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -37,9 +31,9 @@ class Throughput(L.Callback):
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Log the rate. The losses of this step were read from the device, so it has done what is counted."""
         if is_logging_step(trainer):
-            self.rate = self._images * world_size() / (now() - self._since)
+            rate = self._images * world_size() / (now() - self._since)
             self._images, self._since = 0, now()
-            pl_module.log("train/images_per_second", self.rate)
+            pl_module.log("train/images_per_second", torch.tensor(rate))  # on the CPU
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock."""

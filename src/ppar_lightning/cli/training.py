@@ -25,7 +25,6 @@ from ppar_lightning.callbacks.loggers import run_loggers, stay_offline_without_a
 from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.terminal_bar import display
-from ppar_lightning.callbacks.throughput import Throughput
 from ppar_lightning.cli.changed_class import without_former_options
 from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.words import NAMES, spelt_out
@@ -171,10 +170,9 @@ class PPARCLI(LightningCLI):
         named = False if command == "predict" or config.fast_dev_run else config.logger
         resumed = command == "fit" and checkpoint is not None
         kwargs["logger"] = run_loggers(named, config.default_root_dir, command, resumed)
-        throughput = Throughput()
         changes = self.changes(yaml.safe_load(self.record)) if command == "fit" else {}
-        own = run_callbacks(Provenance(self.record, checkpoint, changes), throughput)
-        self.trainer_defaults["callbacks"] = [*own, *display(config, throughput)]  # besides those that the config names
+        own = run_callbacks(Provenance(self.record, checkpoint, changes))
+        self.trainer_defaults["callbacks"] = [*own, *display(config)]  # besides those that the config names
         return super().instantiate_trainer(**kwargs)
 
     def resolved(self) -> str:
