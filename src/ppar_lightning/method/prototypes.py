@@ -7,9 +7,6 @@ from torch.nn import functional as F
 from ppar_lightning.method.grid import GridLabels
 
 WIDTH = 256
-LAYERS = 3
-HEADS = 4
-DROPOUT = 0.1
 SAME = 0.999
 """Least cosine of two text prototypes of one class that count as the same."""
 GAMMA = 1e-2
@@ -28,10 +25,8 @@ class ContextDecoder(nn.Module):
         super().__init__()
         self.query = nn.Linear(dim, WIDTH)
         self.memory = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, WIDTH), nn.LayerNorm(WIDTH))
-        layer = nn.TransformerDecoderLayer(
-            WIDTH, HEADS, 4 * WIDTH, DROPOUT, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.decoder = nn.TransformerDecoder(layer, LAYERS, norm=nn.LayerNorm(WIDTH))
+        layer = nn.TransformerDecoderLayer(WIDTH, 4, 4 * WIDTH, 0.1, "gelu", batch_first=True, norm_first=True)
+        self.decoder = nn.TransformerDecoder(layer, 3, norm=nn.LayerNorm(WIDTH))
         self.out = nn.Linear(WIDTH, dim)
 
     def forward(self, text: Tensor, context: Tensor) -> Tensor:

@@ -13,12 +13,3 @@ def ramp(u: float, start: float, end: float) -> float:
 def cosine_ramp(u: float, start: float, end: float) -> float:
     """Rise from 0 at ``start`` to 1 at ``end`` along half a cosine: rho(u), the transition from easy to difficult."""
     return (1.0 - math.cos(math.pi * ramp(u, start, end))) / 2.0
-
-
-def anchor_pull(share: float) -> float:
-    """Factor of lambda_anchor, 0.1 + 0.9 rho: VTP is drawn to OTP while the features follow it.
-
-    Args:
-        share: OTP's share of the anchors, in [0, 1]; rho(u) in the order ``vtp_to_otp``.
-    """
-    return 0.1 + 0.9 * share

@@ -8,8 +8,6 @@ from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
-AUXILIARY_WEIGHT = 0.4
-
 
 def supervised_terms(output: SegmenterOutput, label: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
     """Cross entropy over the valid pixels of the global batch.
@@ -31,5 +29,5 @@ def supervised_terms(output: SegmenterOutput, label: Tensor, weight: Tensor | No
     terms = {"ce": (loss if weight is None else loss * weight).sum() * scale}
     if output.auxiliary is not None:
         auxiliary = F.cross_entropy(output.auxiliary.float(), label, ignore_index=IGNORE, reduction="sum")
-        terms["aux"] = AUXILIARY_WEIGHT * auxiliary * scale
+        terms["aux"] = 0.4 * auxiliary * scale
     return terms

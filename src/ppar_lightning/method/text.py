@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import MAGIC_PREFIX
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppar_lightning.disk.cache import Array, cache_folder, load_array, save_array
+from ppar_lightning.disk.cache import cache_folder, load_array, save_array
 from ppar_lightning.method.clip import clip_config, embed_texts
 from ppar_lightning.method.options import PPAROptions, Prompts
 from ppar_lightning.method.prompts import sentences
@@ -38,7 +37,8 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
         refuse_names(options.class_names, num_classes)
         text = cached_embeddings(options.clip, options.prompts, options.class_names)
     if options.random_text:
-        return random_directions(*text.shape)
+        seeded = torch.Generator().manual_seed(0)  # the same directions on every device and rank
+        return F.normalize(torch.randn(text.shape, generator=seeded), dim=-1)
     return F.normalize(text - text.mean(dim=0), dim=-1) if options.centre else text
 
 
@@ -69,11 +69,6 @@ def refuse_width(width: int, clip: str) -> None:
         raise ValueError(f"{fault}: name the CLIP they come from as ppar.clip, or set ppar.context: features")
 
 
-def random_directions(num_classes: int, dim: int) -> Tensor:
-    """Draw (K, D) random unit vectors, the same for every run, device and rank."""
-    return F.normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
-
-
 def read_embeddings(file: str | Path, num_classes: int) -> Tensor:
     """Read a K x D ``.npy`` file of text embeddings and normalise its rows.
 
@@ -84,13 +79,7 @@ def read_embeddings(file: str | Path, num_classes: int) -> Tensor:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"text embeddings {path} not found: name a file that exists as ppar.text_embeddings")
-    with path.open("rb") as opened:
-        if opened.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
-            raise ValueError(f"text embeddings {path} are no .npy file: write their K x D array with numpy.save")
-    return _unit_rows(load_array(path), path, num_classes)
-
-
-def _unit_rows(array: Array, path: Path, num_classes: int) -> Tensor:
+    array = load_array(path)
     if array.ndim != 2 or len(array) != num_classes or array.dtype.kind != "f":
         fault = f"have shape {array.shape} and type {array.dtype}"
     else:
@@ -118,13 +107,7 @@ def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -
     try:
         return read_embeddings(path, len(texts))
     except (OSError, ValueError):  # not there yet, or damaged
-        prototypes = _embed(clip, texts)
-    save_array(path, prototypes)
-    return _unit_rows(prototypes, path, len(texts))  # as the next run will read it, so that both use the same bits
-
-
-def _embed(clip: str, texts: list[list[str]]) -> Array:
-    """Embed the sentences and normalise the sum over each class."""
-    embeddings = embed_texts(clip, [text for group in texts for text in group])
-    groups = embeddings.split([len(group) for group in texts])
-    return F.normalize(torch.stack([group.sum(dim=0) for group in groups]), dim=-1).numpy()
+        sizes = [len(group) for group in texts]
+        groups = embed_texts(clip, [text for group in texts for text in group]).split(sizes)
+        save_array(path, F.normalize(torch.stack([group.sum(dim=0) for group in groups]), dim=-1).numpy())
+    return read_embeddings(path, len(texts))  # as the next run will read it, so that both use the same bits

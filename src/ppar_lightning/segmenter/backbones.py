@@ -80,14 +80,13 @@ class Backbone(nn.Module):
             ValueError: The model is no backbone, its weights do not fit, or it does not support an option.
         """
         super().__init__()
-        known = _read_config(name) if config is None else _given_config(config)
+        known = _read_config(name) if config is None else AutoConfig.for_model(**config)
         self.config = {key: value for key, value in known.to_diff_dict().items() if key not in DERIVED}
         self.network = _load_network(name, known, stages, pretrained and config is None)
         self.plain = not hasattr(known, "depths")
         self.depth = known.num_hidden_layers if known.model_type == CLIP else len(known.stage_names) - 1
         if not 0 <= freeze_stages <= self.depth:
-            fault = f"freeze_stages is {freeze_stages}, but {name!r} has {self.depth} stages"
-            raise ValueError(f"{fault}: choose 0-{self.depth}")
+            raise ValueError(f"freeze_stages is {freeze_stages}: choose 0-{self.depth}, the stages of {name!r}")
         self.freeze_stages = freeze_stages
         self._set_stride(name, known, output_stride)
         # Persistent, so that a checkpoint keeps the normalisation it was trained with.
@@ -111,8 +110,7 @@ class Backbone(nn.Module):
         elif output_stride in (None, own):
             self.stride = own
         else:
-            remedy = f"leave it out, as {name!r} has stride {own}"
-            raise ValueError(f"output_stride {output_stride} needs a ResNet: {remedy}")
+            raise ValueError(f"output_stride {output_stride} needs a ResNet: leave it out, {name!r} has stride {own}")
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the chosen maps, each (B, C, h, w), of RGB images (B, 3, H, W) in [0, 1] of any floating type."""
@@ -186,16 +184,8 @@ def _read_config(name: str) -> Any:
         config = config.vision_config
     staged = type(config) in MODEL_FOR_BACKBONE_MAPPING and getattr(config, "stage_names", [""])[0] == "stem"
     if config.model_type != CLIP and not staged:
-        fault = f"backbone {name!r} is a {config.model_type!r}, which gives no feature maps of a stem and stages"
-        raise ValueError(f"{fault}: {FAMILIES}")
+        raise ValueError(f"backbone {name!r} is a {config.model_type!r}, without a stem and stages: {FAMILIES}")
     return config
-
-
-def _given_config(config: dict[str, Any]) -> Any:
-    try:
-        return AutoConfig.for_model(**config)
-    except Exception as error:  # transformers has many kinds of errors for a wrong field
-        raise ValueError(f"segmenter.backbone_config is no config ({cause(error)}): leave it out") from error
 
 
 def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool) -> nn.Module:

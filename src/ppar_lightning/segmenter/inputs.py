@@ -13,12 +13,13 @@ from ppar_lightning.images.decoding import read_image
 Picture = str | Path | Image.Image | npt.NDArray[np.uint8] | Tensor
 """A file, a PIL image, RGB (H, W, 3) uint8, or a tensor (3, H, W): uint8, or float in [0, 1]."""
 
-
 CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 """PIL modes with at most 8 bits per channel, which can be converted to RGB without clipping."""
 
 ROUNDING = 1e-4
 """Tolerance for float values outside [0, 1], as resizing may produce them."""
+
+REMEDY = "give a path, a PIL image, RGB (H, W, 3) uint8, or a tensor (3, H, W), uint8 or float in [0, 1]"
 
 
 def to_image(picture: Picture) -> Tensor:
@@ -34,23 +35,17 @@ def to_image(picture: Picture) -> Tensor:
         picture = read_image(Path(picture))
     if isinstance(picture, Image.Image):
         picture = _from_pil(picture)
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-            raise ValueError(f"an array {picture.shape} of {picture.dtype} is no picture: give RGB (H, W, 3) uint8")
+    shown = "".join(f", {name} {getattr(picture, name)}" for name in ("shape", "dtype") if hasattr(picture, name))
+    kind = type(picture).__name__ + shown
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3:
         # A copy, because torch warns about read-only arrays.
         picture = torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
-    if not isinstance(picture, Tensor):
-        raise ValueError(f"a {type(picture).__name__} is no picture: give a path, a PIL image, an array or a tensor")
-    kind, remedy = f"a tensor {tuple(picture.shape)} of {picture.dtype}", "give (3, H, W), uint8 or float in [0, 1]"
-    shaped = picture.ndim == 3 and picture.shape[0] == 3 and picture.numel() > 0
-    if shaped and picture.dtype == torch.uint8:
-        return picture.float() / 255
-    if not shaped or not picture.is_floating_point():
-        raise ValueError(f"{kind} is no picture: {remedy}")
-    low, high = float(picture.min()), float(picture.max())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # this form also refuses NaN
-        raise ValueError(f"{kind} with values from {low:g} to {high:g} is no picture: {remedy}")
-    return picture.float()
+    if isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3 and picture.numel():
+        if picture.dtype == torch.uint8:
+            return picture.float() / 255
+        if picture.is_floating_point() and picture.min() >= -ROUNDING and picture.max() <= 1 + ROUNDING:
+            return picture.float()
+    raise ValueError(f"a {kind} is no picture: {REMEDY}")
 
 
 def _from_pil(picture: Image.Image) -> npt.NDArray[np.uint8]:

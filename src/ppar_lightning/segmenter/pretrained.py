@@ -2,15 +2,13 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Sequence
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, HFValidationError
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
 from ppar_lightning.disk.tensors import cause
@@ -20,14 +18,9 @@ IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 Colour = tuple[float, float, float]
 
-_NAMES = ("tinyclip", "resnet_small", "efficientnet_lite0")
-SHIPPED = {name: Path(__file__).parent / "shipped" / name for name in _NAMES}
+SHIPPED = {path.name: path for path in Path(__file__).with_name("shipped").iterdir()}
 """Models included in the package. ``resnet_small``, a ResNet-18 of half the width, is a config without weights; the
 weights of ``efficientnet_lite0`` come with the extra ``lite``."""
-
-
-NO_TOKENIZER = "copy the model's tokenizer files there, or write them there with its tokenizer's save_pretrained"
-"""Remedy for a model whose tokenizer is missing or damaged."""
 
 RENDERED = "tinyclip"
 """The included CLIP, which has seen nothing but the rendered streets."""
@@ -59,7 +52,7 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
     except ImportError:  # its message names the package to install
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise errors of their own
-        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(loader, name, error)}") from error
+        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(name)}") from error
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
@@ -86,18 +79,14 @@ def load_weights(loader: Any, name: str, config: Any) -> Any:
     return network
 
 
-def _remedy(loader: Any, name: str, error: BaseException) -> str:
+def _remedy(name: str) -> str:
     """Say what to do about a model that cannot be loaded."""
     if Path(resolve(name)).is_dir():
-        if loader is AutoTokenizer:
-            return NO_TOKENIZER
-        return "copy it there again, or give the folder of another transformers model"
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or isinstance(error.__cause__, HFValidationError):
+        return "copy it there again, with its tokenizer, or give the folder of another transformers model"
+    if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
         return "give a folder that exists, or a hub id"
-    if isinstance(error.__cause__, GatedRepoError):
-        return "ask for access on its page of the hub, then run `hf auth login`"
-    force = " --force-download" if isinstance(try_to_load_from_cache(name, "config.json"), str) else ""
-    return f"run `hf download {name}{force}` where there is a network, or give a folder that exists"
+    download = f"run `hf download {name} --force-download` where there is a network, if gated after `hf auth login`"
+    return f"{download}, or give a folder that exists"
 
 
 def normalisation(name: str) -> tuple[Colour, Colour]:
@@ -113,19 +102,13 @@ def normalisation(name: str) -> tuple[Colour, Colour]:
         try:
             settings = json.loads(Path(path).read_text())
             if "image_mean" in settings and "image_std" in settings:
-                return _colour(settings["image_mean"]), _colour(settings["image_std"])
+                mean, std = np.array([settings["image_mean"], settings["image_std"]], float).reshape(2, 3).tolist()
+                return tuple(mean), tuple(std)
         except (TypeError, ValueError, RecursionError) as error:
             remedy = "it must be JSON with three numbers each as image_mean and image_std, or without both"
             raise ValueError(f"{path} cannot be read ({cause(error)}): {remedy}") from error
     model_type = load_pretrained(AutoConfig, name).model_type
     return CLIP_MEAN_STD if model_type.startswith("clip") else IMAGENET_MEAN_STD
-
-
-def _colour(values: Sequence[float]) -> Colour:
-    red, green, blue = (float(value) for value in values)
-    if not math.isfinite(red + green + blue):
-        raise ValueError(f"{values} are not finite")
-    return red, green, blue
 
 
 def revision(name: str) -> str:

@@ -23,9 +23,6 @@ from ppar_lightning.segmenter.inputs import Picture, to_image
 from ppar_lightning.segmenter.pretrained import Colour
 from ppar_lightning.segmenter.sliding import slide
 
-BYTE = 256
-"""Number of ids that a byte can hold."""
-
 
 class SegmenterOutput(NamedTuple):
     """Logits and the feature maps that training may use.
@@ -175,7 +172,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             for module, mode in modes.items():
                 module.training = mode
         label = logits.float().argmax(dim=1)[0].cpu()
-        return label.byte() if self.num_classes <= BYTE else label
+        return label.byte() if self.num_classes <= 256 else label
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment RGB images (B, 3, H, W) in [0, 1], of any size, into logits (B, K, H, W)."""
