@@ -221,10 +221,8 @@ def test_a_log_gets_lines_of_the_training_and_of_each_domain(logged):
     assert re.fullmatch(re.escape(start) + r"[\d.]+ images/s, 0:\d\d:\d\d left", first)
     assert f"step 2, validation: mIoU (%) game {100 * curves['val/game/miou'][1]:.1f}" in lines
     assert len([line for line in lines if line.startswith("step 2/2, epoch ")]) == 1  # the first of the second session
-    batches = {"game": 8, "fog": 2, "night": 2, "rain": 2, "snow": 2, "city": 2}
-    assert [line for line in lines if line.startswith("test ")] == [
-        f"test {d}: {n}/{n} batches" for d, n in batches.items()
-    ]
+    domains = ("game", "fog", "night", "rain", "snow", "city")
+    assert [line for line in lines if line.startswith("test ")] == [f"test {name}: 1/1 batches" for name in domains]
     (counts, _) = (line for line in lines if line.startswith("training "))
     assert re.search(
         r"^training 3.5 M of 6.4 M parameters \(backbone 3.0 M, .*classifier 1.2 K.*\) on \d+ CPU cores", counts
@@ -232,9 +230,7 @@ def test_a_log_gets_lines_of_the_training_and_of_each_domain(logged):
     assert not re.search("FLOPs|v_num|/-2", logged.output)
 
 
-def test_a_logger_in_the_place_of_the_curves_is_the_only_one_there(tmp_path):
-    own = CSVLogger(tmp_path, "curves/fit")
-    assert run_loggers(own, str(tmp_path), "fit", False) == [own]
+def test_loggers_that_the_config_names_and_none(tmp_path):
     elsewhere = [CSVLogger(tmp_path, "csv"), TensorBoardLogger(tmp_path)]
     *kept, curves = run_loggers(elsewhere, str(tmp_path), "fit", False)
     assert kept == elsewhere

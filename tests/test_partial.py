@@ -143,7 +143,6 @@ def test_the_page_names_parts_and_short_runs(part, tmp_path):
     main(["report", "--html", str(part), "--images", "0", "--output", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
     assert '<td class="number">1 of 60</td>' in page
-    assert '<td class="number">of parts</td>' in page
     assert "Confusion on fog (unseen, protocol full, 1 of 60 images)" in page
     assert "<strong>Trained with 2 of 300 steps" in page
 

@@ -114,14 +114,13 @@ def test_a_file_that_is_no_map_is_not_continued_with(run, pictures, tmp_path, ca
     assert Image.open(path).mode == "P"
 
 
-@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
 def test_a_folder_that_is_a_file_is_named_before_anything_is_segmented(run, pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "file").write_bytes(b"mine")
     for folder in ("file", "file/below"):
         with pytest.raises(SystemExit):
             predict(run, tmp_path / folder, str(pictures))
-        assert f"{tmp_path}/file is no folder: give another with --predictions.folder" in capsys.readouterr().err
+        assert f"{tmp_path}/{folder}" in capsys.readouterr().err.splitlines()[-1]
     predict(run, Path("~/out"), str(pictures / "a.jpg"))
     assert (tmp_path / "out" / "a.png").is_file()
 
@@ -210,13 +209,13 @@ def test_maps_do_not_mix_with_pictures(run, pictures, tmp_path, capsys, place):
 
 
 @pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
-def test_an_overlay_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
-    (pictures / "overlays").mkdir()
-    shutil.copy(pictures / "a.jpg", pictures / "overlays" / "a.jpg")
+def test_a_confidence_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
+    (pictures / "confidence").mkdir()
+    shutil.copy(pictures / "a.jpg", pictures / "confidence" / "a.jpg")
     with pytest.raises(SystemExit):
-        predict(run, tmp_path / "out", str(pictures))
-    assert "overlays/a and a would have the same name: predict overlays/ by itself" in capsys.readouterr().err
-    predict(run, tmp_path / "out", str(pictures / "overlays"))
+        predict(run, tmp_path / "out", str(pictures), "--predictions.confidence", "true")
+    assert "confidence/a would have the name of a confidence: predict confidence/ by itself" in capsys.readouterr().err
+    predict(run, tmp_path / "out", str(pictures / "confidence"))
     assert listed(tmp_path / "out") == ["a"]
 
 

@@ -156,9 +156,8 @@ class PPARModule(L.LightningModule):
     @property
     def progress(self) -> float:
         """u = step / total steps, in [0, 1]; a restart changes it, see ``continuation``."""
-        plan = (
-            StepPlan(planned_steps(self.trainer)) if self.rates is None else self.rates.plan
-        )  # None: another optimiser
+        # There are no rates if a subclass has another optimiser.
+        plan = StepPlan(planned_steps(self.trainer)) if self.rates is None else self.rates.plan
         return plan.progress(self.trainer.global_step)
 
     def forward(self, image: Tensor) -> Tensor:

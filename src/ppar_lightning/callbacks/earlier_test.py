@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,11 @@ def keep_earlier(folder: Path, domains: Mapping[str, Any]) -> Path | None:
         The ``test.{n}.json``; None if there is nothing to keep.
     """
     path = folder / "test.json"
-    try:
-        earlier = json.loads(path.read_text())["domains"]
-        if {name: domains.get(name, {}) | each for name, each in earlier.items()} == domains:  # 0.2.0 wrote fewer keys
-            return None
-    except FileNotFoundError:
+    if not path.is_file():
         return None
-    except (ValueError, LookupError, TypeError):
-        pass  # a damaged one is not thrown away either
+    with suppress(ValueError, LookupError, TypeError):  # a damaged one is not thrown away either
+        if json.loads(path.read_text())["domains"] == domains:
+            return None
     number = next(number for number in count(1) if not (folder / f"test.{number}.json").exists())
     for name in (CONFUSION, "test.csv", "test.json"):
         stem, suffix = name.split(".")

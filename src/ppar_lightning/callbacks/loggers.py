@@ -95,13 +95,7 @@ def run_loggers(
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             place(logger, Path(folder), command, resumed)
-    curves = default_logger(folder, command)
-    same = (
-        Path(each.root_dir).resolve() == Path(curves.root_dir).resolve()
-        for each in loggers
-        if isinstance(each, CSVLogger)
-    )
-    return loggers if any(same) else [*loggers, curves]
+    return [*loggers, default_logger(folder, command)]
 
 
 def place(logger: WandbLogger, folder: Path, command: str, resumed: bool) -> None:

@@ -74,17 +74,14 @@ class PredictionWriter(L.Callback):
         """Check the folder before anything is written.
 
         Raises:
-            FileExistsError: The folder already holds a map of one of the pictures.
-            NotADirectoryError: The folder is a file, or lies below one.
+            FileExistsError: The folder already holds a map of one of the pictures, or is a file.
+            NotADirectoryError: The folder lies below a file.
             ValueError: The maps would lie among the pictures, two files would have the same name, or ``shares.csv``
                 is no table of an earlier prediction.
         """
         if stage != "predict":
             return
         self._root = root = Path(self.folder or f"{trainer.default_root_dir}/predictions").expanduser()
-        there = next(path for path in (root, *root.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is no folder: give another with --predictions.folder")
         self._classes = module_of(pl_module).segmenter.classes
         pictures = data_of(trainer).pictures
         for place in (*map(Path, data_of(trainer).predict_dir), *(found.path for found in pictures.found)):
@@ -92,10 +89,12 @@ class PredictionWriter(L.Callback):
             if inside or place.resolve().is_relative_to(root.resolve()):
                 remedy = "give another folder with --predictions.folder"
                 raise ValueError(f"the maps in {root} would mix with the pictures in {place}: {remedy}")
-        for name in pictures.names:
-            kind, _, rest = name.partition("/")
-            if kind in ("overlays", "confidence") and rest in pictures.names:
-                raise ValueError(f"files of {name} and {rest} would have the same name: predict {kind}/ by itself")
+        same = {f"confidence/{name}" for name in pictures.names} & {*pictures.names}
+        if self.confidence and same:
+            raise ValueError(
+                f"the map of {min(same)} would have the name of a confidence: predict confidence/ by itself"
+            )
+        root.mkdir(parents=True, exist_ok=True)  # an error if it is a file or lies below one
         self._earlier = read_shares(root / SHARES, self._classes)
         done = [name for name in pictures.names if self._map(name).exists()]
         if self.skip_existing:

@@ -182,10 +182,7 @@ def refuse_another(folder: Path, checkpoint: str | None) -> None:
     Raises:
         FileExistsError: The folder holds another run.
     """
-    elsewhere = "or give another folder with --trainer.default_root_dir"
-    if checkpoint is None:
-        raise FileExistsError(f"{folder} already holds a run: continue it with --ckpt_path last, {elsewhere}")
-    path = Path(checkpoint)
-    if path.is_file() and not path.resolve().is_relative_to(folder.resolve()):
-        remedy = f"give a checkpoint of this run, {elsewhere}"
-        raise FileExistsError(f"{folder} already holds a run, and {path} belongs to another: {remedy}")
+    path = Path(checkpoint or "")
+    if checkpoint is None or (path.is_file() and not path.resolve().is_relative_to(folder.resolve())):
+        remedy = "continue it with --ckpt_path last, or give another folder with --trainer.default_root_dir"
+        raise FileExistsError(f"{folder} already holds a run: {remedy}")

@@ -2,7 +2,7 @@
 
 import io
 import json
-import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,13 @@ from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import differences, new_session
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.classes import CLASSES
-from ppar_lightning.metrics import UNSEEN
-from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, is_run
-from ppar_lightning.runs.tested_run import Score, find_test, mean_over_unseen, part_of, sentence
+from ppar_lightning.runs.tested_run import Score, find_test, mean_over_unseen, part_of, read_test, score_rows, sentence
 
 Scores = Mapping[str, Score]
 """Domain -> score, in the order of the test."""
-ABOUT = ["domain", "role", "protocol", "images", "images_of"]
-"""Columns that come before the scores in a table of scores."""
 
 
 class TestResults(L.Callback):
@@ -56,55 +52,44 @@ class TestResults(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the tables of ``ppar validate``."""
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
-            console = print_tables(self.scores.scores)
-            for line in self.provenance.overrides:
-                console.print(f"Differs: {line}.", highlight=False)
+            print_tables(self.scores.scores)
+            parts = [sentence(f"{part}: not the scores of the protocol") for part in part_of(self.scores.scores)]
+            print_lines([*parts, *(f"Differs: {line}." for line in self.provenance.overrides)])
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``test.json``, ``test.csv`` and ``confusion.npz`` into the run folder; print and log the tables."""
         if not trainer.is_global_zero:
             return
         folder, scores = Path(trainer.default_root_dir), self.scores.scores
-        selected_on = sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on})
         config = (folder / CONFIG).read_bytes() if is_run(folder) else b""
-        session, data = new_session(trainer, config), data_of(trainer).fingerprints()
-        manifest, earlier = read_manifest(folder), find_test(folder)
-        checkpoint = inside(folder, trainer.ckpt_path or "")
-        moved = [line for line in self.provenance.overrides if line.partition(":")[0].endswith(".root")]
-        others = [line for line in self.provenance.overrides if line not in moved]
-        about = {"checkpoint": checkpoint, "target_selection": selected_on, "changes": others, **session, "data": data}
-        kept = write_figures(folder, scores, self.scores.matrices, about)
+        session, data, earlier = new_session(trainer, config), data_of(trainer).fingerprints(), find_test(folder)
+        about = {
+            "checkpoint": os.path.relpath(trainer.ckpt_path, folder) if trainer.ckpt_path else "",
+            "target_selection": sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on}),
+            "changes": self.provenance.overrides,
+        }
+        kept = write_figures(folder, scores, self.scores.matrices, {**about, **session, "data": data})
         log_tables(trainer.loggers, tabulate(scores))
-        console = print_tables(scores)
-        changes = differences(manifest, earlier.data if earlier else {}, session, data)
-        for line in (*self.provenance.overrides, *changes):
-            console.print(f"Differs: {line}.", highlight=False)
-        if trained := described((manifest or {}).get("overrides", {})):
-            console.print(f"Trained with {trained}.", highlight=False)
-        if selected_on:
-            names = ", ".join(selected_on)
-            console.print(f"Checkpoints were selected on unseen domains, by {names}: scores on them are biased.")
-        console.print(f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv")
+        print_tables(scores)
+        changes = differences(read_manifest(folder), earlier.data if earlier else {}, session, data)
+        print_lines([f"Differs: {line}." for line in changes] + read_test(folder).notes)
+        print_lines([f"mIoU over classes with ground truth or predictions. Figures: {folder}/test.json, test.csv"])
         if kept:
-            console.print(f"An earlier test had other scores; it is kept as {kept.name}.", highlight=False)
-
-
-def inside(folder: Path, path: str | Path) -> str:
-    """Return a path relative to a folder if it lies there, else as it is."""
-    whole, root = Path(path).resolve(), folder.resolve()
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(path)
+            print_lines([f"An earlier test had other scores; it is kept as {kept.name}."])
 
 
 def tabulate(scores: Scores) -> pd.DataFrame:
-    """Return one row per domain: ABOUT, the means and the IoU of each class in [0, 1], NaN if it does not occur."""
-    about = [(name, each.role, each.protocol, each.images, each.images_of) for name, each in scores.items()]
-    values = [score.means | score.iou for score in scores.values()]
-    return pd.concat([pd.DataFrame(about, columns=ABOUT), pd.DataFrame(values)], axis=1)
+    """Return one row per domain: name, role, protocol, images, means and IoU of each class in [0, 1], NaN if absent."""
+    return pd.DataFrame(
+        {"domain": name, "role": each.role, "protocol": each.protocol, "images": each.images}
+        | {"images_of": each.images_of, **each.means, **each.iou}
+        for name, each in scores.items()
+    )
 
 
-def or_none(value: float) -> float | None:
-    """Replace NaN by None, because JSON has no NaN."""
-    return None if math.isnan(value) else value
+def without_nan(value: Any) -> Any:
+    """Replace NaN by None in nested lists and mappings, because JSON has no NaN."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def write_figures(
@@ -125,20 +110,13 @@ def write_figures(
         What :func:`~ppar_lightning.callbacks.earlier_test.keep_earlier` returns.
     """
     domains = {
-        name: {
-            "unseen": score.unseen,
-            "images": score.images,
-            "images_of": score.images_of,
-            "protocol": score.protocol,
-            **{mean: or_none(value) for mean, value in score.means.items()},
-            "iou": {label: or_none(value) for label, value in score.iou.items()},
-        }
-        for name, score in scores.items()
+        name: {key: value for key, value in (vars(each) | each.means).items() if key != "means"}
+        for name, each in scores.items()
     }
-    means = {f"unseen_{mean}": or_none(mean_over_unseen(scores, mean)) for mean in mean_names(scores)}
-    kept = keep_earlier(folder, domains)
-    text = json.dumps({"domains": domains, **means, **about}, indent=2, allow_nan=False)
-    write_whole(folder / "test.json", f"{text}\n".encode())
+    means = {f"unseen_{mean}": mean_over_unseen(scores, mean) for mean in mean_names(scores)}
+    figures = without_nan({"domains": domains, **means, **about})
+    kept = keep_earlier(folder, figures["domains"])
+    write_whole(folder / "test.json", f"{json.dumps(figures, indent=2)}\n".encode())
     write_whole(folder / "test.csv", tabulate(scores).to_csv(index=False, float_format="%.6f").encode())
     content = io.BytesIO()
     with ZipFile(content, "w", ZIP_DEFLATED) as archive:  # savez would take a domain named "file" for its own argument
@@ -166,23 +144,21 @@ def log_tables(loggers: Iterable[Logger], table: pd.DataFrame) -> None:
                 logger.log_table(f"test/{name}", dataframe=part.astype(object).where(part.notna(), None))
 
 
-def print_tables(scores: Scores) -> Console:
-    """Print mIoU by domain and IoU by class, and return the console."""
-    console, means = Console(), mean_names(scores)
-    table = tabulate(scores).assign(images=[score.counted for score in scores.values()]).drop(columns="images_of")
-    shown = table.map(lambda value: number(100 * value) if isinstance(value, float) else str(value))
-    head = [name for name in ABOUT if name in shown]
-    rows = shown[head + means].to_numpy().tolist()
-    unseen = {name: score for name, score in scores.items() if score.unseen}
-    if unseen:
-        averages = [number(100 * mean_over_unseen(scores, mean)) for mean in means]
-        rows.append([UNSEEN, "", "", "of parts" if part_of(unseen) else "", *averages])
-    console.print(lay_out("mIoU (%) by domain", [*head, *map(mean_title, means)], rows, texts=3))
-    by_class = shown.set_index("domain")[["protocol", *CLASSES]].T
-    console.print(lay_out("IoU (%) by class", ["class", *scores], by_class.reset_index().to_numpy().tolist(), texts=1))
-    for part in part_of(scores):
-        console.print(sentence(f"{part}: not the scores of the protocol"), highlight=False)
-    return console
+def print_tables(scores: Scores) -> None:
+    """Print mIoU by domain and IoU by class."""
+    means = mean_names(scores)
+    head = ["domain", "role", "protocol", "images", *map(mean_title, means)]
+    by_class = [[name, *(number(100 * each.iou[name]) for each in scores.values())] for name in CLASSES]
+    by_class.insert(0, ["protocol", *(each.protocol for each in scores.values())])
+    console = Console()
+    console.print(lay_out("mIoU (%) by domain", head, score_rows(scores, means), texts=3))
+    console.print(lay_out("IoU (%) by class", ["class", *scores], by_class, texts=1))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines without colours."""
+    for line in lines:
+        Console().print(line, highlight=False, markup=False)
 
 
 def lay_out(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> Table:

@@ -42,7 +42,7 @@ def new_session(trainer: L.Trainer, config: bytes) -> Session:
 
 
 def batch_change(before: int | None, size: int, ranks: int, parts: int) -> str | None:
-    """Say that the images of an optimiser step are not as many as in the session before, and how to keep the number.
+    """Say that the images of an optimiser step are not as many as in the session before, and what to set.
 
     Args:
         before: Number in the session before; None if it was not recorded.
@@ -53,26 +53,19 @@ def batch_change(before: int | None, size: int, ranks: int, parts: int) -> str |
     total = size * ranks * parts
     if before in (None, total):
         return None
-    if before % (size * ranks) == 0:
-        keep = f"--trainer.accumulate_grad_batches {before // (size * ranks)}"
-    elif before % (ranks * parts) == 0:
-        keep = f"--data.batch_size {before // (ranks * parts)}"
-    else:
-        one = "--trainer.devices 1 --trainer.num_nodes 1 --trainer.accumulate_grad_batches 1"
-        keep = f"--data.batch_size {before} {one}"
-    return f"the total batch changes from {before} to {total} images ({size} x {ranks} x {parts}): keep it with {keep}"
+    factors = f"data.batch_size {size} x ranks {ranks} x trainer.accumulate_grad_batches {parts}"
+    return f"the total batch changes from {before} to {total} images ({factors}): set them so that it stays {before}"
 
 
 def origin(checkpoint: Path) -> dict[str, Any]:
     """Describe a checkpoint of another run, from which a run continues: its path and hash, and the seed of that run."""
-    manifest = None
+    manifest: dict[str, Any] = {}
     with suppress(ValueError):  # a damaged record of another run is no reason to stop this one
-        manifest = read_manifest(checkpoint.parent.parent)
+        manifest = read_manifest(checkpoint.parent.parent) or {}
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    batch = manifest["sessions"][-1].get("batch") if manifest and manifest["sessions"] else None
-    seed = manifest.get("seed") if manifest else None
-    return {"checkpoint": str(checkpoint.resolve()), "hash": digest, "seed": seed, "batch": batch}
+    batch = [None, *(session.get("batch") for session in manifest.get("sessions", []))][-1]
+    return {"checkpoint": str(checkpoint.resolve()), "hash": digest, "seed": manifest.get("seed"), "batch": batch}
 
 
 def hardware(trainer: L.Trainer) -> str:
@@ -135,11 +128,6 @@ def peak_memory(device: torch.device) -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
 
 
-def compared(session: Session) -> dict[str, str | None]:
-    """Map titles to what is compared of a session."""
-    return {title: session.get(entry) for entry, title in COMPARED.items()} | session.get("versions", {})
-
-
 def differences(
     manifest: Mapping[str, Any] | None,
     earlier: Mapping[str, Any],
@@ -155,7 +143,10 @@ def differences(
         data: Split -> fingerprint of what this test reads.
     """
     if manifest is not None and manifest["sessions"]:
-        before, after = map(compared, (manifest["sessions"][-1], session))
+        before, after = (
+            {title: each.get(entry) for entry, title in COMPARED.items()} | each.get("versions", {})
+            for each in (manifest["sessions"][-1], session)
+        )
         for name, value in after.items():
             if before.get(name) != value:
                 yield f"{name}: {before.get(name) or 'not recorded'} in training, {value or 'not known'} now"

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
 from ppar_lightning.callbacks.loggers import stay_offline_without_account
-from ppar_lightning.callbacks.results import or_none
+from ppar_lightning.callbacks.results import without_nan
 from ppar_lightning.images.classes import CLASSES, PALETTE
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.chart import GROUPS, draw_curves
@@ -134,7 +134,7 @@ def _log(page: Path, content: dict[str, Any], project: str) -> None:
         return [wandb.Image(Image.open(urlopen(uri)), caption=f"{title}: {caption}") for caption, title, uri in tiles]
 
     def table(matrix: Matrix) -> wandb.Table:
-        rows = [[name, *map(or_none, cells)] for name, cells in matrix.items()]
+        rows = without_nan([[name, *cells] for name, cells in matrix.items()])
         return wandb.Table(columns=["", *CLASSES], data=rows)
 
     stay_offline_without_account("WandbLogger")

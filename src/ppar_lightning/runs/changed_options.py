@@ -31,6 +31,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def counts(name: str, options: Collection[str]) -> bool:
+    """Return whether an option counts as one of ``options``; where the data lie does not."""
+    return within(name, options) and name not in IRRELEVANT and not name.endswith(".root")
+
+
 def within(name: str, options: Collection[str]) -> bool:
     """Return whether an option is one of ``options`` or lies below one of them."""
     return any(name == option or name.startswith(f"{option}.") for option in options)
@@ -40,7 +45,7 @@ def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterat
     """Compare the config of a training with the present one: one line for each option that a score depends on."""
     old, new = flat(before), flat(now)
     for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name) and within(name, SCORED) and name not in IRRELEVANT:
+        if old.get(name) != new.get(name) and counts(name, SCORED):
             yield f"{name}: {old.get(name)} in training, {new.get(name)} now"
 
 
@@ -58,11 +63,7 @@ def overrides(setting: Sequence[Mapping[str, Any]], named: Collection[str], conf
     return {
         name: [planned.get(name), value]
         for name, value in flat(config).items()
-        if within(name, TRAINED)
-        and within(name.replace(".init_args", ""), [*named])
-        and not name.endswith(".root")
-        and name not in IRRELEVANT
-        and planned.get(name) != value
+        if counts(name, TRAINED) and within(name.replace(".init_args", ""), named) and planned.get(name) != value
     }
 
 

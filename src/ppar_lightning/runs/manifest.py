@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ppar_lightning.runs.changed_options import described
+
 UNKNOWN = "not stated"
 """Text in place of a fact that was not recorded."""
 
@@ -33,7 +35,8 @@ def training_notes(manifest: dict[str, Any]) -> list[str]:
     """Write what a reader of a run's scores should know about its training, one sentence each."""
     steps, origin = manifest.get("steps"), manifest.get("origin")
     done = f" {steps['done']:,} of {steps['planned']:,} steps" if steps else ""
-    notes = []
+    changed = described(manifest.get("overrides", {}))
+    notes = [f"Trained with {changed}."] if changed else []
     if not manifest["finished"]:
         notes.append(f"Training is not finished{':' * bool(done)}{done}.")
     elif manifest.get("early_stop") is not None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ppar_lightning.metrics import unseen_mean
+from ppar_lightning.metrics import UNSEEN, unseen_mean
 from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import UNKNOWN, read_manifest, training_notes
+from ppar_lightning.runs.markdown import number
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, LAST
 
 
@@ -79,11 +80,6 @@ class TestedRun:
         return {name: mean_over_unseen(self.scores, name) for name in names}
 
     @property
-    def unseen_of_parts(self) -> bool:
-        """Whether only a part of the images of an unseen domain was scored."""
-        return bool(part_of({name: score for name, score in self.scores.items() if score.unseen}))
-
-    @property
     def finished(self) -> bool:
         """Whether training is finished; True for a run without a manifest."""
         return self.manifest is None or self.manifest["finished"]
@@ -96,25 +92,20 @@ class TestedRun:
         return self.checkpoint not in (LAST, "") or "" < self.started < trained
 
     @property
-    def trained(self) -> str:
-        """Options of the training that differ from its setting, such as ``8 of 300 steps``; empty if none does."""
-        return described((self.manifest or {}).get("overrides", {}))
-
-    @property
     def departures(self) -> list[str]:
         """What sets the scores apart from those of the setting and its protocols, a phrase each."""
-        trained = described((self.manifest or {}).get("overrides", {}))
-        changes = [f"tested with other options ({'; '.join(self.changes)})"] if self.changes else []
-        return [*([f"trained with {trained}"] if trained else []), *part_of(self.scores), *changes]
+        trained, changes = described((self.manifest or {}).get("overrides", {})), "; ".join(self.changes)
+        tested = [f"tested with other options ({changes})"] if changes else []
+        return [*([f"trained with {trained}"] if trained else []), *part_of(self.scores), *tested]
 
     @property
     def notes(self) -> list[str]:
         """Warnings for a reader of the scores, one sentence each."""
         metrics = ", ".join(self.selected_on)
         selected = f"The checkpoint was selected on unseen domains, by {metrics}: scores on them are biased."
-        older = "The scores are not those of last.ckpt as it is now."
-        known = [selected] * bool(self.selected_on) + (training_notes(self.manifest) if self.manifest else [])
-        return [*known, *[older] * self.outdated, *map(sentence, self.departures)]
+        notes = [selected] * bool(self.selected_on) + (training_notes(self.manifest) if self.manifest else [])
+        notes += ["The scores are not those of last.ckpt as it is now."] * self.outdated
+        return list(dict.fromkeys([*notes, *map(sentence, self.departures)]))
 
 
 def sentence(phrase: str) -> str:
@@ -131,6 +122,25 @@ def part_of(scores: Mapping[str, Score]) -> list[str]:
     """Return a phrase that names the domains of which only a part of the images was scored; none without such."""
     parts = ", ".join(f"{name} {score.counted}" for name, score in scores.items() if score.images != score.images_of)
     return [f"scored on a part of the images ({parts})"] if parts else []
+
+
+def score_rows(scores: Mapping[str, Score], means: Sequence[str]) -> list[list[str]]:
+    """Write a row per domain, and one of the unseen domains if there are some: name, role, protocol, images, means."""
+    rows = [
+        [
+            domain,
+            each.role,
+            each.protocol,
+            each.counted,
+            *(number(100 * each.means.get(name, math.nan)) for name in means),
+        ]
+        for domain, each in scores.items()
+    ]
+    unseen = {domain: each for domain, each in scores.items() if each.unseen}
+    if unseen:
+        averages = [number(100 * mean_over_unseen(scores, name)) for name in means]
+        rows.append([UNSEEN, "", "", "of parts" if part_of(unseen) else "", *averages])
+    return rows
 
 
 def mean_over_unseen(scores: Mapping[str, Score], mean: str) -> float:

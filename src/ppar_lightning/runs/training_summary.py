@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from ppar_lightning.metrics import UNSEEN
-from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import read_manifest, training_cost, training_notes
-from ppar_lightning.runs.markdown import number, table
-from ppar_lightning.runs.tested_run import find_test
+from ppar_lightning.runs.markdown import table
+from ppar_lightning.runs.tested_run import find_test, score_rows
 
 
 def describe_run(folder: Path) -> str | None:
@@ -20,8 +18,6 @@ def describe_run(folder: Path) -> str | None:
         cost, state = training_cost(manifest), "".join(f" {note}" for note in training_notes(manifest))
         where = f"{cost['seconds'] / 60:.0f} min on {cost['hardware']}, git revision {cost['revision']}"
         training = f"Seed {manifest['seed']}, {where}.{state}\n\n{cost['versions']}."
-        changed = described(manifest.get("overrides", {}))
-        training += f"\n\nTrained with {changed}." if changed else ""
         scores = _scores(folder)
     except (ValueError, LookupError, TypeError):  # a damaged record must not prevent loading the network
         return None
@@ -33,12 +29,6 @@ def _scores(folder: Path) -> str:
     test = find_test(folder)
     if test is None or test.outdated or not test.started:
         return "This checkpoint was not scored by `ppar test`."
-    rows = [
-        [name, score.role, score.protocol, score.counted, number(100 * score.means["miou"])]
-        for name, score in test.scores.items()
-    ]
-    if any(score.unseen for score in test.scores.values()):
-        of = "of parts" * test.unseen_of_parts
-        rows.append([UNSEEN, "", "", of, number(100 * test.unseen_means["miou"])])
     notes = " ".join(test.notes) or "The last checkpoint."
-    return f"{table(['domain', 'role', 'protocol', 'images', 'mIoU (%)'], rows, text=5)}\n{notes}"
+    head = ["domain", "role", "protocol", "images", "mIoU (%)"]
+    return f"{table(head, score_rows(test.scores, ['miou']), text=5)}\n{notes}"
