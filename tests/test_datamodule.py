@@ -419,14 +419,6 @@ def test_a_crop_of_one_pixel_has_no_style():
     assert Augment((2, 8), how)(sample, (0,))["image"].shape == (2, 8, 3)
 
 
-@pytest.mark.remedy("data/loading.py::collate")
-def test_images_of_different_sizes_make_no_batch():
-    samples = [sample_of(np.zeros(size, np.uint8)) for size in ((16, 16), (16, 20))]
-    with pytest.raises(ValueError, match="16x16 and .* is 20x16, .*; set --data.eval_batch_size 1"):
-        collate([{**sample, "name": str(number)} for number, sample in enumerate(samples)])
-    assert [tuple(collate([sample])["label"].shape) for sample in samples] == [(1, 16, 16), (1, 16, 20)]
-
-
 KNOWN = {
     "default": [
         ((3368748911, 0), (6.42319, 0.0, 0.0)),

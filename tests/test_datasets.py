@@ -138,8 +138,8 @@ def test_a_split_mat_that_lists_nothing_is_named(tmp_path, content):
 
 def test_a_short_list_is_a_remark(tmp_path):
     (remark,) = DATASETS["gta"](root=trees.gta5(tmp_path), split="val", domain="gta").remarks
-    assert remark.startswith("4 images are listed for split 'val' of")
-    assert ", 6382 are known; download the list again" in remark
+    assert remark.startswith("4 images of split 'val' in")
+    assert ", 6382 are known; extract the rest, or get the whole list" in remark
 
 
 def test_hidden_files_are_no_samples(tmp_path):
@@ -158,8 +158,8 @@ def test_gta_frames_that_the_download_lacks_are_a_remark(tmp_path, monkeypatch):
     dataset = DATASETS["gta"](root=root, split="train", domain="gta")
     assert dataset.names == ["00001", "00003", "00004", "00005"]
     (remark,) = dataset.remarks
-    assert remark.startswith("1 of the 5 images listed for split 'train' are not in")
-    assert "the first is 00002; extract" in remark
+    assert remark.startswith("4 images of split 'train' in")
+    assert ", 5 are known, and 00002 is listed but absent; extract the rest" in remark
 
 
 def test_gta_robustnet_train_list_leaves_out_fifteen_frames(tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_files_that_are_all_alone_are_never_skipped(tmp_path):
 
 
 @pytest.mark.remedy("data/dataset.py::FolderDataset.__init__")
-@pytest.mark.remedy("data/dataset.py::FolderDataset.find")
+@pytest.mark.remedy("data/dataset.py::FolderDataset.__init__")
 @pytest.mark.parametrize("key", list(trees.TREES))
 def test_missing_or_wrong_folder_tells_the_layout(tmp_path, key):
     split = DATASETS[key].eval_split

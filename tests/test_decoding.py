@@ -13,8 +13,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from ppar_lightning.data.datasets import DATASETS, camvid
 from ppar_lightning.data.own_pictures import PictureDataset
-from ppar_lightning.images.content import PNG
 from ppar_lightning.images.decoding import (
+    PNG,
     is_turned,
     lookup_table,
     read_image,
@@ -42,7 +42,9 @@ def test_any_other_size_mismatch_names_both_files_and_the_size_that_works(tmp_pa
     names = r"test/0001TP_000000.png is 80x48 but .*testannot/0001TP_000000.png is 40x24"
     with pytest.raises(ValueError, match=names) as caught:
         dataset[0]
-    size = re.search(r"put a label of (\d+)x(\d+) in its place, resized to the nearest pixel", str(caught.value))
+    size = re.search(
+        r" is (\d+)x(\d+) but .*; put a label of the image's size in its place, resized", str(caught.value)
+    )
     with Image.open(path) as label:
         label.resize((int(size[1]), int(size[2])), Image.Resampling.NEAREST).save(path)
     assert set(np.unique(dataset[0]["label"])) == set(camvid.IDS.values())
@@ -52,7 +54,9 @@ def test_any_other_size_mismatch_names_both_files_and_the_size_that_works(tmp_pa
 def test_value_outside_the_table_names_file_and_value(tmp_path):
     path = trees.camvid(tmp_path) / "testannot/0001TP_000000.png"
     trees.write_label(path, trees.stripes([0, 77, 3]))
-    with pytest.raises(ValueError, match=r"testannot/0001TP_000000.png: label value 77 .* ids 0-11; check .* folder,"):
+    with pytest.raises(
+        ValueError, match=r"testannot/0001TP_000000.png: label value 77 .* ids 0, .*, 11; check .* folder,"
+    ):
         DATASETS["camvid"](root=tmp_path, split="test", domain="camvid")[0]
     layout, ids = DATASETS["camvid"].layouts[0], camvid.IDS | {77: 14}
     dataset = DATASETS["folder"](tmp_path, "test", "own", images=layout.images, labels=layout.labels, ids=ids)
@@ -81,16 +85,17 @@ def test_colour_picture_as_label_is_refused(tmp_path):
         np.testing.assert_array_equal(dataset[0]["label"], trees.stripes([10, 0]))
 
 
-@pytest.mark.remedy("images/decoding.py::_decode")
+@pytest.mark.remedy("images/decoding.py::_refuse")
 @pytest.mark.parametrize("share", [0.0, 0.5])
 @pytest.mark.parametrize("file", ["images/10k/val/00000000-val.jpg", "labels/sem_seg/masks/val/00000000-val.png"])
 def test_damaged_file_is_named(tmp_path, file, share):
     path = trees.bdd100k(tmp_path) / file
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    fault = "its content is cut short or changed" if share else "it is empty"
     dataset = DATASETS["bdd100k"](root=tmp_path, split="val", domain="bdd100k")
-    with pytest.raises(ValueError, match=rf"{path.name}: damaged \w+ file \({fault}\); restore it from where it came"):
+    with pytest.raises(
+        ValueError, match=rf"{path.name}: no \w+ that can be decoded \(\w.*\); restore it from where it came"
+    ):
         dataset[0]
     path.write_bytes(whole)
     assert dataset[0]["image"].any()
@@ -100,7 +105,7 @@ def test_damaged_png_is_named(tmp_path):
     path = tmp_path / "a.png"
     trees.write_image(path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"a.png: damaged image file"):
+    with pytest.raises(ValueError, match=r"a.png: no image that can be decoded"):
         read_image(path)
 
 
@@ -139,15 +144,15 @@ def test_labels_are_upright_too(tmp_path, mode):
 
 
 @pytest.mark.remedy("data/dataset.py::FolderDataset.read")
-@pytest.mark.parametrize("remedy", ["turn the label likewise", "save the image without the tag"])
+@pytest.mark.parametrize("remedy", ["turn the label", "save the image without the tag"])
 def test_a_label_of_the_stored_pixels_of_an_image_with_a_tag(tmp_path, remedy):
     image, label = tmp_path / "test/a.jpg", tmp_path / "testannot/a.png"
     turned(image, Image.fromarray(40 * UPRIGHT).convert("RGB"), 6)
     trees.write_label(label, UPRIGHT)
     dataset = DATASETS["camvid"](root=tmp_path, split="test", domain="camvid")
-    with pytest.raises(ValueError, match=rf"a.jpg is 16x24 but .*a.png is 24x16: .* orientation tag .*{remedy}"):
+    with pytest.raises(ValueError, match=rf"a.jpg is 16x24 but .*a.png is 24x16; .* orientation tag .*{remedy}"):
         dataset[0]
-    if remedy == "turn the label likewise":
+    if remedy == "turn the label":
         trees.write_label(label, np.rot90(UPRIGHT, -1))
     else:
         with Image.open(image) as picture:
@@ -169,7 +174,7 @@ def test_a_label_with_a_block_overwritten_is_damaged_though_it_can_be_decoded(tm
         damaged = bytearray(data)
         damaged[start : start + 16] = bytes(16)
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="a.png: damaged label file.*restore it from where it came from"):
+        with pytest.raises(ValueError, match="a.png: no label that can be decoded.*restore it from where it came from"):
             read_label(path)
         path.write_bytes(data)
         np.testing.assert_array_equal(read_label(path), label)
@@ -237,48 +242,47 @@ def test_a_label_in_colours_or_with_alpha_is_refused(tmp_path, mode):
         read_label(saved(tmp_path / "a.png", mode))
 
 
-@pytest.mark.remedy("images/decoding.py::_read_png")
+@pytest.mark.remedy("images/decoding.py::_refuse")
 @pytest.mark.parametrize(("reader", "mode"), [(read_label, "L"), (read_red_label, "RGB")])
 @pytest.mark.parametrize("suffix", ["jpg", "gif", "bmp", "webp", "tif"])
 def test_a_label_of_another_kind_by_a_png_s_name_is_refused(tmp_path, reader, mode, suffix):
     saved(tmp_path / f"a.{suffix}", mode).rename(tmp_path / "a.png")
     kind = {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix)
-    with pytest.raises(ValueError, match=rf"(?i)a.png: a {kind} picture .*; export its ids again as PNG"):
+    with pytest.raises(
+        ValueError, match=rf"(?i)a.png: no label that .* \({kind}, mode .*, or export its ids again as PNG"
+    ):
         reader(tmp_path / "a.png")
     saved(tmp_path / "a.png", mode)
     assert reader(tmp_path / "a.png").shape == RED.shape[:2]
 
 
-@pytest.mark.remedy("images/decoding.py::_decode")
+@pytest.mark.remedy("images/decoding.py::_refuse")
 def test_an_image_of_a_kind_that_cannot_be_read_is_named(tmp_path):
     values = np.arange(600, dtype=np.float32).reshape(20, 30)
     Image.fromarray(values).save(tmp_path / "a.tif")
     (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
-    for name, kind in (("a.tif", "TIFF picture of mode F"), ("b.jpg", "HEIC or AVIF picture")):
-        with pytest.raises(ValueError, match=rf"{name}: a {kind}.*; save it as PNG or JPEG of 8 bits"):
+    for name, kind in (("a.tif", "TIFF, mode F"), ("b.jpg", "UnidentifiedImageError")):
+        with pytest.raises(
+            ValueError,
+            match=rf"{name}: no image that can be decoded \({kind}\); .*, or save it as PNG or JPEG of 8 bits",
+        ):
             read_image(tmp_path / name)
     with Image.open(tmp_path / "a.tif") as picture:
         picture.convert("L").save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (20, 30, 3)
-    with pytest.raises(ValueError, match="a.tif: a TIFF picture of mode F.*; export its ids again as PNG"):
+    with pytest.raises(
+        ValueError, match=r"a.tif: no label that can be decoded \(TIFF, mode F\); .*, or export its ids again as PNG"
+    ):
         read_label(tmp_path / "a.tif")
     Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_label(tmp_path / "a.png"), values.clip(0, 255))
-
-
-@pytest.mark.parametrize("colour", [0, 3])
-def test_a_picture_too_large_to_decode_is_not_called_damaged(tmp_path, colour):
-    png(tmp_path / "a.png", np.zeros((1, 1), int), 8, colour, size=(40000, 40000))
-    for reader in (read_image, read_label):
-        with pytest.raises(ValueError, match=r"a.png: more pixels than can be decoded; cut image and label into parts"):
-            reader(tmp_path / "a.png")
 
 
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 """First row and column of each pass of an interlaced PNG, and the steps between rows and between columns."""
 
 
-def png(path: Path, ids: np.ndarray, depth: int, colour: int, interlaced: bool = False, extra: bytes = b"", size=()):
+def png(path: Path, ids: np.ndarray, depth: int, colour: int, interlaced: bool = False, extra: bytes = b""):
     """Write a PNG by its specification, of any bit depth."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
@@ -290,7 +294,7 @@ def png(path: Path, ids: np.ndarray, depth: int, colour: int, interlaced: bool =
 
     parts = [ids[top::down, left::right] for top, left, down, right in PASSES] if interlaced else [ids]
     rows = b"".join(packed(row) for part in parts if part.size for row in part)
-    height, width = size or ids.shape
+    height, width = ids.shape
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     palette = chunk(b"PLTE", bytes((7 * i + 3) % 256 for i in range(3 * 2**depth))) if colour == 3 else b""
     chunks = chunk(b"IHDR", header) + chunk(b"gAMA", struct.pack(">I", 45455)) + palette

@@ -164,10 +164,10 @@ FAULTS = [
     ),
     (
         cut_image_short,
-        r"camvid/eval samples: \S+/0001TP_000001.png: damaged image file .*; restore it from where it came from",
+        r"camvid/eval samples: \S+/0001TP_000001.png: no image that can be decoded .*; restore it from where it came",
     ),
-    (write_unknown_id, r"camvid/eval samples: \S+/0001TP_000001.png: label value 77 is not among .* ids 0-11; "),
-    (shrink_label, r"camvid/eval samples: \S+ is 80x48 but \S+ is 40x24; put a label of 80x48 in its place"),
+    (write_unknown_id, r"camvid/eval samples: \S+/0001TP_000001.png: label value 77 is not among .* ids 0, .*, 11; "),
+    (shrink_label, r"camvid/eval samples: \S+ is 80x48 but \S+ is 40x24; put a label of the image's size in its"),
 ]
 
 

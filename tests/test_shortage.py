@@ -198,7 +198,7 @@ def test_a_port_that_is_taken():
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("/dev/shm/data/a.png: damaged image file; restore it from where it came from"),
+        ValueError("/dev/shm/data/a.png: no image that can be decoded; restore it from where it came from"),
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
         RuntimeError(
             "Caught RuntimeError in DataLoader worker process 0.\n  File shared memory.py, out of memory\nShapes"

@@ -31,7 +31,7 @@ def test_corrupt_synthia_label_is_named(tmp_path, share):
     path = trees.synthia(tmp_path) / "GT/LABELS/0000003.png"
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(
-        ValueError, match=r"GT/LABELS/0000003.png: damaged label file.*; restore it from where it came from"
+        ValueError, match=r"GT/LABELS/0000003.png: no label that can be decoded.*; restore it from where it came from"
     ):
         DATASETS["synthia"](root=tmp_path, split="all", domain="s")[3]
 
@@ -43,7 +43,7 @@ def test_synthia_label_of_another_kind_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"0000003.png: not the RGB file"):
         dataset[3]
     trees.write_image(path)
-    with pytest.raises(ValueError, match=r"0000003.png: label value .* ids 0-22"):
+    with pytest.raises(ValueError, match=r"0000003.png: label value .* ids 0, .*, 22"):
         dataset[3]
 
 
@@ -54,7 +54,7 @@ def test_synthia_split_follows_robustnets_lists_where_they_are(tmp_path, monkeyp
     assert all("by last digit, not RobustNet's" in dataset.remarks[0] for dataset in own.values())
     trees.synthia(tmp_path, lists=True)
     (remark,) = DATASETS["synthia"](tmp_path, "val", "s").remarks
-    assert re.match(r"5 images are listed for split 'val' of .*, 2820 are known; download the list again", remark)
+    assert re.match(r"5 images of split 'val' in .*, 2820 are known; extract the rest, or get the whole list", remark)
     monkeypatch.setattr(SYNTHIA, "counts", {"train": 5, "val": 5})
     for split, first in (("train", 0), ("val", 1)):
         dataset = DATASETS["synthia"](tmp_path, split, "s")
@@ -62,7 +62,7 @@ def test_synthia_split_follows_robustnets_lists_where_they_are(tmp_path, monkeyp
         assert dataset.remarks == []
     for folder in ("RGB", "GT/LABELS"):
         (tmp_path / folder / "0000004.png").unlink()
-    assert "1 of the 5 images listed" in DATASETS["synthia"](tmp_path, "train", "s").remarks[0]
+    assert "4 images of split 'train'" in DATASETS["synthia"](tmp_path, "train", "s").remarks[0]
 
 
 def test_synthia_own_split_has_the_published_sizes():
@@ -75,15 +75,3 @@ def test_synthia_is_scored_over_sixteen_classes():
     assert [CLASSES[k] for k in SYNTHIA_16 if k not in SYNTHIA_13] == ["wall", "fence", "pole"]
     assert (len(SYNTHIA_16), len(SYNTHIA_13)) == (16, 13)
     assert DATASETS["synthia"].scored_classes == SYNTHIA_16
-
-
-@pytest.mark.remedy("data/datasets/synthia.py::SYNTHIA.select")
-def test_a_list_that_is_no_text_is_named(tmp_path):
-    root = trees.synthia(tmp_path, lists=True)
-    (root / "synthia_split_val.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"synthia_split_val.txt is no text file; download it again, or move it away"):
-        DATASETS["synthia"](root, "val", "s")
-    (root / "synthia_split_val.txt").unlink()
-    assert len(DATASETS["synthia"](root, "val", "s")) == 3
-    trees.synthia(tmp_path, lists=True)
-    assert len(DATASETS["synthia"](root, "val", "s")) == 5

@@ -88,10 +88,8 @@ def cut(array: Array, box: Box, crop: tuple[int, int]) -> Array:
     if (rows, columns) == crop:
         return part
     top, left = (round(max(0, -start) * zoom) for start, zoom in zip(box[:2], zooms, strict=True))
-    top, left = (
-        min(top, crop[0] - rows),
-        min(left, crop[1] - columns),
-    )  # rounding up both the offset and the part may exceed the crop
+    # rounding up both the offset and the part may exceed the crop
+    top, left = min(top, crop[0] - rows), min(left, crop[1] - columns)
     bottom, right = crop[0] - rows - top, crop[1] - columns - left
     padded = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT, value=fill)
     return np.asarray(padded, dtype=np.uint8)

@@ -193,14 +193,9 @@ class DomainDataModule(LightningDataModule):
 
     def _statistics(self, split: Split) -> Counts:
         counts = class_statistics(split, self.workers)
-        for index in np.flatnonzero(
-            counts[:, 0] == UNREADABLE
-        ).tolist():  # named here, because sampling by class may never draw it
-            errors = split[index]["error"]  # raises the error unless the split skips
-            late = f"{split.name(index)}: its label could not be read when classes were counted; start the run again"
-            if self.on_bad_sample == "raise":
-                raise ValueError(f"domain {split.domain!r}: {late}")
-            self._unreadable += errors or [Skipped(split.domain, split.name(index), late)]
+        for index in np.flatnonzero(counts[:, 0] == UNREADABLE).tolist():  # which sampling by class may never draw
+            late = Skipped(split.domain, split.name(index), "its label could not be read when classes were counted")
+            self._unreadable += split[index]["error"] or [late]  # raises the error unless the split skips
         return counts
 
     def _eval_loader(self, split: Split) -> DataLoader[Sample]:

@@ -145,8 +145,23 @@ class FolderDataset(SegmentationDataset):
             missing = "no folder given" if root is None else f"folder {root} not found"
             raise FileNotFoundError(f"{missing}; expected a folder with {self._expected()}")
         self.root = Path(root)
-        self.layout, *found = self.find()
-        chosen = self.select(sorted(found[0].keys() | found[1].keys()))
+        for layout in self.layouts:
+            found = layout.files(self.root, split)
+            if all(found):
+                break
+        else:
+            missing = f"no labelled images of split {split!r} in folder {root}"
+            raise FileNotFoundError(f"{missing}; expected {self._expected()}")
+        names = found[0].keys() | found[1].keys()
+        listed = set(self.select(sorted(names)))
+        chosen, absent = sorted(names & listed), sorted(listed - names)
+        known = self.counts.get(split, len(chosen))
+        if absent or len(chosen) != known:
+            first = f", and {absent[0]} is listed but absent" if absent else ""
+            remedy = "extract the rest, or get the whole list, unless only a part is meant"
+            self.remarks.append(
+                f"{len(chosen)} images of split {split!r} in {root}, {known} are known{first}; {remedy}"
+            )
         images, labels = ({name: files[name] for name in chosen if name in files} for files in found)
         self.unpaired = unpaired(images, labels)
         if self.unpaired:
@@ -160,44 +175,11 @@ class FolderDataset(SegmentationDataset):
             self.remarks.append(f"{fault} and left out; extract the missing ones again")
         self.names = [name for name in images if name in labels]
         self.pairs = [(images[name], labels[name]) for name in self.names]
-        self.table = lookup_table(self.layout.ids)
+        self.layout, self.table = layout, lookup_table(layout.ids)
 
-    def find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
-        """Choose the layout and return its images and labels by name."""
-        for layout in self.layouts:
-            images, labels = layout.files(self.root, self.split)
-            if images and labels:
-                return layout, images, labels
-        raise FileNotFoundError(
-            f"no labelled images of split {self.split!r} in folder {self.root}; expected {self._expected()}"
-        )
-
-    def select(self, names: Sequence[str]) -> list[str]:
-        """Return the names of `self.split` (here all), and add a remark if their number differs from the known one."""
-        known = self.counts.get(self.split, len(names))
-        if len(names) != known:
-            self.remarks.append(
-                f"{len(names)} images of split {self.split!r} in {self.root}, {known} are known; "
-                "extract the rest, unless the folder is meant to hold only a part"
-            )
-        return list(names)
-
-    def select_listed(self, names: Sequence[str], listed: Sequence[str]) -> list[str]:
-        """Return the names that a list of the data set contains; remark on a short list and on names without files."""
-        known = self.counts.get(self.split, len(listed))
-        if len(listed) != known:
-            self.remarks.append(
-                f"{len(listed)} images are listed for split {self.split!r} of {self.root}, {known} are known; "
-                "download the list again, unless it is meant to name only a part"
-            )
-        chosen = set(listed)
-        absent = sorted(chosen - set(names))
-        if absent:
-            self.remarks.append(
-                f"{len(absent)} of the {len(listed)} images listed for split {self.split!r} are not in {self.root}, "
-                f"the first is {absent[0]}; extract the download's other parts"
-            )
-        return [name for name in names if name in chosen]
+    def select(self, names: Sequence[str]) -> Sequence[str]:
+        """Return the names of `self.split`: here all, in a data set with lists those that its list contains."""
+        return names
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
         """Read a label file: (H, W) label ids, as they are stored."""
@@ -224,14 +206,15 @@ class FolderDataset(SegmentationDataset):
         """
         image_path, label_path = self.pairs[index]
         image, label = read_image(image_path), self.read_label(index)
-        height, width = image.shape[:2]
-        if (height, width) != label.shape:
-            sizes = f"{image_path} is {width}x{height} but {label_path} is {label.shape[1]}x{label.shape[0]}"
-            if label.shape == (width, height) and is_turned(image_path):
-                tag = "the image's orientation tag turns it, and labels must be upright too"
-                raise ValueError(f"{sizes}: {tag}; turn the label likewise, or save the image without the tag")
-            if not self.resize_labels:
-                raise ValueError(f"{sizes}; put a label of {width}x{height} in its place, resized to the nearest pixel")
+        (height, width), (rows, columns) = image.shape[:2], label.shape
+        if (height, width) != (rows, columns):
+            turned = (rows, columns) == (width, height) and is_turned(image_path)
+            if turned or not self.resize_labels:
+                sizes = f"{image_path} is {width}x{height} but {label_path} is {columns}x{rows}"
+                remedy = "put a label of the image's size in its place, resized to the nearest pixel"
+                if turned:
+                    remedy = "the image's orientation tag turns it; turn the label, or save the image without the tag"
+                raise ValueError(f"{sizes}; {remedy}")
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
 

@@ -52,23 +52,13 @@ class Batch(TypedDict):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples into a batch; placeholders are left out unless there is nothing else.
-
-    Raises:
-        ValueError: The images or their labels differ in size.
-    """
+    """Stack samples into a batch; placeholders are left out unless there is nothing else."""
     errors = [error for sample in samples for error in sample["error"]]
     samples = [sample for sample in samples if not sample.get("padding")] or samples[:1]
-    first, images, labels = samples[0], [each["image"] for each in samples], [each["label"] for each in samples]
-    for arrays in (images, labels):  # a protocol may resize one of them
-        sizes = {array.shape[:2]: sample["name"] for array, sample in zip(arrays, samples, strict=True)}
-        if len(sizes) > 1:
-            listed = " and ".join(f"{name} is {width}x{height}" for (height, width), name in sizes.items())
-            remedy = "which make no batch; set --data.eval_batch_size 1"
-            raise ValueError(f"domain {first['domain']!r}: {listed}, {remedy}")
+    first = samples[0]
     batch: Batch = {
-        "image": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-        "label": torch.from_numpy(np.stack(labels)),
+        "image": torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2),
+        "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])),
         "name": [sample["name"] for sample in samples],
         "domain": [sample["domain"] for sample in samples],
         "error": errors,
@@ -101,8 +91,8 @@ def start_worker(worker: int) -> None:
     if hasattr(signal, "sigwaitinfo"):  # not on macOS, where torch's own handler remains
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         Thread(target=await_end, daemon=True).start()
-    sys.excepthook = give_up  # of the thread that hands files over
-    setattr(Queue, "_on_queue_feeder_error", staticmethod(lambda error, _: give_up(type(error), error)))  # noqa: B010
+    sys.excepthook = lambda kind, error, trace: give_up(error)  # of the thread that hands files over
+    setattr(Queue, "_on_queue_feeder_error", staticmethod(lambda error, _: give_up(error)))  # noqa: B010
 
 
 def await_end() -> None:
@@ -112,15 +102,15 @@ def await_end() -> None:
     os._exit(0)
 
 
-def give_up(kind: type[BaseException], error: BaseException, trace: object = None) -> NoReturn:
+def give_up(error: BaseException) -> NoReturn:
     """End this worker because it cannot send a batch, which the main process would await for ever.
 
     The exit status is the number of the system's error, which torch repeats in its message.
     """
-    number = error.errno if isinstance(error, OSError) else re.search(r"\((\d+)\)$", str(error).strip())
+    number = re.search(r"(?:\[Errno |\()(\d+)[])]", str(error))
     if number is None:
         traceback.print_exception(error)
-    os._exit(int(number[1] if isinstance(number, re.Match) else number or 1))
+    os._exit(int(number[1]) if number else 1)
 
 
 class Loader(DataLoader[Sample]):

@@ -2,6 +2,7 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -75,16 +76,13 @@ def _cached(split: Split, workers: int, recount: bool) -> Counts:
     files = identity(split, lambda file: (file.st_size, file.st_mtime_ns))
     key = hashlib.sha256(f"{READING} {files}".encode() + table).hexdigest()
     path = cache_folder() / f"statistics-{key[:20]}.npy"
-    shape = (len(split), len(CLASSES))
-    try:
-        counts = load_array(path)
-        known = counts.shape == shape and counts.dtype == np.int64
-    except (OSError, ValueError):  # it does not exist yet, or is damaged
-        known = False
-    if not known:
-        counts = np.full(shape, UNREADABLE, dtype=np.int64)
+    counts = np.full((len(split), len(CLASSES)), UNREADABLE, dtype=np.int64)
+    with suppress(OSError, ValueError):  # it does not exist yet, or is damaged
+        counts[:] = load_array(path)
+        if not recount:
+            return counts
     rows = np.flatnonzero(counts[:, 0] == UNREADABLE)
-    if known and not (recount and len(rows)):
+    if not len(rows):
         return counts
     indices = [split.indices[row] for row in rows.tolist()]
     with ThreadPoolExecutor(max(1, workers)) as pool:  # threads suffice, because decoding releases Python's global lock

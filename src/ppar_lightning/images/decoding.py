@@ -1,21 +1,25 @@
 """Reading image and label files, and mapping label ids to train ids."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ppar_lightning.images.classes import CLASSES, IGNORE
-from ppar_lightning.images.content import PNG, RESTORE, Kind, undecodable
+from ppar_lightning.images.classes import IGNORE
 
 Array = npt.NDArray[np.uint8]
 
-GREY, PALETTE_INDICES, RGB = 0, 3, 2
-"""Colour types in the header of a PNG."""
+PNG = b"\x89PNG\r\n\x1a\n"
+"""The first bytes of every PNG."""
+
+RGB = 2
+"""Colour type in the header of a PNG."""
 
 UNKNOWN = 254
 """Entry of a lookup table for a value that the data set does not define."""
@@ -25,6 +29,15 @@ EXPORT = "put a grey or palette PNG of its ids in its place"
 
 WRONG_ROOT = "check that root and dataset belong together, or read it as data set folder, with ids of your own"
 """Remedy for a label value outside the table, unless a data set names a better one."""
+
+RESTORE = "restore it from where it came from"
+"""Remedy for a damaged file."""
+
+SAVE = {
+    "image": "save it as PNG or JPEG of 8 bits",
+    "label": "export its ids again as PNG, as other formats may lose ids",
+}
+"""Remedy for a file of another kind."""
 
 
 def read_image(path: Path) -> Array:
@@ -65,19 +78,18 @@ def read_label(path: Path, remedy: str = EXPORT) -> npt.NDArray[np.integer]:
         ValueError: The file cannot be read, is damaged, is no PNG, or is a colour image.
     """
     encoded = _read_png(path)
-    depth, colour = encoded[24:26].tolist() if encoded.size > 25 else (0, GREY)
-    if colour == GREY:
-        label = _decode(path, encoded, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH, "label")
-        return label // (255 // (2**depth - 1)) if depth < 8 else label  # decoders spread fewer bits over 0-255
-    if colour != PALETTE_INDICES:
-        raise ValueError(f"{path}: a colour picture, not a map of ids; {remedy}")
-    try:  # OpenCV would expand a palette to its colours
+    try:  # with Pillow, because OpenCV would expand a palette to its colours
         Image.open(BytesIO(encoded.data)).verify()  # decoding alone would not check the checksums
         picture = Image.open(BytesIO(encoded.data))
         ImageOps.exif_transpose(picture, in_place=True)
-        return np.asarray(picture)
-    except Exception as error:  # Pillow raises many kinds of error for a damaged file
-        raise ValueError(f"{path}: {undecodable(encoded, 'label')}") from error
+        label = np.asarray(picture)
+    except Exception:  # Pillow raises many kinds of error for a damaged file
+        _refuse(path, encoded, "label")
+    if picture.mode not in ("1", "L", "I;16", "P"):
+        raise ValueError(f"{path}: a colour picture, not a map of ids; {remedy}")
+    depth = int(encoded[24])
+    spread = picture.mode == "L" and depth < 8  # decoders spread fewer bits over 0-255
+    return label // (255 // (2**depth - 1)) if spread else label
 
 
 def read_red_label(path: Path) -> npt.NDArray[np.integer]:
@@ -108,19 +120,27 @@ def _read_png(path: Path) -> Array:
     """Read a label file, which must be a PNG: other formats may lose ids."""
     encoded = _read(path)
     if encoded[: len(PNG)].tobytes() != PNG:
-        raise ValueError(f"{path}: {undecodable(encoded, 'label')}")
+        _refuse(path, encoded, "label")
     return encoded
 
 
-def _decode(path: Path, encoded: Array, flags: int, kind: Kind) -> npt.NDArray[np.integer]:
+def _decode(path: Path, encoded: Array, flags: int, kind: str) -> npt.NDArray[np.integer]:
     """Decode with OpenCV. Unlike imread, imdecode refuses a JPEG that is cut short instead of filling it with grey."""
-    try:
+    with suppress(cv2.error):  # an empty file, or more pixels than OpenCV decodes
         decoded = cv2.imdecode(encoded, flags)
-    except cv2.error:  # an empty file, or more pixels than OpenCV decodes
-        decoded = None
-    if decoded is None:
-        raise ValueError(f"{path}: {undecodable(encoded, kind)}")
-    return np.asarray(decoded)
+        if decoded is not None:
+            return np.asarray(decoded)
+    _refuse(path, encoded, kind)
+
+
+def _refuse(path: Path, encoded: Array, kind: str) -> NoReturn:
+    """Say what Pillow knows about a file that cannot be decoded."""
+    try:
+        with Image.open(BytesIO(encoded.data)) as picture:
+            found = f"{picture.format}, mode {picture.mode}"
+    except Exception as error:  # Pillow raises many kinds of error for a damaged file
+        found = type(error).__name__
+    raise ValueError(f"{path}: no {kind} that can be decoded ({found}); {RESTORE}, or {SAVE[kind]}")
 
 
 def lookup_table(ids: Mapping[int, int]) -> Array:
@@ -129,10 +149,6 @@ def lookup_table(ids: Mapping[int, int]) -> Array:
     for label_id, train_id in ids.items():
         table[label_id] = train_id
     return table
-
-
-NO_CHANGE = lookup_table({train_id: train_id for train_id in (*range(len(CLASSES)), IGNORE)})
-"""Table of label files that hold train ids."""
 
 
 def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remedy: str = WRONG_ROOT) -> Array:
@@ -153,22 +169,15 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remed
     if label.dtype != np.uint8 and (label.min() < 0 or label.max() > IGNORE):
         wide = ", ".join(map(str, np.unique(label[(label < 0) | (label > IGNORE)])[:5]))
         raise ValueError(f"{path}: label value {wide} is no id of 0-255; put a label of 8 bits in its place")
-    mapped = np.ascontiguousarray(label, dtype=np.uint8)
-    if not np.array_equal(table, NO_CHANGE):
-        mapped = np.asarray(cv2.LUT(mapped, table), dtype=np.uint8)
-    outside = cv2.inRange(mapped, (len(CLASSES),), (UNKNOWN,))  # neither a train id nor IGNORE
-    if not outside.any():
-        return mapped
-    unknown = ", ".join(map(str, np.unique(label[outside > 0])[:5]))
-    known = _ranges(np.flatnonzero(table != UNKNOWN))
-    raise ValueError(f"{path}: label value {unknown} is not among this data set's ids {known}; {remedy}")
+    mapped = np.asarray(cv2.LUT(np.ascontiguousarray(label, dtype=np.uint8), table), dtype=np.uint8)
+    outside = mapped == UNKNOWN
+    if outside.any():
+        unknown = ", ".join(map(str, np.unique(label[outside])[:5]))
+        known = ", ".join(map(str, np.flatnonzero(table != UNKNOWN)))
+        raise ValueError(f"{path}: label value {unknown} is not among this data set's ids {known}; {remedy}")
+    return mapped
 
 
 def resize(array: Array, size: tuple[int, int], interpolation: int) -> Array:
     """Resize an image or a map to (height, width) with an interpolation of OpenCV."""
     return np.asarray(cv2.resize(array, (size[1], size[0]), interpolation=interpolation), dtype=np.uint8)
-
-
-def _ranges(values: npt.NDArray[np.integer]) -> str:
-    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs if len(run)) or "(none)"

@@ -13,6 +13,8 @@ from ppar_lightning.data.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, Layout
 from ppar_lightning.images.classes import CLASSES, IGNORE
 from ppar_lightning.images.decoding import EXPORT
 
+LINES = "with lines like '7: road'"
+
 
 class Folder(FolderDataset):
     """Images and label maps of any folder, scored over the classes that `ids` names.
@@ -56,38 +58,30 @@ class Folder(FolderDataset):
 def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
     found = next((file for file in (Path(root or "", path), path) if file.is_file()), None)
     if found is None:
-        raise FileNotFoundError(
-            f"ids file {path} not found, neither in {root} nor in the working directory; "
-            "put it there, with lines like '7: road'"
-        )
+        raise FileNotFoundError(f"ids file {path} not found, neither in {root} nor here; write one {LINES}")
     try:
         ids = yaml.safe_load(found.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{found} is not YAML ({' '.join(str(error).split())}); write lines like '7: road'") from error
+    except (yaml.YAMLError, ValueError, RecursionError):
+        ids = None
     if not isinstance(ids, Mapping):
-        raise ValueError(f"{found} holds no mapping; write lines like '7: road'")
+        raise ValueError(f"{found} is no mapping in YAML; write it {LINES}")
     return ids
 
 
 def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
     table: dict[int, int] = {}
-    if not ids:
-        raise ValueError("ids maps nothing; write lines like '7: road'")
     for key, meaning in ids.items():
-        label_id, train_id = _number(key), MEANINGS.get(meaning) if isinstance(meaning, str) else _number(meaning)
-        if label_id is None or label_id > 255 or train_id is None or train_id not in MEANINGS.values():
+        label_id, train_id = _number(key), MEANINGS.get(meaning, -1) if isinstance(meaning, str) else _number(meaning)
+        if label_id not in range(256) or train_id not in MEANINGS.values():
             line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # a user may write anything there
-            raise ValueError(
-                f"ids maps {line}; map an id of 0-255 to a train id of 0-18, ignore, or one of {', '.join(CLASSES)}"
-            )
-        if label_id in table:
-            raise ValueError(f"ids maps {label_id} twice; take one of the lines out")
+            takes = f"a train id of 0-18, ignore, or one of {', '.join(CLASSES)}"
+            raise ValueError(f"ids maps {line}; map an id of 0-255 to {takes}")
         table[label_id] = train_id
     return table
 
 
-def _number(value: object) -> int | None:
-    """Return a non-negative integer, given as such or in digits, else None. YAML's `yes` is not taken for 1."""
-    if isinstance(value, str):
-        return int(value) if value.isdecimal() and len(value) < 9 else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _number(value: object) -> int:
+    """Return an integer, given as such or in digits, else -1. YAML's `yes` is not taken for 1."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 9:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1

@@ -30,10 +30,10 @@ class GTA5(FolderDataset):
     counts: ClassVar = {"train": 12403, "val": 6382, "test": 6181, "train_robustnet": 12388, "all": 24966}
     resize_labels = True
 
-    def select(self, names: Sequence[str]) -> list[str]:
-        """Choose the frames that split.mat lists, and remark on those that are not in the folder."""
+    def select(self, names: Sequence[str]) -> Sequence[str]:
+        """Choose the frames that split.mat lists."""
         if self.split == "all":
-            return super().select(names)
+            return names
         path = self.root / "split.mat"
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found, which lists split {self.split!r}; put it there, or set {ALL}")
@@ -44,4 +44,4 @@ class GTA5(FolderDataset):
             numbers = loadmat(path)[f"{key}Ids"].ravel().astype(int).tolist()
         except Exception as error:  # scipy raises many kinds of error for a damaged file
             raise ValueError(f"{path} holds no {key}Ids; download it again, or set {ALL}") from error
-        return self.select_listed(names, [f"{n:05d}" for n in numbers if not (variant and n in FAULTY)])
+        return [f"{n:05d}" for n in numbers if not (variant and n in FAULTY)]

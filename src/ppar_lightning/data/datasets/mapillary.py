@@ -1,6 +1,5 @@
 """Mapillary Vistas v1.2: streets all over the world, in many sizes, including portrait."""
 
-import json
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -40,31 +39,8 @@ class Mapillary(FolderDataset):
     ) -> None:
         if mapping not in MAPPINGS:
             raise ValueError(f"Mapillary has no mapping {mapping!r}; choose one of {', '.join(get_args(Mapping19))}")
-        self.ids = MAPPINGS[mapping]
         self.layouts = (
-            Layout("{split}/images/*.jpg", "{split}/v1.2/labels/*.png", self.ids),
-            Layout("{split}/images/*.jpg", "{split}/labels/*.png", self.ids),
+            Layout("{split}/images/*.jpg", "{split}/v1.2/labels/*.png", MAPPINGS[mapping]),
+            Layout("{split}/images/*.jpg", "{split}/labels/*.png", MAPPINGS[mapping]),
         )
         super().__init__(root, split, domain, on_bad_sample)
-
-    def find(self) -> tuple[Layout, dict[str, Path], dict[str, Path]]:
-        """Check that the labels are those of v1.2, then choose the layout.
-
-        Raises:
-            ValueError: The folder holds only v2.0, or a config.json that is damaged or lists another number of labels.
-        """
-        if not (self.root / self.split / "v1.2" / "labels").is_dir():
-            for name in ("config_v2.0.json", f"{self.split}/v2.0"):
-                if (self.root / name).exists() and not (self.root / "config_v1.2.json").exists():
-                    raise ValueError(f"{self.root / name} belongs to Mapillary Vistas v2.0; {self.id_remedy}")
-        for path in (self.root / "config_v1.2.json", self.root / "config.json"):
-            if path.is_file() and (labels := _count_labels(path)) != len(self.ids):
-                raise ValueError(f"{path} lists {labels} labels, not the {len(self.ids)} of v1.2; {self.id_remedy}")
-        return super().find()
-
-
-def _count_labels(path: Path) -> int:
-    try:
-        return len(json.loads(path.read_text())["labels"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no JSON file with a list of labels; extract it again, or move it away") from error

@@ -28,21 +28,17 @@ class SYNTHIA(FolderDataset):
     scored_classes = SYNTHIA_16
     counts: ClassVar = {"train": 6580, "val": 2820, "all": 9400}
 
-    def select(self, names: Sequence[str]) -> list[str]:
+    def select(self, names: Sequence[str]) -> Sequence[str]:
         """Choose images by RobustNet's lists, or else by the last digit."""
         if self.split == "all":
-            return super().select(names)
+            return names
         path = self.root / f"synthia_split_{self.split}.txt"
         if path.is_file():
-            try:
-                listed = [Path(line).stem for line in path.read_text().split()]
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"{path} is no text file; download it again, or move it away") from error
-            return self.select_listed(names, listed)
+            return [Path(line).stem for line in path.read_text().split()]
         self.remarks.append(
             f"split {self.split!r} is by last digit, not RobustNet's; for that, put {path.name} into {self.root}"
         )
-        return super().select([name for name in names if (name[-1] in "789") == (self.split == "val")])
+        return [name for name in names if (name[-1] in "789") == (self.split == "val")]
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
         """Read the ids from the red channel."""
