@@ -178,14 +178,15 @@ def test_a_folder_without_a_run_is_named(folder, tmp_path):
 
 
 @pytest.mark.remedy("analysis/loaded_run.py::load_run")
-@pytest.mark.remedy("analysis/loaded_run.py::load_run")
 def test_a_checkpoint_that_is_not_there_or_does_not_fit_is_named(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"step=3.ckpt not found: choose one of .*step=2.ckpt") as raised:
+    with pytest.raises(
+        FileNotFoundError, match=r"step=3.ckpt not found: name a file in checkpoints/, where .*last.ckpt"
+    ):
         load_run(folder, "step=3.ckpt")
-    assert load_run(folder, str(raised.value).rpartition(", ")[2]).step == 4
+    assert load_run(folder, "last.ckpt").step == 4
     config = (folder / "config.yaml").read_text()
     (tmp_path / "config.yaml").write_text(config.replace("decoder_channels: 64", "decoder_channels: 32"))
-    with pytest.raises(ValueError, match=r"does not belong to .*config.yaml: .*: give the config it was trained with"):
+    with pytest.raises(ValueError, match=r"does not fit the config .*: give the config it was trained with"):
         load_run(tmp_path, folder / "checkpoints" / "last.ckpt")
     (tmp_path / "config.yaml").write_text(config)
     assert load_run(tmp_path, folder / "checkpoints" / "last.ckpt").step == 4

@@ -42,13 +42,8 @@ def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corru
     top, left = (int(rng.integers(side - side // 2 + 1)) for side in (height, width))
     place = (slice(top, top + height // 2), slice(left, left + width // 2))
     image, mask = sample["image"].copy(), np.zeros((height, width), dtype=bool)
-    image[place] = draw_texture(height // 2, width // 2, rng)
+    size = int(rng.integers(2, 17))  # blotches of 2 to 16 pixels
+    cells = rng.integers(256, size=(-(-(height // 2) // size), -(-(width // 2) // size), 3), dtype=np.uint8)
+    image[place] = cv2.resize(cells, (width // 2, height // 2), interpolation=cv2.INTER_LINEAR)
     mask[place] = sample["label"][place] != IGNORE
     return Corrupted({**sample, "image": image}, mask)
-
-
-def draw_texture(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Draw blotches of random colours, (height, width, 3), each 2 to 16 pixels wide."""
-    size = int(rng.integers(2, 17))
-    cells = rng.integers(256, size=(-(-height // size), -(-width // size), 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

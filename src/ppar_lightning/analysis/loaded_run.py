@@ -23,7 +23,7 @@ from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule, as_float
 from ppar_lightning.renamed import current_config
-from ppar_lightning.runs.run_folder import CONFIG, read_config
+from ppar_lightning.runs.run_folder import read_config
 from ppar_lightning.runs.stored import stored
 from ppar_lightning.segmenter.sliding import slide
 
@@ -125,15 +125,10 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
     config = current_config(read_config(folder))
     path = folder / "checkpoints" / checkpoint  # an absolute path replaces the folder before it
     if not path.is_file():
-        there = ", ".join(sorted(each.name for each in (folder / "checkpoints").glob("*.ckpt")))
-        remedy = f"choose one of {there}" if there else "name the folder of a run that `ppar fit` has finished"
-        raise FileNotFoundError(f"{path} not found: {remedy}")
+        raise FileNotFoundError(f"{path} not found: name a file in checkpoints/, where `ppar fit` writes last.ckpt")
     state = read_checkpoint(path)
     module, data = _build(config, state)
-    try:
-        module.load_state_dict(state["state_dict"])
-    except ValueError as error:
-        raise ValueError(f"{path} does not belong to {folder / CONFIG}: {error}") from error
+    module.load_state_dict(state["state_dict"])
     data.setup("test")
     return LoadedRun(folder, module.eval().requires_grad_(False), data, state["global_step"])
 

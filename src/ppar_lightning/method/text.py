@@ -87,10 +87,8 @@ def read_embeddings(file: str | Path, num_classes: int) -> Tensor:
         if rows.isfinite().all() and rows.any(dim=1).all():
             return F.normalize(rows, dim=-1)
         fault = "hold a row of zeros, NaN or infinity"
-    raise ValueError(
-        f"text embeddings {path} {fault}: "
-        f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"
-    )
+    remedy = f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"
+    raise ValueError(f"text embeddings {path} {fault}: {remedy}")
 
 
 def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -> Tensor:

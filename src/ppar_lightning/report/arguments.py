@@ -47,34 +47,19 @@ def main(args: Sequence[str]) -> None:
 def parse(args: Sequence[str]) -> Namespace:
     """Parse the subcommand's arguments."""
     parser = PlainParser("ppar report", description="Tables over seeds, runs side by side, or the page of one run.")
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of a setting, with runs in ROW/SEED, or a results.csv that an earlier report wrote; "
-        "or the folders of at least two runs, to print them side by side",
+    sources = (
+        "folder of a setting, with runs in ROW/SEED; a results.csv of an earlier report; or two or more run folders"
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="folder that is written to (default: the first FOLDER; for runs side by side nothing is written); "
-        "with --html the file (default: report.html in the run folder)",
-    )
+    parser.add_argument("sources", nargs="+", type=Path, metavar="FOLDER", help=sources)
+    output = "folder that is written to (default: the first FOLDER; for run folders none); with --html the file"
+    parser.add_argument("--output", type=Path, help=output)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--html", action="store_true", help="write the page of one run, a single HTML file")
-    parser.add_argument(
-        "--images",
-        type=int,
-        default=60,
-        help="with --html, images of each domain to find the best and worst among (default: 60)",
-    )
+    images = "with --html, images of each domain to find the best and worst among (default: 60)"
+    parser.add_argument("--images", type=int, default=60, help=images)
     parser.add_argument("--wandb", metavar="PROJECT", help="with --html, also log the page to this W&B project")
-    kind.add_argument(
-        "--diagnostics",
-        action="store_true",
-        help="measure features, anchors and weights of each run with prototypes; takes about half a minute a run",
-    )
+    diagnostics = "measure features, anchors and weights of each run with prototypes; takes half a minute a run"
+    kind.add_argument("--diagnostics", action="store_true", help=diagnostics)
     return parser.parse_args(args)
 
 
@@ -93,9 +78,8 @@ def report_diagnostics(sources: Sequence[Path]) -> None:
 
     found = [run for source in sources for run in ([source] if is_run(source) else find_runs(source))]
     if not found:
-        raise FileNotFoundError(
-            f"no run in {', '.join(map(str, sources))}: name the folder of a run, or of a setting with runs in ROW/SEED"
-        )
+        remedy = "name the folder of a run, or of a setting with runs in ROW/SEED"
+        raise FileNotFoundError(f"no run in {', '.join(map(str, sources))}: {remedy}")
     for folder in sorted(found):
         run = load_run(folder)
         if run.module.objective is None:

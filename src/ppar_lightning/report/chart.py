@@ -19,17 +19,13 @@ GROUPS = (
     ("Distance of features to their anchors", r".+/distance/(otp|vtp)", "E||z - A_y||", 1.0),
 )
 """Charts of curves: title, pattern of the metrics, label of the axis, and factor that values are multiplied by."""
-SIZE = (4, 3)
-"""Width and height of a chart in inches: phones show it at about this size, so its fonts are readable there."""
 INK = "#012345"
 """Placeholder for the colour of the page's text, which replaces it in the finished SVG."""
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 
@@ -68,7 +64,8 @@ def draw_curves(folder: Path) -> dict[str, str]:
 
 def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float) -> str:
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        # In inches: phones show it at about this size, so its fonts are readable there.
+        figure = Figure(figsize=(4, 3), layout="constrained")
         axis = figure.subplots()
         for name, points in sorted(metrics.items()):
             steps = sorted(points)

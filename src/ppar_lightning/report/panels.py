@@ -74,10 +74,7 @@ def weight_maps(run: LoadedRun) -> list[Panel]:
         drawn = np.where(counted[..., None], colours, np.uint8(0))
         clear = weight[counted]
         spread = f"{clear.min():.2f} to {clear.max():.2f}" if clear.size else "none, no label is clear enough"
-        tiles = {
-            "crop": data_uri(sample["image"]),
-            "label": data_uri(colourise(sample["label"]), sharp=True),
-            "weight": data_uri(drawn, sharp=True),
-        }
+        tiles = {"crop": data_uri(sample["image"]), "label": data_uri(colourise(sample["label"]), sharp=True)}
+        tiles["weight"] = data_uri(drawn, sharp=True)
         panels.append(Panel(f"{sample['domain']}, {sample['name']}: weights {spread}", tiles))
     return panels

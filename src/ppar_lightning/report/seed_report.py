@@ -138,8 +138,7 @@ def _published(seeds: SeedTable) -> Iterable[str]:
         yield "Trained on the same source. One table a protocol: across tables, numbers do not compare."
     for protocol, rows in tables.items():
         own = rows.drop(columns="protocol")
-        cells = own.map(
-            lambda cell: cell if isinstance(cell, str) else number(cell, ".4g")
-        )  # as many digits as were published
+        # As many digits as were published.
+        cells = own.map(lambda cell: cell if isinstance(cell, str) else number(cell, ".4g"))
         yield f"Protocol {protocol}:"
         yield table(list(own), cells.to_numpy().tolist(), 2)
