@@ -8,7 +8,6 @@ ppar report --html runs/demo --wandb ppar
 ppar report runs/demo runs/other
 """
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,19 @@ def main(args: Sequence[str]) -> None:
     Raises:
         ValueError: The arguments contradict each other.
     """
-    given = parse(args)
+    parser = PlainParser("ppar report", description="Tables over seeds, runs side by side, or the page of one run.")
+    places = "folder of a setting, with runs in ROW/SEED; results.csv of an earlier report; or two or more run folders"
+    parser.add_argument("sources", nargs="+", type=Path, metavar="FOLDER", help=places)
+    output = "folder that is written to (default: the first FOLDER; for run folders none); with --html the file"
+    parser.add_argument("--output", type=Path, help=output)
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--html", action="store_true", help="write the page of one run, a single HTML file")
+    images = "with --html, images of each domain to find the best and worst among (default: 60)"
+    parser.add_argument("--images", type=int, default=60, help=images)
+    parser.add_argument("--wandb", metavar="PROJECT", help="with --html, also log the page to this W&B project")
+    diagnostics = "measure features, anchors and weights of each run with prototypes; takes half a minute a run"
+    kind.add_argument("--diagnostics", action="store_true", help=diagnostics)
+    given = parser.parse_args(args)
     sources: list[Path] = given.sources
     if given.wandb and not given.html:
         raise ValueError("--wandb logs the page that --html writes: give --html too")
@@ -42,25 +53,6 @@ def main(args: Sequence[str]) -> None:
         from ppar_lightning.report.seed_report import write_report
 
         write_report(sources, given.output)
-
-
-def parse(args: Sequence[str]) -> Namespace:
-    """Parse the subcommand's arguments."""
-    parser = PlainParser("ppar report", description="Tables over seeds, runs side by side, or the page of one run.")
-    sources = (
-        "folder of a setting, with runs in ROW/SEED; a results.csv of an earlier report; or two or more run folders"
-    )
-    parser.add_argument("sources", nargs="+", type=Path, metavar="FOLDER", help=sources)
-    output = "folder that is written to (default: the first FOLDER; for run folders none); with --html the file"
-    parser.add_argument("--output", type=Path, help=output)
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--html", action="store_true", help="write the page of one run, a single HTML file")
-    images = "with --html, images of each domain to find the best and worst among (default: 60)"
-    parser.add_argument("--images", type=int, default=60, help=images)
-    parser.add_argument("--wandb", metavar="PROJECT", help="with --html, also log the page to this W&B project")
-    diagnostics = "measure features, anchors and weights of each run with prototypes; takes half a minute a run"
-    kind.add_argument("--diagnostics", action="store_true", help=diagnostics)
-    return parser.parse_args(args)
 
 
 def report_diagnostics(sources: Sequence[Path]) -> None:
