@@ -302,7 +302,12 @@ def test_files_folders_globs_and_videos_are_found_by_name(pictures, tmp_path):
 
 def test_pictures_whose_names_differ_in_their_suffix_keep_it(pictures):
     Image.new("RGB", (4, 4)).save(pictures / "a.png")
-    assert PictureDataset([str(pictures)]).names == ["a.jpg", "a.png", "sub/b c", "sub/ü"]
+    assert PictureDataset([str(pictures)]).names == [
+        f"{pictures.name}/a.jpg",
+        f"{pictures.name}/a.png",
+        "sub/b c",
+        "sub/ü",
+    ]
 
 
 @pytest.mark.remedy("data/own_pictures.py::PictureDataset.__init__")

@@ -7,10 +7,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.queues import Queue
 from threading import Thread
-from typing import NoReturn, NotRequired, TypedDict
+from typing import Any, NoReturn, NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -119,8 +119,8 @@ class Loader(DataLoader[Sample]):
     served = 0
     """Number of batches of this epoch that were returned, including those before a restart."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield the rest of the epoch.
+    def __iter__(self) -> Any:
+        """Yield the batches of the rest of the epoch.
 
         Raises:
             OSError, RuntimeError: A worker could not start, or ended too soon.

@@ -32,16 +32,11 @@ class Found(NamedTuple):
     """The folder that was searched; names are paths below it."""
     frame: int | None = None
 
-    def name(self, suffix: bool = False, base: bool = False) -> str:
-        """Return the path below the base and, for a frame, its number.
-
-        Args:
-            suffix: Keep the suffix of the file.
-            base: Put the name of the base folder in front.
-        """
+    def name(self, full: bool = False) -> str:
+        """Return the path below the base and, for a frame, its number; ``full`` adds the base's name and the suffix."""
         below = self.path.relative_to(self.base)
-        parts = [self.base.resolve().name] * base + [(below if suffix else below.with_suffix("")).as_posix()]
-        return "/".join(parts if self.frame is None else [*parts, f"{self.frame:06d}"])
+        name = (self.base.resolve().name / below if full else below.with_suffix("")).as_posix()
+        return name if self.frame is None else f"{name}/{self.frame:06d}"
 
 
 class PictureDataset(SegmentationDataset):
@@ -50,8 +45,7 @@ class PictureDataset(SegmentationDataset):
     Attributes:
         found: The pictures.
         names: Path of each picture's label map, without suffix. If two would be equal, both keep the suffix of their
-            picture (``a.jpg`` and ``a.png`` in one folder); if they still are, the name of the searched folder is put
-            in front.
+            picture (``a.jpg`` and ``a.png`` in one folder), after the name of the searched folder.
 
     Args:
         places: Files, globs, and folders, which are searched. A picture that is found twice is used once.
@@ -66,13 +60,9 @@ class PictureDataset(SegmentationDataset):
         found = {(each.path.absolute(), each.frame): each for place in places for each in find(place)}
         self.found = list(found.values())
         self._video: Video | None = None  # the video that this process read last
-        self.names = [each.name() for each in self.found]
-        for options in ({"suffix": True}, {"suffix": True, "base": True}):
-            count = Counter(self.names)
-            self.names = [
-                name if count[name] == 1 else each.name(**options)
-                for name, each in zip(self.names, self.found, strict=True)
-            ]
+        short = [each.name() for each in self.found]
+        count = Counter(short)
+        self.names = [each.name(full=count[name] > 1) for name, each in zip(short, self.found, strict=True)]
         name, times = Counter(self.names).most_common(1)[0]
         if times > 1:
             paths = [str(each.path) for each, other in zip(self.found, self.names, strict=True) if other == name]

@@ -56,17 +56,12 @@ def class_statistics(split: Split, workers: int = 0) -> Counts:
 
 
 def refuse_unlabelled(split: Split) -> None:
-    """Refuse a split without a labelled pixel. It reads labels until one has such a pixel, usually the first.
+    """Refuse a split without a labelled pixel. It reads up to the first with one, or that is unreadable.
 
     Raises:
         ValueError: Every label that can be read holds ignored pixels only.
     """
-    best = UNREADABLE
-    for index in split.indices:
-        best = max(best, *count_label(split.whole, index))
-        if best > 0 or (best == UNREADABLE and not split.skip):  # one that cannot be read ends the run elsewhere
-            return
-    if best == 0:
+    if all(max(count_label(split.whole, index)) == 0 for index in split.indices):
         remedy = "correct the table of ids or the label files, or choose another split"
         raise ValueError(f"none of its {len(split)} labels has a pixel of a class, all are ignored; {remedy}")
 
