@@ -191,7 +191,7 @@ def test_doctor_refuses_another_number_of_classes(tmp_path, capsys):
     words = [*SMALL, "--model.segmenter.num_classes", "20", "--samples", "1", "--output", str(tmp_path)]
     with pytest.raises(SystemExit, match="1"):
         main(["doctor", "--config", CONFIG, "--trainer.default_root_dir", str(tmp_path / "run"), *words])
-    assert "error  classes: model.segmenter.num_classes is 20" in capsys.readouterr().out
+    assert "error  trial: model.segmenter.num_classes is 20" in capsys.readouterr().out
 
 
 def quiet_trainer(**options) -> Trainer:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn
@@ -33,13 +33,8 @@ Resolved = dict[str, Any]
 Resolve = Callable[[Sequence[str]], Resolved]
 """Turns command-line arguments of ``ppar fit`` into the config that it would save."""
 
-
-OWN = {
-    "--seed_everything": "give --seeds",
-    "--trainer.default_root_dir": "give --output",
-    "--ckpt_path": "a stopped run continues by itself",
-}
-"""Option of ``ppar fit`` that each run sets itself -> what to do instead of giving it."""
+OWN = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
+"""Options of ``ppar fit`` that each run sets itself."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,9 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
     Raises:
         OSError, ValueError: The command cannot be carried out; the message names the fault and the remedy.
     """
-    what = "Train and test the rows of a table over seeds, and report them."
-    parser = PlainParser("ppar reproduce", description=what)
+    parser = PlainParser(
+        "ppar reproduce", description="Train and test the rows of a table over seeds, and report them."
+    )
     parser.add_argument("config", help="config of the setting: a file, or one of `ppar configs`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of each row (default: 0 1 2)")
     parser.add_argument("--rows", nargs="+", help="names of overlays in ablations/ (default: all)")
@@ -140,10 +136,8 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
     split = words.index("--") if "--" in words else len(words)
     given, unknown = parser.parse_known_args(words[:split])
     if unknown:
-        after = f"`ppar reproduce {given.config} -- {' '.join(unknown)}`"
-        raise ValueError(
-            f"{unknown[0]} is no option of `ppar reproduce`; options of `ppar fit` follow --, as in {after}"
-        )
+        after = f"options of `ppar fit` follow --, as in `ppar reproduce {given.config} -- {' '.join(unknown)}`"
+        raise ValueError(f"{unknown[0]} is no option of `ppar reproduce`; {after}")
     from ppar_lightning.report.seed_report import write_report  # imported here, because the help does not need pandas
 
     config = Path(find(given.config))
@@ -180,8 +174,8 @@ def plan(
     """
     if min(seeds) < 0:
         raise ValueError(f"--seeds holds {min(seeds)}: give numbers of at least 0")
-    if given := next((option for word in overrides if (option := word.partition("=")[0]) in OWN), None):
-        raise ValueError(f"{given} is set for each run: leave it out; {OWN[given]}")
+    if given := {word.partition("=")[0] for word in overrides} & {*OWN}:
+        raise ValueError(f"{given.pop()} is set for each run: leave it out; --seeds and --output choose the runs")
     beside = config.parent / "ablations"
     overlays = {path.stem: path for path in (beside if beside.is_dir() else FOLDER / "ablations").glob("*.yaml")}
     if unknown := set(rows or ()) - set(overlays):
@@ -265,11 +259,10 @@ def device_groups(trainer: Resolved) -> list[str | None]:
         return [None]
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
-    size = "1" if trainer["devices"] == "auto" else str(trainer["devices"])
-    if not size.isdigit() or not 0 < int(size) <= len(devices):  # a list of devices, -1 for all, or more than there are
+    size = 1 if trainer["devices"] == "auto" else trainer["devices"]
+    if size not in range(1, len(devices) + 1):  # a list of devices, -1 for all, or more than there are
         return [None]
-    starts = range(0, len(devices) - int(size) + 1, int(size))
-    return [",".join(devices[start : start + int(size)]) for start in starts]
+    return [",".join(devices[start : start + size]) for start in range(0, len(devices) - size + 1, size)]
 
 
 def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], int], log: Path | None) -> None:
@@ -303,8 +296,7 @@ def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], i
 
 def move_aside(folder: Path, output: Path) -> Path:
     """Move a run's folder to the first free ``replaced/{row}/{seed}-{n}``, and return that."""
-    number = 1
-    while (target := output / "replaced" / folder.parent.name / f"{folder.name}-{number}").exists():
-        number += 1
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return folder.rename(target)
+    place = output / "replaced" / folder.parent.name
+    place.mkdir(parents=True, exist_ok=True)
+    targets = (place / f"{folder.name}-{number}" for number in count(1))
+    return folder.rename(next(target for target in targets if not target.exists()))

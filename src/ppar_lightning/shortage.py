@@ -2,69 +2,43 @@
 
 import errno
 import re
-from collections.abc import Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from ppar_lightning.disk.files import NO_SPACE
 
-pattern = partial(re.compile, flags=re.IGNORECASE)  # compiled here, before the memory is short
+Shortage = tuple[str, re.Pattern[str], Sequence[int], str]
+"""What is short, a pattern of the messages that libraries write then, the numbers of an OSError, and the remedy.
 
+The pattern is compiled here, before the memory is short.
+"""
 
-class Shortage(NamedTuple):
-    """Something that the machine has too little of.
-
-    Attributes:
-        what: The fault in a few words.
-        signs: Pattern of the messages that libraries write then.
-        numbers: Error numbers of an OSError.
-        remedy: What the user can do about it; of memory, it depends on the subcommand.
-    """
-
-    what: str
-    signs: re.Pattern[str]
-    numbers: tuple[int, ...] = ()
-    remedy: str = ""
-
-
-SHORTAGES = (
-    Shortage(
+SHORTAGES: Sequence[Shortage] = (
+    (
         "too few open files are allowed",
-        pattern(r"too many open files|items of ancdata|exit code 24\b"),
+        re.compile(r"(?i)too many open files|items of ancdata|exit code 24\b"),
         (errno.EMFILE, errno.ENFILE),
         "set --data.workers 0, or raise the limit with `ulimit -n 4096`",
     ),
-    Shortage(
+    (
         "shared memory is too small",
-        pattern(r"shared memory|in /dev/shm|</torch_|signal: Bus error|exit code 2[78]\b"),
+        re.compile(r"(?i)shared memory|in /dev/shm|</torch_|signal: Bus error|exit code 2[78]\b"),
         (),
         "set --data.workers 0, or enlarge /dev/shm, in Docker with --shm-size 8g",
     ),
-    Shortage(
-        "too few processes or threads are allowed",
-        pattern(r"can't start new thread|exit code 11\b"),
-        (errno.EAGAIN,),
-        "set --data.workers 0, or raise the limit with `ulimit -u`",
-    ),
-    Shortage(
+    (
         "the disk is full",
-        pattern(r"PytorchStreamWriter failed|No usable temporary directory"),
+        re.compile(r"(?i)PytorchStreamWriter failed|No usable temporary directory"),
         NO_SPACE,
         "free some space, or move the run folder to another disk; --ckpt_path last continues a run",
     ),
-    Shortage(
-        "the port of this run is taken",
-        pattern(r"EADDRINUSE|address already in use"),
-        (errno.EADDRINUSE,),
-        "wait for the other run, or set MASTER_PORT to a free port, such as 29511",
-    ),
-    Shortage(
+    (
         "not enough memory",
-        pattern(
-            r"out of memory|ca(n't|nnot) allocate|MemoryError|insufficient memory|unable to allocate|ALLOC_FAILED"
+        re.compile(
+            r"(?i)out of memory|ca(n't|nnot) allocate|MemoryError|insufficient memory|unable to allocate|ALLOC_FAILED"
             r"|could not create a primitive|signal: Killed|exit code 12\b"
         ),
         (errno.ENOMEM,),
+        "",  # it depends on the subcommand
     ),
 )
 """In the order in which they are looked for, because a message about shared memory may also say `cannot allocate`."""
@@ -87,12 +61,12 @@ def shortage(error: BaseException, command: str = "") -> str | None:
         command: The subcommand that raised it.
     """
     for each in causes(error):
-        for kind in SHORTAGES:
-            said = next(filter(kind.signs.search, ends(each)), None)
-            if said or (isinstance(each, OSError) and each.errno in kind.numbers):
-                remedy = kind.remedy or LESS_MEMORY.get(command, "close other programs, or use a larger machine")
+        for what, signs, numbers, remedy in SHORTAGES:
+            said = next(filter(signs.search, ends(each)), None)
+            if said or (isinstance(each, OSError) and each.errno in numbers):
+                memory = LESS_MEMORY.get(command, "close other programs, or use a larger machine")
                 sentences = (said or str(each)).split(". ")[:2]
-                return f"{kind.what} ({'. '.join(sentences).rstrip(': .')}): {remedy}"
+                return f"{what} ({'. '.join(sentences).rstrip(': .')}): {remedy or memory}"
     return None
 
 

@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
     )  # waiting threads would otherwise spin and slow down other processes
-    command, *words = expanded(list((sys.argv[1:] if args is None else args) or HELP))
+    command, *words = map(expanded, (sys.argv[1:] if args is None else args) or HELP)
     try:
         if command in HELP:
             print((PAGES / "overview.txt").read_text(), end="")

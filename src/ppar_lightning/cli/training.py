@@ -26,6 +26,7 @@ from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.terminal_bar import display
 from ppar_lightning.cli.changed_class import without_former_options
+from ppar_lightning.cli.flags import listed, refuse_flags
 from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.words import NAMES, spelt_out
 from ppar_lightning.console import leave
@@ -33,8 +34,7 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.downloads import check_rendered
 from ppar_lightning.doctor.examination import examine
-from ppar_lightning.doctor.flags import refuse_flags
-from ppar_lightning.doctor.trial import FirstStep, TrialDoneError
+from ppar_lightning.doctor.trial import FIRST_STEP, TrialDoneError
 from ppar_lightning.module import PPARModule, refuse_classes
 from ppar_lightning.renamed import current_config, current_words
 from ppar_lightning.runs.best_checkpoint import best_checkpoint
@@ -56,6 +56,7 @@ class OneLineParser(LightningArgumentParser):
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a config, from a file or given as text, which may contain options of the previous version."""
+        content = expanded(content)
         try:
             config = get_loader("yaml")(content)
         except yaml.YAMLError:
@@ -111,10 +112,10 @@ class PPARCLI(LightningCLI):
             parser.link_arguments("seed_everything", name)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the arguments without Lightning's warning that they differ from ``sys.argv``; expand ``~``."""
+        """Parse the arguments without Lightning's warning that they differ from ``sys.argv``."""
         self.words = list(args)
         with without_former_options():
-            self.config = expanded(parser.parse_args(args))
+            self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
         """Read no options from the checkpoint, unlike Lightning: only the config says what to build."""
@@ -132,7 +133,7 @@ class PPARCLI(LightningCLI):
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
-        refuse_flags(config, training)
+        refuse_flags(config.trainer)
         if config.ckpt_path == "best":
             config.ckpt_path = best_checkpoint(Path(config.trainer.default_root_dir))
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
@@ -222,31 +223,19 @@ class DoctorCLI(PPARCLI):
         given = self.config.clone()
         for option in ("config", "samples", "output"):
             given.pop(option)
+        trainer = given.trainer
+        refuse_flags(trainer)  # before the config is dumped, which a refused callback may not allow
+        trainer.logger = trainer.logger is not False and None  # curves as CSV, in place of those of the config
+        trainer.devices, trainer.num_nodes = trainer.devices[:1] if isinstance(trainer.devices, list) else 1, 1
+        trainer.callbacks = [*listed(trainer.callbacks), Namespace(class_path=FIRST_STEP)]
         with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            config, run = Path(folder) / "config.yaml", Path(folder) / "run"
+            config = Path(folder) / "config.yaml"
             config.write_text(self.parser.dump(given, skip_none=False))
-            run.mkdir()
-            record = Path(given.trainer.default_root_dir) / "manifest.json"
-            if record.is_file():
-                (run / record.name).write_bytes(record.read_bytes())
             try:
-                call(TrialCLI, ["fit", "--config", str(config), "--trainer.default_root_dir", str(run)])
+                call(PPARCLI, ["fit", "--config", str(config), "--trainer.default_root_dir", f"{folder}/run"])
             except TrialDoneError as end:
                 return str(end)
         return "no step is left to train"
-
-
-class TrialCLI(PPARCLI):
-    """CLI of the doctor's trial: ``ppar fit`` with one process, which ends after its first step."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Log to CSV in place of the logger of the config, and add the end."""
-        config = self.config_init[self.subcommand].trainer
-        config.logger = config.logger is not False and None
-        config.devices = config.devices[:1] if isinstance(config.devices, list) else 1
-        config.num_nodes = 1
-        config.callbacks = [*(config.callbacks or []), FirstStep()]
-        return super().instantiate_trainer(**kwargs)
 
 
 def run(words: Sequence[str], launched: bool) -> None:

@@ -1,44 +1,30 @@
 """Pretrained weights: checks whether they are on this machine, without loading them or using the network."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from jsonargparse import Namespace
-from transformers import AutoConfig
 
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.finding import Finding, attempt
-from ppar_lightning.method.text import read_embeddings, refuse_names, refuse_width
 from ppar_lightning.segmenter.efficientnet_lite import weight_file
-from ppar_lightning.segmenter.pretrained import RENDERED, SHIPPED, load_pretrained, resolve
-from ppar_lightning.segmenter.segmenter import refuse_head
+from ppar_lightning.segmenter.pretrained import RENDERED, SHIPPED, resolve
 
 CONFIG = "config.json"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def check_downloads(model: Namespace) -> list[Finding]:
-    """Look for the weights of backbone and CLIP and for the text embeddings, as far as training reads them.
+    """Look for the weights of backbone and CLIP, as far as training reads them.
 
     Args:
         model: The options below ``model`` in the config.
     """
     segmenter, ppar = model.segmenter, model.ppar
-    findings = [look_for("backbone", segmenter.backbone, "weights" if segmenter.pretrained else "config")]
-    if findings[0].level == "ok":
-        findings += attempt("head", lambda: check_head(segmenter))
-    if reads_clip(ppar):
-        findings.append(look_for("CLIP", ppar.clip, "weights"))
-    if ppar.enabled and ppar.text_embeddings is None:
-        findings += attempt("class names", lambda: refuse_names(ppar.class_names, segmenter.num_classes))
-    elif ppar.enabled:
-        clip = ppar.context == "clip" and findings[-1].level == "ok"
-        check = partial(check_text, ppar, segmenter.num_classes, local_folder(ppar.clip) if clip else None)
-        findings += attempt("text embeddings", check, ppar.text_embeddings)
-    return findings
+    backbone = look_for("backbone", segmenter.backbone, "weights" if segmenter.pretrained else "config")
+    return [backbone, look_for("CLIP", ppar.clip, "weights")] if reads_clip(ppar) else [backbone]
 
 
 def reads_clip(ppar: Namespace) -> bool:
@@ -59,32 +45,6 @@ def check_rendered(model: Namespace, sources: Mapping[str, Domain]) -> list[Find
     used[backbone] = model.segmenter.pretrained and model.segmenter.backbone == RENDERED
     fault = f"{RENDERED} has learnt only from this package's rendered streets, and {', '.join(others)} shows others"
     return [Finding("note", RENDERED, f"{fault}: set --model.{remedy}") for remedy in used if others and used[remedy]]
-
-
-def check_text(ppar: Namespace, num_classes: int, clip: Path | None) -> None:
-    """Refuse text embeddings that do not suit the classes or the image tower, as training does.
-
-    Args:
-        ppar: Options of the method.
-        num_classes: K, the number of classes.
-        clip: Folder of the CLIP whose image tower is used; None if none is, or it is not on this machine.
-
-    Raises:
-        OSError, ValueError: They do not suit, or cannot be read.
-    """
-    text = read_embeddings(ppar.text_embeddings, num_classes)
-    if clip is not None:
-        refuse_width(text.shape[1], str(clip))
-
-
-def check_head(segmenter: Namespace) -> None:
-    """Refuse a head that does not suit the backbone, as the segmenter does.
-
-    Raises:
-        OSError, ValueError: The head does not suit, or the backbone's config is damaged.
-    """
-    config = load_pretrained(AutoConfig, str(local_folder(segmenter.backbone)))
-    refuse_head(segmenter.head, segmenter.backbone, not hasattr(getattr(config, "vision_config", config), "depths"))
 
 
 def look_for(subject: str, name: str, wanted: str) -> Finding:

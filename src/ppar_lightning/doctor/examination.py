@@ -19,17 +19,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
 
-from ppar_lightning.callbacks.selection import refuse_targets, targets_among
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
 from ppar_lightning.data.shared_images import shared_images
 from ppar_lightning.doctor.downloads import check_downloads, check_rendered, weights_size
 from ppar_lightning.doctor.finding import Finding, attempt
-from ppar_lightning.doctor.flags import refuse_flags
-from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_steps, check_versions, check_wandb
+from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions
 from ppar_lightning.doctor.samples import SplitCheck, splits
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.images.drawing import sheet, write_picture
-from ppar_lightning.module import refuse_classes
 
 STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
 SHOWN = 5
@@ -76,7 +73,8 @@ def examine(config: Namespace, trial: Callable[[], str]) -> NoReturn:
     (output / "findings.txt").write_text("".join(f"{finding}\n" for finding in findings))
     errors, notes = (sum(finding.level == level for finding in findings) for level in ("error", "note"))
     counted = f"{errors} error{'s' * (errors != 1)}, {notes} note{'s' * (notes != 1)}"
-    end = "training or testing would fail" if errors else "ready to train"
+    ready = "ready to train" if findings[-1].level == "ok" else "no fault found, but no step was tried"
+    end = "training or testing would fail" if errors else ready
     console.print(f"Samples with their labels, and all findings: {output}\n{counted}: {end}", soft_wrap=True)
     sys.exit(int(errors > 0))
 
@@ -86,11 +84,8 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
     devices, processes = check_devices(config.trainer)
     downloads = check_downloads(config.model)
     weights = weights_size(config.model.segmenter.backbone) if downloads[0].level == "ok" else 0
-    flags = [*attempt("options", lambda: refuse_flags(config)), *check_steps(config.trainer)]
     rendered = check_rendered(config.model, data.sources)
-    classes = attempt("classes", lambda: refuse_classes(config.model.segmenter.num_classes))
-    yield [check_versions(), devices, *flags, *classes, *downloads, *rendered, *check_run_folder(config, weights)]
-    yield [*check_wandb(config.trainer), *check_selection(config, data)]
+    yield [check_versions(), devices, *downloads, *rendered, *check_run_folder(config, weights)]
     for check in checks:
         if (dataset := check.open()) is not None:
             indices = sample_indices(len(dataset), config.samples)
@@ -104,16 +99,6 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
 def sample_indices(length: int, samples: int) -> list[int]:
     """Choose evenly spaced indices of a split, or all of them if it has no more samples than that."""
     return sorted(set(np.linspace(0, length - 1, min(samples, length)).round().astype(int).tolist()))
-
-
-def check_selection(config: Namespace, data: DomainDataModule) -> list[Finding]:
-    """Check whether a callback selects checkpoints on an unseen domain, by the rule of the guard."""
-    callbacks = config.trainer.callbacks or []
-    listed = callbacks if isinstance(callbacks, list) else [callbacks]
-    targets = targets_among([config.checkpoint, *(each.get("init_args") for each in listed)], data.unseen)
-    if targets and config.allow_target_selection:
-        return [Finding("note", "selection", f"{', '.join(targets)} is monitored: unseen domains select checkpoints")]
-    return attempt("selection", lambda: refuse_targets(targets))
 
 
 def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
@@ -140,9 +125,8 @@ def check_trial(findings: Sequence[Finding], trial: Callable[[], str]) -> list[F
     if any(finding.level == "error" for finding in findings):
         return []
     if any(finding.level == "note" and finding.subject in ("backbone", "CLIP") for finding in findings):
-        return [
-            Finding("note", "trial", "no step was tried, as weights are missing; download them and call this again")
-        ]
+        remedy = "download them and call this again"
+        return [Finding("note", "trial", f"no step was tried, as weights are missing; {remedy}")]
     return attempt("trial", trial)
 
 

@@ -1,4 +1,4 @@
-"""The machine: versions, devices, the run folder and its disk, W&B."""
+"""The machine: versions, devices, the run folder and its disk."""
 
 import os
 import platform
@@ -10,10 +10,8 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from ppar_lightning.callbacks.loggers import has_account
 from ppar_lightning.callbacks.provenance import refuse_another
 from ppar_lightning.doctor.finding import Finding, Level, attempt
-from ppar_lightning.rates import refuse_unplanned
 from ppar_lightning.runs.run_folder import CONFIG, is_run
 
 SMALLEST_CHECKPOINT = 64_000_000
@@ -50,12 +48,6 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
     return Finding("ok", "devices", f"{chosen.num_devices} x {kind}{nodes}"), chosen.num_devices * trainer.num_nodes
 
 
-def check_steps(trainer: Namespace) -> list[Finding]:
-    """Check whether the training has a planned end, by the rule of ``fit``."""
-    epochs = -1 if trainer.max_epochs is None and trainer.max_time else trainer.max_epochs  # as Lightning reads it
-    return attempt("steps", lambda: refuse_unplanned(trainer.max_steps, epochs, trainer.limit_train_batches))
-
-
 def check_run_folder(config: Namespace, weights: int) -> list[Finding]:
     """Check whether a run can be written into its folder, by the rule of ``fit``, and what is free on the disk.
 
@@ -80,11 +72,3 @@ def check_run_folder(config: Namespace, weights: int) -> list[Finding]:
     own = (folder / CONFIG).resolve() in [Path(path).resolve() for path in config.config or []]
     level: Level = "note" if own else "error"
     return [disk, *attempt("run folder", lambda: refuse_another(folder, config.ckpt_path), str(folder), level)]
-
-
-def check_wandb(trainer: Namespace) -> list[Finding]:
-    """Note that a W&B logger would log offline because there is no account."""
-    if "WandbLogger" not in str(trainer.logger) or "WANDB_MODE" in os.environ or has_account():
-        return []
-    message = "no account on this machine, so a run logs offline; use `wandb login` before it, or `wandb sync` after it"
-    return [Finding("note", "W&B", message)]

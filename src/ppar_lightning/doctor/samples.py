@@ -13,7 +13,7 @@ from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import refuse_unlabelled
-from ppar_lightning.doctor.finding import Finding, Level, fault
+from ppar_lightning.doctor.finding import Finding, Level, attempt, fault
 from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.images.decoding import is_turned, read_image
 from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
@@ -122,17 +122,10 @@ class SplitCheck:
         taken, mean = len(self.seconds), 1000 * np.mean(self.seconds)
         self.add("ok", f"{taken} pairs decoded in {mean:.1f} ms each, {shown}", " samples")
         if not self.pixels[: len(CLASSES)].any():
-            some = "the samples hold ignored pixels only, other images do not: look at the label files"
-            try:
-                refuse_unlabelled(dataset)
-                self.add("note", some, " samples")
-            except ValueError as error:
-                self.add("error", f"{error} with {self.option}.{self.role}_split", " samples")
+            self.findings += attempt(f"{self.subject} samples", lambda: refuse_unlabelled(dataset))
         if self.turned:
-            message = (
-                f"{self.turned} of {taken} images have an orientation tag and are read upright, as viewers show them"
-            )
-            self.add("note", f"{message}; see in {self.name}.png that their labels are upright too", " samples")
+            tags = f"{self.turned} of {taken} images have an orientation tag and are read upright"
+            self.add("note", f"{tags}; see in {self.name}.png that their labels are upright too", " samples")
         if self.resized:
             message = f"labels of another size than their image, resized to it: {self.resized} of {taken}"
             self.add("note", message, " samples")

@@ -29,3 +29,7 @@ class FirstStep(L.Callback):
             seconds, memory = time.perf_counter() - self._started, peak_memory(trainer.strategy.root_device)
             took = f"the first step took {seconds:.1f} s and {memory} GiB of memory"
             raise TrialDoneError(took)
+
+
+FIRST_STEP = f"{__name__}.{FirstStep.__name__}"
+"""Name of the callback in a config."""

@@ -5,8 +5,6 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from ppar_lightning.segmenter.heads import ONE_IMAGE
-
 PRECISIONS = ("None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
 """Values of ``--trainer.precision`` that keep weights, prototypes and statistics in 32 bits."""
 
@@ -28,17 +26,15 @@ CALLBACKS = {
 """Name of a callback -> the reason and the remedy."""
 
 
-def refuse_flags(config: Namespace, training: bool = True) -> None:
+def refuse_flags(trainer: Namespace) -> None:
     """Refuse the options that no run can use.
 
     Args:
-        config: All options of a subcommand.
-        training: Whether they are those of a training.
+        trainer: Options of the trainer.
 
     Raises:
         ValueError: There is such an option; the message names it, the reason and the remedy.
     """
-    trainer = config.trainer
     if str(trainer.precision) not in PRECISIONS:
         kept = "prototypes and statistics are kept in 32 bits: give 32-true, 16-mixed or bf16-mixed"
         raise ValueError(f"--trainer.precision {trainer.precision} is not supported, as {kept}")
@@ -50,15 +46,11 @@ def refuse_flags(config: Namespace, training: bool = True) -> None:
     for pattern, fault in STRATEGIES.items():
         if re.search(pattern, strategy):
             raise ValueError(f"strategy {strategy} {fault}")
-    names = [named(each) for each in listed(trainer.callbacks)]
-    for name in names:
+    for name in map(named, listed(trainer.callbacks)):
         if name in CALLBACKS:
             raise ValueError(f"the callback {name} {CALLBACKS[name]}")
         if name.endswith("WeightAveraging") and strategy.startswith("ModelParallel"):
             raise ValueError(f"the callback {name} averages no shards: give --trainer.strategy ddp, or leave it out")
-    alone = config.data.batch_size == 1 and config.model.segmenter.head == "deeplabv3plus"
-    if training and alone and not trainer.sync_batchnorm:
-        raise ValueError(ONE_IMAGE)
 
 
 def listed(given: Any) -> list[Any]:
