@@ -270,6 +270,7 @@ def test_a_bad_override_is_an_error_before_anything_runs(commands, tmp_path, cap
     [
         (("cpu", "auto"), None, [None]),
         (("gpu", 2), None, ["0,1", "2,3"]),
+        (("gpu", "2"), None, ["0,1", "2,3"]),
         (("gpu", "auto"), None, ["0", "1", "2", "3", "4"]),
         (("auto", 1), "5,7", ["5", "7"]),
         (("gpu", 4), None, ["0,1,2,3"]),

@@ -126,9 +126,8 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
     Raises:
         OSError, ValueError: The command cannot be carried out; the message names the fault and the remedy.
     """
-    parser = PlainParser(
-        "ppar reproduce", description="Train and test the rows of a table over seeds, and report them."
-    )
+    what = "Train and test the rows of a table over seeds, and report them."
+    parser = PlainParser("ppar reproduce", description=what)
     parser.add_argument("config", help="config of the setting: a file, or one of `ppar configs`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of each row (default: 0 1 2)")
     parser.add_argument("--rows", nargs="+", help="names of overlays in ablations/ (default: all)")
@@ -259,8 +258,8 @@ def device_groups(trainer: Resolved) -> list[str | None]:
         return [None]
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
-    size = 1 if trainer["devices"] == "auto" else trainer["devices"]
-    if size not in range(1, len(devices) + 1):  # a list of devices, -1 for all, or more than there are
+    given = "1" if trainer["devices"] == "auto" else str(trainer["devices"])
+    if not given.isdigit() or not 0 < (size := int(given)) <= len(devices):  # a list, -1 for all, or too many
         return [None]
     return [",".join(devices[start : start + size]) for start in range(0, len(devices) - size + 1, size)]
 
@@ -280,12 +279,10 @@ def train_and_test(run: Planned, output: Path, call: Callable[[Sequence[str]], i
     state = run.state
     if state in ("changed", "without a checkpoint"):
         print(f"{run.title}: the earlier run is kept in {move_aside(run.folder, output)}", flush=True)
-    commands = [["test", "--config", str(run.folder / CONFIG)]]
-    if state != "untested":
-        resume = ["--ckpt_path", "last"] if state == "stopped" else []
-        commands.insert(0, ["fit", *run.words, *resume])
+    resume = ["--ckpt_path", "last"] if state == "stopped" else []
+    commands = [["fit", *run.words, *resume], ["test", "--config", str(run.folder / CONFIG)]]
     run.folder.mkdir(parents=True, exist_ok=True)
-    for words in commands:
+    for words in commands[state == "untested" :]:
         if status := call(words):
             what = f"{run.title}: ppar {words[0]} ended with status {status}" + (f" (see {log})" if log else "")
             raise ChildProcessError(f"{what}; after that is fixed, the same command continues")
