@@ -96,18 +96,17 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
 
 
 @pytest.mark.remedy("callbacks/prediction_writer.py::read_map")
-@pytest.mark.remedy("callbacks/prediction_writer.py::read_map")
 def test_a_file_that_is_no_map_is_not_continued_with(run, pictures, tmp_path, capsys):
     picture, path = str(pictures / "a.jpg"), tmp_path / "out" / "a.png"
     path.parent.mkdir()
     Image.new("RGB", (60, 40)).save(path)
     remedy = "give --overwrite instead of --skip_existing, or another folder with --predictions.folder"
-    with pytest.raises(ValueError, match=f"a.png is not a label map: {remedy}"):
+    with pytest.raises(ValueError, match=f"a.png is not a map of 19 classes: {remedy}"):
         read_map(path, 19)
     Image.new("L", (60, 40), 23).save(path)
     with pytest.raises(SystemExit):
         predict(run, tmp_path / "out", picture, "--skip_existing")
-    assert f"a.png is not a map of 19 classes, as it holds id 23: {remedy}" in capsys.readouterr().err
+    assert f"a.png is not a map of 19 classes: {remedy}" in capsys.readouterr().err
     assert (np.asarray(Image.open(path)) == 23).all()
     predict(run, tmp_path / "another", picture, "--skip_existing")
     predict(run, tmp_path / "out", picture, "--overwrite")

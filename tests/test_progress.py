@@ -118,7 +118,7 @@ def heard(words: list[str]) -> None:
         main(words)
 
 
-OURS = ("domain ", "val/... are scored on a part", "Loaded model weights from the checkpoint at ")
+OURS = ("domain ", "Loaded model weights from the checkpoint at ")
 """Beginnings of the lines on stderr: limits of a domain that the command names, and the checkpoint that is scored."""
 
 

@@ -146,10 +146,9 @@ def _build(config: dict[str, Any], checkpoint: dict[str, Any]) -> tuple[PPARModu
     parser.add_class_arguments(DomainDataModule, "data")
     given = {part: {**config[part], "seed": config["seed_everything"]} for part in ("model", "data")}
     segmenter = config["model"]["segmenter"]
-    known = stored(checkpoint, segmenter["backbone"])
-    network = {"pretrained": False, "backbone_config": segmenter.get("backbone_config") or known.backbone_config}
+    known, given["model"]["text_width"] = stored(checkpoint, segmenter["backbone"])
+    network = {"pretrained": False, "backbone_config": segmenter.get("backbone_config") or known}
     given["model"]["segmenter"] = {**segmenter, **network}
-    given["model"]["text_width"] = known.text_width
     given["data"]["workers"] = 0
     built = parser.instantiate_classes(parser.parse_object(given))
     return built.model, built.data

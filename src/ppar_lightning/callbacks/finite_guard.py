@@ -1,26 +1,22 @@
 """The guard against NaN and inf: a step whose loss or gradients hold one never reaches the weights or the banks."""
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import all_reduce_sum, gather
 
 Seen = tuple[Batch, dict[str, Tensor]]
 """A batch and its loss terms."""
 Fault = tuple[str, Batch]
 """Name of the value that is not finite, and a batch that it comes from."""
-REMEDY = "lower the learning rate or raise --trainer.precision"
 
 
 class FiniteGuard(L.Callback):
@@ -66,13 +62,13 @@ class FiniteGuard(L.Callback):
         if faults:
             save([batch for _, batch in faults], folder / f"step_{step}_rank_{trainer.global_rank}.pt")
         where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
-        raise ValueError(f"{where}; the batch is saved in {folder}; {REMEDY}")
+        remedy = "lower the learning rate or raise --trainer.precision"
+        raise ValueError(f"{where}; the batch is saved in {folder}; {remedy}")
 
 
 def loss_scale(trainer: L.Trainer) -> float:
     """Return the scale of fp16's loss scaler, 1 without one."""
-    precision = trainer.precision_plugin
-    scaler = precision.scaler if isinstance(precision, MixedPrecision) else None
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
     return 1.0 if scaler is None else scaler.get_scale()
 
 
@@ -108,11 +104,10 @@ def save(batches: Sequence[Batch], path: Path) -> None:
     """Save ``image``, ``label``, ``name`` and ``domain`` of batches, to be read with ``torch.load``.
 
     Raises:
-        OSError: The file cannot be written; no partial file is left.
+        OSError: The file cannot be written.
     """
     unique = list({id(batch): batch for batch in batches}.values())
     tensors = {key: torch.cat([batch[key].cpu() for batch in unique]) for key in ("image", "label")}
     texts = {key: [text for batch in unique for text in batch[key]] for key in ("name", "domain")}
-    content = io.BytesIO()
-    torch.save(tensors | texts, content)
-    write_whole(path, content.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(tensors | texts, path)

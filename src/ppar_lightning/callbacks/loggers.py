@@ -103,10 +103,9 @@ def place(logger: WandbLogger, folder: Path, command: str, resumed: bool) -> Non
 
     What the config or the environment says about id, group and job type wins.
     """
-    known = (read_manifest(folder) or {}).get("wandb") or {}
+    known = (read_manifest(folder) or {}).get("wandb") or {"group": f"{folder.resolve().name}-{token_hex(3)}"}
     given = logger._wandb_init  # Lightning has no public name for the arguments of `wandb.init`
-    own = {"job_type": command, "group": known.get("group") or f"{folder.resolve().name}-{token_hex(3)}"}
-    own |= {"id": known.get("id")} if resumed else {}
+    own = {"job_type": command, "group": known["group"], "id": known.get("id") if resumed else None}
     for name, value in own.items():
         if given.get(name) is None and VARIABLES[name] not in os.environ:
             given[name] = value
@@ -118,10 +117,8 @@ def place(logger: WandbLogger, folder: Path, command: str, resumed: bool) -> Non
 
 def wandb_run(loggers: Iterable[Logger]) -> dict[str, str] | None:
     """Return the id and the group of the W&B run among the loggers, for the manifest; None if there is none."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            return {"id": logger.experiment.id, "group": logger.experiment.group}
-    return None
+    runs = (each.experiment for each in loggers if isinstance(each, WandbLogger))
+    return next(({"id": run.id, "group": run.group} for run in runs), None)
 
 
 def stay_offline_without_account(logger: Any) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,14 +165,12 @@ def read_map(path: Path, num_classes: int) -> npt.NDArray[np.integer]:
     Raises:
         ValueError: The file is not a label map of these classes.
     """
-    remedy = "give --overwrite instead of --skip_existing, or another folder with --predictions.folder"
-    try:
+    with suppress(ValueError):
         label = read_label(path)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a label map: {remedy}") from error
-    if label.max() >= num_classes:
-        raise ValueError(f"{path} is not a map of {num_classes} classes, as it holds id {label.max()}: {remedy}")
-    return label
+        if label.max() < num_classes:
+            return label
+    remedy = "give --overwrite instead of --skip_existing, or another folder with --predictions.folder"
+    raise ValueError(f"{path} is not a map of {num_classes} classes: {remedy}")
 
 
 def read_shares(path: Path, classes: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
@@ -182,12 +181,11 @@ def read_shares(path: Path, classes: Sequence[str]) -> dict[str, npt.NDArray[np.
     """
     if not path.is_file():
         return {}
-    try:
-        table = pd.read_csv(path, dtype={"picture": str}, keep_default_na=False)
-        return dict(zip(table["picture"], table[list(classes)].to_numpy(np.float64), strict=True))
-    except (ValueError, LookupError) as error:
+    table = pd.read_csv(path, dtype={"picture": str}, keep_default_na=False)
+    if [*table] != ["picture", *classes]:
         remedy = "move it away, or give another folder with --predictions.folder"
-        raise ValueError(f"{path} is no table of an earlier prediction: {remedy}") from error
+        raise ValueError(f"{path} is no table of an earlier prediction: {remedy}")
+    return dict(zip(table["picture"], table[list(classes)].to_numpy(np.float64), strict=True))
 
 
 def write_map(path: Path, label: npt.NDArray[np.uint8]) -> None:

@@ -4,15 +4,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.images.classes import CLASSES, IGNORE
 from ppar_lightning.metrics import class_iou, mean_iou
-from ppar_lightning.runs.tested_run import Score, mean_over_unseen, part_of
+from ppar_lightning.runs.tested_run import Score, mean_over_unseen
 
 
 class DomainScores(L.Callback):
@@ -29,7 +27,6 @@ class DomainScores(L.Callback):
         self.matrices: dict[str, Tensor] = {}
         self._confusion: dict[str, MulticlassConfusionMatrix] = {}
         self._images: dict[str, Tensor] = {}
-        self._said = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be scored.
@@ -73,10 +70,6 @@ class DomainScores(L.Callback):
             self.scores[domain] = Score(unseen, split.protocol, images, whole, means, by_class)
             logged |= {f"{stage}/{domain}/{name}": value for name, value in means.items()}
             logged |= {f"{stage}/{domain}/iou/{name}": value for name, value in by_class.items()}
-        if trainer.state.fn == TrainerFn.FITTING and not (trainer.sanity_checking or self._said):
-            self._said = True
-            for part in part_of(self.scores):
-                rank_zero_info(f"val/... are {part}: not the scores of the protocol")
         if any(score.unseen for score in self.scores.values()):
             logged |= {f"{stage}/unseen/{name}": mean_over_unseen(self.scores, name) for name in data.means}
         pl_module.log_dict(logged)

@@ -152,9 +152,8 @@ class PPARCLI(LightningCLI):
             segmenter, path = config.model.segmenter, Path(config.ckpt_path or "")
             segmenter.pretrained = False
             if path.is_file():
-                known = stored(read_checkpoint(path), segmenter.backbone)
-                segmenter.backbone_config = segmenter.backbone_config or known.backbone_config
-                config.model.text_width = known.text_width
+                known, config.model.text_width = stored(read_checkpoint(path), segmenter.backbone)
+                segmenter.backbone_config = segmenter.backbone_config or known
         super().instantiate_classes()
         if self.subcommand == "fit":
             for finding in check_rendered(config.model, self.datamodule.sources):
