@@ -232,7 +232,7 @@ def test_the_state_holds_banks_and_statistics_but_no_clip(clip_folder):
     assert torch.equal(objective.total, other.total)
 
 
-@pytest.mark.remedy("method/text.py::refuse_width")
+@pytest.mark.remedy("method/objective.py::PPAR.__init__")
 def test_text_of_another_width_than_the_tower_is_refused_but_trains_on_own_features(clip_folder, tmp_path):
     import numpy as np
 

@@ -106,7 +106,7 @@ def test_a_file_that_is_no_array_or_missing_is_named(tmp_path, monkeypatch):
     assert text_prototypes(options, 19).shape == (19, 16)
 
 
-@pytest.mark.remedy("method/text.py::refuse_names")
+@pytest.mark.remedy("method/text.py::text_prototypes")
 def test_names_for_another_number_of_classes_are_refused(clip_folder):
     with pytest.raises(ValueError, match="18 names for a segmenter of 19 classes: give one name per class"):
         text_prototypes(PPAROptions(clip=str(clip_folder), class_names=CLASSES[:-1]), 19)

@@ -16,7 +16,7 @@ from ppar_lightning.method.clip import FrozenImageTower, VisualContext
 from ppar_lightning.method.grid import Grid, GridLabels, grid_labels
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
-from ppar_lightning.method.text import refuse_width, text_prototypes
+from ppar_lightning.method.text import text_prototypes
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 STRIDE = 8
@@ -95,9 +95,12 @@ class PPAR(nn.Module):
         dim = text.shape[1]
         self.clip = None
         if options.context == "clip" and text_width is None:
-            refuse_width(dim, options.clip)
             dtype = getattr(torch, options.clip_dtype) if options.clip_dtype else None
             self.clip = FrozenImageTower(options.clip, options.visual_size, dtype)
+            if self.clip.dim != dim:
+                fault = f"text prototypes have width {dim}, the image tower of {options.clip!r} has {self.clip.dim}"
+                remedy = "name the CLIP they come from as ppar.clip, or set ppar.context: features"
+                raise ValueError(f"{fault}: {remedy}")
         # P: (B, C, h, w) -> (B, D, h, w), linear, so that the features must do the aligning.
         self.embed = nn.Conv2d(channels, dim, 1)
         self.prototypes = prototypes.Prototypes(text, options.momentum)

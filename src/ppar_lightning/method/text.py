@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
-from ppar_lightning.method.clip import clip_config, embed_texts
+from ppar_lightning.method.clip import embed_texts
 from ppar_lightning.method.options import PPAROptions, Prompts
 from ppar_lightning.method.prompts import sentences
 from ppar_lightning.segmenter.pretrained import revision
@@ -34,39 +34,14 @@ def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
     if options.text_embeddings is not None:
         text = read_embeddings(options.text_embeddings, num_classes)
     else:
-        refuse_names(options.class_names, num_classes)
+        if len(options.class_names) != num_classes:
+            names = f"{len(options.class_names)} names for a segmenter of {num_classes} classes"
+            raise ValueError(f"ppar.class_names holds {names}: give one name per class")
         text = cached_embeddings(options.clip, options.prompts, options.class_names)
     if options.random_text:
         seeded = torch.Generator().manual_seed(0)  # the same directions on every device and rank
         return F.normalize(torch.randn(text.shape, generator=seeded), dim=-1)
     return F.normalize(text - text.mean(dim=0), dim=-1) if options.centre else text
-
-
-def refuse_names(class_names: Sequence[str], num_classes: int) -> None:
-    """Refuse class names for another number of classes.
-
-    Raises:
-        ValueError: Their number is not ``num_classes``.
-    """
-    if len(class_names) != num_classes:
-        names = f"{len(class_names)} names for a segmenter of {num_classes} classes"
-        raise ValueError(f"ppar.class_names holds {names}: give one name per class")
-
-
-def refuse_width(width: int, clip: str) -> None:
-    """Refuse text prototypes of another width than the joint space of a CLIP, whose image tower gives the context.
-
-    Args:
-        width: D, the width of the text prototypes.
-        clip: ``tinyclip``, a hub id or a folder, of which only the config is read.
-
-    Raises:
-        ValueError: The widths differ, or the model is no CLIP.
-    """
-    joint = clip_config(clip).projection_dim
-    if joint != width:
-        fault = f"text prototypes have width {width}, the image tower of {clip!r} has {joint}"
-        raise ValueError(f"{fault}: name the CLIP they come from as ppar.clip, or set ppar.context: features")
 
 
 def read_embeddings(file: str | Path, num_classes: int) -> Tensor:

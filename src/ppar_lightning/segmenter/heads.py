@@ -7,12 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ONE_IMAGE = (
-    "head deeplabv3plus norms one value of each image, which takes 2 images in a batch: set --data.batch_size 2 or "
-    "more, or --trainer.sync_batchnorm true on several GPUs, or another --model.segmenter.head"
-)
-"""Error of a batch whose image-level features cannot be normed."""
-
 
 def resize(features: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (B, C, h, w) bilinearly to (B, C, *size)."""
@@ -47,7 +41,8 @@ class ASPP(nn.Module):
         """
         synced = any(isinstance(each, nn.SyncBatchNorm) for each in self.image.modules())
         if self.training and len(features) == 1 and not synced:
-            raise ValueError(ONE_IMAGE)
+            fault = "head deeplabv3plus norms one value of each image, of all GPUs with --trainer.sync_batchnorm true"
+            raise ValueError(f"{fault}: set --data.batch_size 2 or more, or another --model.segmenter.head")
         pooled = self.image(features).expand(-1, -1, *features.shape[2:])
         return self.project(torch.cat([*(branch(features) for branch in self.local), pooled], dim=1))
 
