@@ -5,13 +5,11 @@ ppar export --run runs/demo --format onnx
 
 import logging
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -63,12 +61,6 @@ def data_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
 
 
-def trace(segmenter: Segmenter) -> torch.export.ExportedProgram:
-    """Trace a segmenter in eval mode, for any batch, height and width."""
-    axes = dict.fromkeys(AXES, torch.export.Dim.DYNAMIC)
-    return torch.export.export(segmenter.eval(), (torch.rand(EXAMPLE),), dynamic_shapes=(axes,))
-
-
 def export_torch(segmenter: Segmenter, path: Path) -> None:
     """Write a file for ``torch.export.load``, whole or not at all.
 
@@ -79,7 +71,8 @@ def export_torch(segmenter: Segmenter, path: Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    program = trace(segmenter)
+    axes = dict.fromkeys(AXES, torch.export.Dim.DYNAMIC)
+    program = torch.export.export(segmenter.eval(), (torch.rand(EXAMPLE),), dynamic_shapes=(axes,))
     # The guards would accept either only sizes that need padding or only sizes that do not, but the graph is right for
     # both. No public option leaves them out of the file: `module(check_guards=False)` only affects a program in memory.
     program._guards_code.clear()
@@ -108,44 +101,35 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about operators of unused packages
     with warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
-            trace(segmenter), (), opset_version=OPSET, input_names=["image"], output_names=["logits"], verbose=False
+            segmenter.eval(),
+            (torch.rand(EXAMPLE),),
+            dynamic_shapes=(AXES,),
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["logits"],
+            verbose=False,
         )
     assert program is not None
     program.model.metadata_props["classes"] = ",".join(segmenter.classes)
     if sum(each.nbytes for each in segmenter.state_dict().values()) > LIMIT:
         _write_pair(program, path)
     else:
-        model = program.model_proto
-        _name_axes(model.graph)
-        write_whole(path, model.SerializeToString())
+        write_whole(path, program.model_proto.SerializeToString())
 
 
 def _write_pair(program: torch.onnx.ONNXProgram, path: Path) -> None:
     """Write graph and weights as two files, both or neither; the graph comes last."""
-    import onnx
-
     data = data_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         whole = Path(folder, path.name)
         program.save(whole, external_data=True)
-        model = onnx.load(whole, load_external_data=False)
-        _name_axes(model.graph)
+        graph = whole.read_bytes()
         with data_of(whole).open("rb") as file:
             os.fsync(file.fileno())
         data_of(whole).replace(data)
     try:
-        write_whole(path, model.SerializeToString())
+        write_whole(path, graph)
     except OSError:
         data.unlink()
         raise
-
-
-def _name_axes(graph: Any) -> None:
-    """Rename the variable axes of an ONNX graph, in every size that is computed from them."""
-    given = graph.input[0].type.tensor_type.shape.dim
-    names = {given[place].dim_param: name for place, name in AXES.items()}
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for size in value.type.tensor_type.shape.dim:
-            if size.dim_param:
-                size.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), size.dim_param)
