@@ -26,9 +26,6 @@ PACKAGES = (
 )
 """Packages whose versions are recorded."""
 
-COMPARED = {"hardware": "hardware", "git": "git revision", "config": "hash of config.yaml"}
-"""Entry of a session -> its title where it differs."""
-
 
 def new_session(trainer: L.Trainer, config: bytes) -> Session:
     """Describe this process: start, hardware, versions, git revision, and a hash of ``config.yaml``."""
@@ -143,8 +140,9 @@ def differences(
         data: Split -> fingerprint of what this test reads.
     """
     if manifest is not None and manifest["sessions"]:
+        titles = {"hardware": "hardware", "git": "git revision", "config": "hash of config.yaml"}
         before, after = (
-            {title: each.get(entry) for entry, title in COMPARED.items()} | each.get("versions", {})
+            {title: each.get(entry) for entry, title in titles.items()} | each.get("versions", {})
             for each in (manifest["sessions"][-1], session)
         )
         for name, value in after.items():
