@@ -1,6 +1,8 @@
-"""Checks of the names and weights of source and unseen domains."""
+"""Checks of the names, images and weights of source and unseen domains."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from ppar_lightning.data.domain import Domain
 
@@ -12,8 +14,8 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
     """Refuse domains that would make scores misleading.
 
     Raises:
-        ValueError: There is no source, a name has both roles or cannot be part of a metric's name, or weights are given
-            for some sources only.
+        ValueError: There is no source, a name has both roles or cannot be part of a metric's name, an unseen domain is
+            scored on the images that a source trains on, or weights are given for some sources only.
     """
     both = set(sources) & set(unseen)
     if not sources or both:
@@ -25,6 +27,13 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
                 f"a domain cannot be called {name!r}, as metrics are val/{{domain}}/miou and pictures {{domain}}.png; "
                 "rename it and give its data set with option dataset"
             )
+    trained = {_images(name, domain, "train"): name for name, domain in sources.items()}
+    for name, domain in unseen.items():  # by their options, as training does not open what is unseen
+        source = trained.get(_images(name, domain, "eval"))
+        if source is not None:
+            raise ValueError(
+                f"unseen domain {name!r} is scored on the images that source {source!r} trains on; remove one of them"
+            )
     weights = {name: domain.weight for name, domain in sources.items()}
     given = [weight for weight in weights.values() if weight is not None]
     if given and (len(given) < len(weights) or min(given) <= 0):
@@ -32,3 +41,9 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
     weighted = [name for name, domain in unseen.items() if domain.weight is not None]
     if weighted:
         raise ValueError(f"{weighted[0]} is never trained on; leave data.unseen.{weighted[0]}.weight out")
+
+
+def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
+    """Return values that identify a set of images, whatever the domain is called."""
+    folder = os.path.realpath(Path(domain.root).expanduser()) if domain.root else None
+    return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))
