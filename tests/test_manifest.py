@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from torch import nn
 
+from ppar_lightning.callbacks import ending, provenance, session
 from ppar_lightning.callbacks import last_checkpoint as last
-from ppar_lightning.callbacks import provenance, session
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.callbacks.loggers import default_logger
 from ppar_lightning.callbacks.provenance import Provenance
@@ -149,7 +149,8 @@ def test_another_run_in_the_folder_is_refused_unless_its_config_is_taken_away(tm
         FileExistsError, match="already holds a run: continue it with --ckpt_path last, or give another"
     ):
         fit(tmp_path)
-    assert len(fit(tmp_path, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"))["sessions"]) == 2
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    assert len(fit(tmp_path, ckpt_path=last, max_epochs=3)["sessions"]) == 2
     assert len(fit(tmp_path.with_name("another"))["sessions"]) == 1
     (tmp_path / "config.yaml").unlink()
     assert len(fit(tmp_path)["sessions"]) == 1
@@ -225,6 +226,47 @@ def test_a_run_that_early_stopping_ends_is_finished_and_says_so(tmp_path, capsys
     assert training_notes(record) == [
         "EarlyStopping ended training after 2 of 4 steps, before the end of its schedules."
     ]
+
+
+@pytest.mark.parametrize("done", [3, 4])
+def test_early_stopping_ends_a_run_only_before_its_last_step(tmp_path, done):
+    stopping = EarlyStopping("loss", stopping_threshold=100.0, check_on_train_epoch_end=True)
+    record = fit(tmp_path, also=[stopping], min_steps=done, max_steps=4, max_epochs=-1, limit_train_batches=done)
+    assert record["steps"] == {"done": done, "planned": 4}
+    assert (record["early_stop"] is None) == (done == 4)
+
+
+@pytest.mark.parametrize(("there", "finished"), [("", False), ("Stopping threshold reached", True)])
+def test_the_ranks_agree_that_early_stopping_ended_a_run(tmp_path, monkeypatch, there, finished):
+    """Its criterion holds on the other rank only, or on none; a callback stops both."""
+    monkeypatch.setattr(ending, "gather", lambda part: [part, [there] if there else []])
+    record = fit(tmp_path, also=[Stop(1)])
+    assert (record["finished"], record["early_stop"] or "") == (finished, there)
+
+
+def test_a_run_of_epochs_that_goes_on_with_another_batch_is_finished_after_its_last_epoch(tmp_path, capsys):
+    """An epoch of one batch of two images, then one of two batches: 3 steps of 4; a stop within the last does not."""
+    last, done = str(tmp_path / "checkpoints" / "last.ckpt"), {"done": 3, "planned": 4}
+    fit(tmp_path, max_epochs=1, accumulate_grad_batches=2)
+    record = fit(tmp_path, ckpt_path=last, also=[Stop(3)])
+    assert (record["finished"], record["steps"]["done"]) == (False, 2)
+    for sessions in (3, 3):  # nothing is left to do in the second, which changes nothing
+        record = fit(tmp_path, ckpt_path=last)
+        assert (record["finished"], record["steps"], len(record["sessions"])) == (True, done, sessions)
+        assert "3 of 4 steps; next: ppar test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("monitored", ["loss", "of_validation"])
+def test_the_best_checkpoint_of_a_run_that_stops_early_is_known_when_it_goes_on(tmp_path, monkeypatch, monitored):
+    """It is written after the step at which the run stops; the one before is deleted."""
+    monkeypatch.setattr(OneWeight, "validation_step", lambda self, *_: self.log("of_validation", -self.weight[0]))
+    monkeypatch.setattr(Ones, "val_dataloader", Ones.train_dataloader)
+    best = ModelCheckpoint(tmp_path / "checkpoints", monitor=monitored, mode="max", save_top_k=1)
+    fit(tmp_path, also=[Stop(3), best], max_epochs=3)
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    (known,) = [each["best_model_path"] for each in state["callbacks"].values() if "best_model_path" in each]
+    assert Path(known).is_file()
+    assert (known, state["epoch"]) == (best.best_model_path, 1)
 
 
 def test_another_total_batch_is_said(tmp_path):

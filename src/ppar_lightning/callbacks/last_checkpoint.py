@@ -44,6 +44,7 @@ class LastCheckpoint(Checkpoint):
         self._stopping = False
         self._stop_asked = False  # by max_time or a callback
         self._short = False  # whether the last checkpoint is that of a run which stops early
+        self._place: dict[str, Any] = {}  # of the last checkpoint in the epochs
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the trainer write all checkpoints whole or not at all."""
@@ -86,9 +87,14 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint that ``ppar test`` loads."""
         self._stepped = False
-        if not self._short:
-            self._write(trainer)
+        self._write(trainer)
         self._settle(trainer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the place in the epoch of a run that stops early, while other callbacks go on, as the best one does."""
+        if not self._short:
+            self._place = {name: checkpoint[name] for name in ("epoch", "loops")}
+        checkpoint |= self._place
 
     def _write_if_due(self, trainer: L.Trainer) -> None:
         stops = self._stops(trainer)

@@ -95,7 +95,7 @@ class Provenance(L.Callback):
         earlier = (read_manifest(folder) if trainer.ckpt_path else None) or {"sessions": []}
         if not trainer.is_global_zero:
             return
-        self._started = now()
+        session, self._started = new_session(trainer, self.config.encode()), now()
         data = data_of(trainer)
         source = earlier.get("origin")
         if checkpoint.is_file() and not checkpoint.resolve().is_relative_to(folder.resolve()):
@@ -111,12 +111,9 @@ class Provenance(L.Callback):
             "target_selection": monitored_targets(trainer),
             "wandb": wandb_run(trainer.loggers) or earlier.get("wandb"),
             "overrides": carried(earlier.get("overrides", {}), self.changes, yaml.safe_load(self.config)),
-            "finished": False,
+            "finished": earlier.get("finished", False),
             "origin": source,
-            "sessions": [
-                *earlier["sessions"],
-                new_session(trainer, self.config.encode()) | {"batch": math.prod(sizes)},
-            ],
+            "sessions": [*earlier["sessions"], session | {"batch": math.prod(sizes)}],
         }
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -136,12 +133,13 @@ class Provenance(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the whole time and whether training is finished, and print the command that comes next."""
-        finished = not is_short(trainer)
-        self._save(trainer, finished)
+        done, planned = trainer.global_step, planned_steps(trainer)
+        finished, early = not is_short(trainer), early_stop(trainer) if done < planned else None
+        if self._begun or not self._manifest.get("finished"):  # else there was nothing to do
+            self._save(trainer, finished, early)
         if self._manifest and not getattr(trainer, "fast_dev_run", False):
-            folder, (done, planned) = trainer.default_root_dir, self._manifest["steps"].values()
-            state = f"{done:,} of {planned:,} steps"
-            why = ", EarlyStopping ended it" * (self._manifest["early_stop"] is not None)
+            folder, state = trainer.default_root_dir, f"{done:,} of {planned:,} steps"
+            why = ", EarlyStopping ended it" * (early is not None)
             test = f"next: ppar test --config {shlex.quote(str(Path(folder) / CONFIG))}"
             follows = test if finished else f"not finished, {continuation(folder)}"
             print(f"{folder}: {state}{why}; {follows}", flush=True)
@@ -153,7 +151,7 @@ class Provenance(L.Callback):
                 (Path(trainer.default_root_dir) / CONFIG).unlink()
                 Path(trainer.default_root_dir).rmdir()
 
-    def _save(self, trainer: L.Trainer, finished: bool = False) -> None:
+    def _save(self, trainer: L.Trainer, finished: bool = False, early: str | None = None) -> None:
         if not self._manifest:
             return
         folder = Path(trainer.default_root_dir)
@@ -162,7 +160,7 @@ class Provenance(L.Callback):
             self._begun = True
         memory = peak_memory(trainer.strategy.root_device)
         self._manifest["sessions"][-1] |= {"seconds": round(now() - self._started, 1), "peak_memory": memory}
-        self._manifest |= {"finished": finished, "early_stop": early_stop(trainer) if finished else None}
+        self._manifest |= {"finished": finished, "early_stop": early}
         self._manifest["steps"] = {"done": trainer.global_step, "planned": planned_steps(trainer)}
         write_whole(folder / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
 
