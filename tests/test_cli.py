@@ -16,11 +16,12 @@ import wandb
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trees import write_image
 
 from ppar_lightning.callbacks import CONFIGURED
 from ppar_lightning.callbacks.finite_guard import FiniteGuard
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
-from ppar_lightning.cli import main, resolve
+from ppar_lightning.cli import main, resolve, training
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import CLASSES
 
@@ -311,12 +312,35 @@ def test_a_callback_of_ones_own_joins_those_of_every_run(tmp_path, monkeypatch):
 LOGGERS = "lightning.pytorch.loggers"
 
 
-def test_a_trial_writes_nothing_into_the_run_folder(run):
+def test_a_trial_writes_nothing_into_the_run_folder(run, capsys):
+    maps = ["--predictions.folder", str(run.parent / "maps")]
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     config = ["--config", str(run / "config.yaml"), "--trainer.fast_dev_run", "true"]
-    for words in (["fit", *config], ["test", *config]):
+    pictures = ["--data.predict_dir", str(run.parent / "pictures")]
+    write_image(run.parent / "pictures" / "a.png")
+    for words in (["fit", *config], ["test", *config], ["predict", *config, *pictures, *maps]):
         main(words)
+    assert not (run.parent / "maps").exists()
+    said = capsys.readouterr().out
+    assert "Figures" not in said
+    assert "1 map" not in said
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_config_may_be_yaml_itself_and_last_without_a_checkpoint_begins_anew(tmp_path, monkeypatch):
+    noted = {}
+
+    def note(record, checkpoint, changes):
+        noted.update(changes=changes)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(training, "run_loggers", lambda *given: noted.update(resumed=given[-1]))
+    monkeypatch.setattr(training, "Provenance", note)
+    words = ["--config", "{trainer: {max_steps: 1}}", *SMALL, "--trainer.max_steps", "2", "--ckpt_path", "last"]
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", CONFIG, *words, "--trainer.default_root_dir", str(tmp_path)])
+    assert noted["changes"]["trainer.max_steps"] == [1, 2]
+    assert noted["resumed"] is False
 
 
 def test_without_a_logger(tmp_path):

@@ -188,6 +188,8 @@ def test_every_rank_is_told_of_a_damaged_manifest(tmp_path):
     trainer = SimpleNamespace(is_global_zero=False, ckpt_path="last.ckpt", default_root_dir=str(tmp_path))
     with pytest.raises(ValueError, match="manifest.json is damaged"):
         Provenance("seed: 7\n", "last").on_fit_start(trainer, OneWeight())
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
+        Provenance("seed: 7\n").setup(trainer, OneWeight(), "test")  # before anything is scored
 
 
 class Stop(L.Callback):

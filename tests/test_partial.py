@@ -97,6 +97,7 @@ def test_overrides_are_those_of_the_first_setting_whatever_a_run_continues_with(
     named = {"trainer.max_steps", "model.optimizer.lr", "data.crop", "data.sources"}
     first = overrides(setting, named, config)
     assert first == {"trainer.max_steps": [300, 8], "model.optimizer.init_args.lr": [0.1, 0.2]}
+    assert overrides(setting, {*named, "model.optimizer.init_args.lr"} - {"model.optimizer.lr"}, config) == first
     assert described(first) == "8 of 300 steps, model.optimizer.init_args.lr 0.2 instead of 0.1"
     config["trainer"]["max_steps"] = 16
     later = carried(first, overrides([config | {"trainer": {"max_steps": 8}}], named, config), config)

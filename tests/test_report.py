@@ -7,18 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pandas as pd
 import pytest
 
+from ppar_lightning.callbacks.earlier_test import keep_earlier
 from ppar_lightning.cli import main
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.published import published_tables, read_published
 from ppar_lightning.report.rows import ROWS, in_order
 from ppar_lightning.report.seed_table import SeedTable, read_results
-from ppar_lightning.runs.tested_run import read_test
+from ppar_lightning.runs.tested_run import TestedRun, read_test
 
 DOCS = Path(__file__).parents[1] / "docs"
 # row -> seed -> mIoU of game (source), fog, night
@@ -252,6 +254,21 @@ def test_scores_of_another_checkpoint_are_left_out(demo, capsys, about):
     assert f"{demo / 'ppar' / '2'} is left out: its last checkpoint is not tested" in capsys.readouterr().out
     assert table_rows((demo / "results.md").read_text(), "### mIoU")["ppar"][0] == "2"
     assert "The scores are not those of last.ckpt as it is now." in read_test(path.parent).notes
+
+
+def test_a_test_that_was_made_while_training_went_on_is_outdated():
+    session = {"started": "2026-01-01T23:59:30+00:00", "seconds": 60.9}
+    run = TestedRun({}, {}, [], [], "", "", {"sessions": [session], "finished": True})
+    times = {"2026-01-01T23:59:50+00:00": True, "2026-01-02T00:00:29+00:00": True, "2026-01-02T00:00:30+00:00": False}
+    assert {time: replace(run, started=time).outdated for time in times} == times
+    assert not replace(run, started=min(times), manifest={"sessions": [{}], "finished": True}).outdated
+
+
+@pytest.mark.parametrize("text", ['{"domains": []}', "[]", "{"])
+def test_a_damaged_test_is_kept_beside_the_next_one(tmp_path, text):
+    (tmp_path / "test.json").write_text(text)
+    assert keep_earlier(tmp_path, {"fog": {}}) == tmp_path / "test.1.json"
+    assert (tmp_path / "test.1.json").read_text() == text
 
 
 def test_a_score_that_is_missing_is_never_left_out_of_a_mean(demo, capsys):

@@ -18,6 +18,7 @@ from ppar_lightning.cli import main as ppar
 from ppar_lightning.cli import resolve
 from ppar_lightning.report.rows import ROWS
 from ppar_lightning.reproduce import Processes, device_groups, locked, plan
+from ppar_lightning.runs.changed_options import changed_options
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -109,6 +110,17 @@ def test_every_row_is_trained_and_tested_in_order_and_reported(commands, tmp_pat
     assert re.search(r"demo.yaml --config \S*ablations/source_only.yaml --seed_everything 0 --trainer", fit)
     assert "[4/4] ppar/3: missing" in capsys.readouterr().out
     assert "| ppar | 2 | 50.0" in (tmp_path / "demo" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(("before", "now", "same"), [("bfloat16", None, True), ("bfloat16", "float32", False)])
+def test_a_precision_that_now_follows_the_device_is_no_change(commands, tmp_path, before, now, same):
+    (ours,) = plan(DEMO, ["ppar"], [0], tmp_path, [f"--model.ppar.clip_dtype={now or 'null'}"], resolve)
+    (theirs,) = plan(DEMO, ["ppar"], [0], tmp_path, [f"--model.ppar.clip_dtype={before}"], resolve)
+    finish(ours.folder, theirs.resolved)
+    assert ours.state == ("untested" if same else "changed")
+    assert (not [*changed_options(theirs.resolved, ours.resolved)]) == same
+    finish(ours.folder, ours.resolved)
+    assert theirs.state == "changed"  # a value is given now
 
 
 def test_a_seed_that_is_named_twice_is_run_once(commands, tmp_path):

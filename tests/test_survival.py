@@ -20,7 +20,6 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.cli import main
 from ppar_lightning.module import PPARModule
-from ppar_lightning.renamed import completed
 from ppar_lightning.reproduce import Planned
 from ppar_lightning.runs.checkpoints import WholeCheckpointIO, find_checkpoint, is_whole, promote
 from ppar_lightning.runs.run_folder import read_config
@@ -145,7 +144,7 @@ def test_a_run_that_max_time_stops_is_not_finished_and_its_last_line_continues_i
     assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] == 2
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["finished"], manifest["steps"]) == (False, {"done": 2, "planned": 9})
-    assert Planned(folder, [], completed(read_config(folder))).state == "stopped"
+    assert Planned(folder, [], read_config(folder)).state == "stopped"
     line = capsys.readouterr().out.splitlines()[-1]
     main(shlex.split(line.partition("continue with: ppar ")[2]))
     assert_equal(folder, whole, also=("1", "val"))

@@ -21,12 +21,17 @@ WITHDRAWN: Mapping[str, Any] = {"detect_nan": "raise", "finite.policy": "raise",
 ADDED: Mapping[tuple[str, str], Any] = {("model", "continuation"): "extend"}
 """Option that configs of 0.1.0 lack -> the value that their runs have."""
 
+BY_DEVICE = "model.ppar.clip_dtype"
+"""Option that had defaults of its own, and is None now, which follows the device: None differs from no value."""
 
-def completed(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the whole config of a run as this version would save it, with the options that its version lacked."""
+
+def completed(config: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole config of a run as this version would save it, to be compared with ``now``, a present one."""
     config = current_config(config)
     for (group, name), value in ADDED.items():
         config[group].setdefault(name, value)
+    if now["model"]["ppar"]["clip_dtype"] is None:
+        config["model"]["ppar"]["clip_dtype"] = None
     return config
 
 

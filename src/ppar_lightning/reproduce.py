@@ -67,7 +67,7 @@ class Planned:
 
         if not is_run(self.folder):
             return "missing"
-        if completed(read_config(self.folder)) != self.resolved:
+        if completed(read_config(self.folder), self.resolved) != self.resolved:
             return "changed"
         if not (read_manifest(self.folder) or {"finished": False})["finished"]:
             return "stopped" if any(self.folder.glob("checkpoints/*.ckpt")) else "without a checkpoint"

@@ -23,7 +23,7 @@ def keep_earlier(folder: Path, domains: Mapping[str, Any]) -> Path | None:
     path = folder / "test.json"
     if not path.is_file():
         return None
-    with suppress(ValueError, LookupError, TypeError):  # a damaged one is not thrown away either
+    with suppress(ValueError, LookupError, TypeError, AttributeError):  # a damaged one is not thrown away either
         if json.loads(path.read_text())["domains"] == domains:
             return None
     number = next(number for number in count(1) if not (folder / f"test.{number}.json").exists())

@@ -140,7 +140,8 @@ class PredictionWriter(L.Callback):
             table = pd.DataFrame.from_dict(kept | found, orient="index", columns=list(self._classes)).sort_index()
             write_whole(self._root / SHARES, table.to_csv(index_label="picture", float_format="%.6f").encode())
             maps = "1 map" if len(found) == 1 else f"{len(found)} maps"
-            Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False, markup=False)
+            if not getattr(trainer, "fast_dev_run", False):  # a trial keeps no file
+                Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False, markup=False)
 
     def _map(self, name: str) -> Path:
         return self._root / f"{name}.png"

@@ -71,8 +71,11 @@ class Provenance(L.Callback):
 
         Raises:
             FileExistsError: The folder holds another run, which this one does not continue.
+            ValueError: The manifest of a tested run is damaged.
         """
         path = Path(trainer.default_root_dir) / CONFIG
+        if stage == "test":
+            read_manifest(path.parent)  # the results quote it
         if stage in ("validate", "test") and path.is_file():
             trained = current_config(read_config(path.parent))
             self.overrides = list(changed_options(trained, yaml.safe_load(self.config)))

@@ -166,9 +166,10 @@ class PPARCLI(LightningCLI):
         if config.fast_dev_run:
             self.trial = TemporaryDirectory()  # so that a trial changes nothing in the run folder
             config.default_root_dir = self.trial.name
+            self.config_init[self.subcommand].predictions.folder = None
         command, checkpoint = self.subcommand or "", self.config[self.subcommand].ckpt_path
         named = False if command == "predict" or config.fast_dev_run else config.logger
-        resumed = command == "fit" and checkpoint is not None
+        resumed = command == "fit" and checkpoint not in (None, "last")  # which stays if there is no checkpoint
         kwargs["logger"] = run_loggers(named, config.default_root_dir, command, resumed)
         changes = self.changes(yaml.safe_load(self.record)) if command == "fit" else {}
         own = run_callbacks(Provenance(self.record, checkpoint, changes))
@@ -184,14 +185,22 @@ class PPARCLI(LightningCLI):
 
     def changes(self, resolved: dict[str, Any]) -> Overrides:
         """List what the command line changes in the config files that it names; nothing if it names none."""
-        files = [Path(word) for before, word in pairwise(self.words) if before in NAMES]
-        if not files:
+        given = [word for before, word in pairwise(self.words) if before in NAMES]
+        if not given:
             return {}
         defaults = self._subcommand_parsers["fit"].get_defaults(skip_validation=True).as_dict()
         plain = json.loads(json.dumps(defaults, default=str))  # lists in place of tuples, as in a config
-        configs = [current_config(yaml.safe_load(file.read_text()) or {}) for file in files]
+        configs = [current_config(yaml.safe_load(text_of(word)) or {}) for word in given]
         named = {word[2:].partition("=")[0] for word in self.words if word.startswith("--")}
         return overrides([plain, *configs], named, resolved)
+
+
+def text_of(config: str) -> str:
+    """Return the YAML of a value of ``--config``, which is a file or the YAML itself."""
+    try:
+        return Path(config).read_text()
+    except OSError:
+        return config
 
 
 class DoctorCLI(PPARCLI):

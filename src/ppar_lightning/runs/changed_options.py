@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ppar_lightning.renamed import BY_DEVICE
+
 SCORED = ("seed_everything", "model", "data", "trainer.precision", "trainer.limit_test_batches")
 """Options, and groups of them, that a score depends on."""
 
@@ -45,7 +47,8 @@ def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterat
     """Compare the config of a training with the present one: one line for each option that a score depends on."""
     old, new = flat(before), flat(now)
     for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name) and counts(name, SCORED):
+        same = old.get(name) == new.get(name) or (name == BY_DEVICE and new.get(name) is None)
+        if not same and counts(name, SCORED):
             yield f"{name}: {old.get(name)} in training, {new.get(name)} now"
 
 
@@ -58,12 +61,13 @@ def overrides(setting: Sequence[Mapping[str, Any]], named: Collection[str], conf
         config: The resolved config.
     """
     planned: dict[str, Any] = {}
+    options = [option.replace(".init_args", "") for option in named]
     for each in setting:
         planned |= flat(each)
     return {
         name: [planned.get(name), value]
         for name, value in flat(config).items()
-        if counts(name, TRAINED) and within(name.replace(".init_args", ""), named) and planned.get(name) != value
+        if counts(name, TRAINED) and within(name.replace(".init_args", ""), options) and planned.get(name) != value
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (ValueError, LookupError, TypeError) as error:
         remedy = "move it away; it is only a record, and a run continues without it"
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
+
+
+def session_end(session: dict[str, Any]) -> str:
+    """Return the time at which a session ended, or made its last checkpoint, in ISO 8601; empty if not recorded."""
+    try:
+        end = datetime.fromisoformat(session["started"]) + timedelta(seconds=int(session["seconds"]))
+    except (LookupError, TypeError, ValueError):
+        return ""
+    return end.isoformat(timespec="seconds")
 
 
 def training_notes(manifest: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ppar_lightning.metrics import UNSEEN, unseen_mean
 from ppar_lightning.runs.changed_options import described
-from ppar_lightning.runs.manifest import UNKNOWN, read_manifest, training_notes
+from ppar_lightning.runs.manifest import UNKNOWN, read_manifest, session_end, training_notes
 from ppar_lightning.runs.markdown import number
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, LAST
 
@@ -88,7 +88,7 @@ class TestedRun:
     def outdated(self) -> bool:
         """Whether the scores are those of another checkpoint than the last one, or older than the last training."""
         sessions = self.manifest["sessions"] if self.manifest else []
-        trained = sessions[-1].get("started", "") if sessions else ""
+        trained = session_end(sessions[-1]) if sessions else ""
         return self.checkpoint not in (LAST, "") or "" < self.started < trained
 
     @property
