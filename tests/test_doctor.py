@@ -4,13 +4,16 @@ import os
 import re
 import shutil
 import socket
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 import trees
+import yaml
 from huggingface_hub import constants
 from PIL import Image
 from transformers import ResNetConfig
@@ -519,3 +522,40 @@ def test_a_trial_without_memory_says_what_to_lower(roots, capsys, monkeypatch):
         status, lines = doctor(capsys, roots, *ONE_STEP)
     assert status == 1
     assert errors(lines)[0].startswith("error  trial: not enough memory (MemoryError): lower --data.batch_size, ")
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_the_trial_goes_on_from_the_checkpoint_of_the_run(roots, capsys, monkeypatch, started):
+    def ended(_: object, words: list[str]) -> None:
+        (config,) = (Path(word) for before, word in pairwise(words) if before == "--config")
+        asked.append(yaml.safe_load(config.read_text())["ckpt_path"])
+
+    asked: list[str] = []
+    monkeypatch.setattr("ppar_lightning.cli.training.call", ended)
+    last = roots / "run/checkpoints/last.ckpt"
+    if started:
+        last.parent.mkdir(parents=True)
+        torch.save({}, last)
+    lines = doctor(capsys, roots, "--ckpt_path", "last", "--samples", "1")[1]
+    assert asked == [str(last) if started else "last"]
+    assert any(line.startswith("note   trial: no step is left to train; give more with --train") for line in lines)
+
+
+def test_a_crop_larger_than_every_image_is_a_note(roots, capsys):
+    def notes(*words: str) -> list[str]:
+        return [line for line in doctor(capsys, roots, "--samples", "1", *words)[1] if "the crop" in line]
+
+    scale = ("--data.augmentation.scale", "[0.5, 2.0]")
+    (note,) = notes("--data.crop", f"[{2 * trees.SIZE[0] + 1}, 8]", *scale)
+    assert note.startswith("note   city/train: the crop")
+    assert note.endswith("all are padded; lower --data.crop")
+    assert not notes("--data.crop", f"[{2 * trees.SIZE[0]}, {2 * trees.SIZE[1]}]", *scale)
+
+
+def test_an_evaluation_split_that_no_training_scores_is_not_looked_for(roots, capsys):
+    trees.gta5(roots / "gta", split_mat=False)
+    words = ("--data.sources", f"{{gta: {{root: '{roots}/gta', train_split: all}}}}", "--samples", "1")
+    status, lines = doctor(capsys, roots, *words)
+    assert status == 1
+    assert "put it there, or set train_split and eval_split to all (settings" in errors(lines)[0]
+    assert doctor(capsys, roots, *words, "--trainer.limit_val_batches", "0")[0] == 0

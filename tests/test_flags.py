@@ -169,12 +169,17 @@ def test_a_flag_that_no_run_can_use_is_refused(config, cli, name):
         refuse_flags(cli.parser.parse_args(named_configs(["fit", "--config", config, *words])).fit.trainer)
 
 
-@pytest.mark.parametrize("seed", ["-1", "true", "4294967296"])
+@pytest.mark.parametrize("seed", ["-1", "true", "null", "4294967296"])
 def test_a_seed_that_the_record_could_not_name_is_refused(config, cli, capsys, seed):
     with pytest.raises(SystemExit, match="2"):
         cli.parser.parse_args(["fit", "--config", config, "--seed_everything", seed])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('ppar: error: Parser key "seed_everything": Not of type Seed')
+    assert line.startswith('ppar: error: Parser key "seed_everything": ')
+    assert line.endswith("; give a whole number from 0 to 4294967295")
+    for right in re.search(r"(\d+) to (\d+)$", line).groups():
+        assert cli.parser.parse_args(["fit", "--config", config, "--seed_everything", right]).fit.data.seed == int(
+            right
+        )
 
 
 def test_a_model_keeps_no_reference_to_the_command_line(cli):

@@ -216,15 +216,19 @@ def test_options_of_the_optimiser_are_those_of_the_config_also_where_a_run_goes_
     assert (head["lr"], head["weight_decay"]) == (pytest.approx(0.02 * 0.5**0.9), 0.1)
 
 
-@pytest.mark.remedy("rates.py::PlannedRates.load_state_dict")
-def test_the_state_of_another_optimiser_is_refused():
-    _, former = configured(6)
-    module = build(optimizer=partial(torch.optim.AdamW, lr=0.01))
-    module._trainer = Steps(6)
-    found = module.configure_optimizers()
-    found["optimizer"].load_state_dict(former["optimizer"].state_dict())
+@pytest.mark.remedy("rates.py::PlannedRates._refuse_another")
+@pytest.mark.remedy("rates.py::PlannedRates._refuse_another")
+def test_the_state_of_another_optimiser_or_of_other_parameters_is_refused():
+    module, former = configured(6)
+    advance(former, 1)
+    other = build(optimizer=partial(torch.optim.AdamW, lr=0.01))
+    other._trainer = Steps(6)
     with pytest.raises(ValueError, match="another optimizer than AdamW: leave --model.optimizer as it was"):
-        found["lr_scheduler"]["scheduler"].load_state_dict(former["lr_scheduler"]["scheduler"].state_dict())
+        other.configure_optimizers()["optimizer"].load_state_dict(former["optimizer"].state_dict())
+    next(module.parameters()).requires_grad_(False)
+    frozen = module.configure_optimizers()["optimizer"]
+    with pytest.raises(ValueError, match="of other parameters: leave --model.segmenter.freeze_stages as it was"):
+        frozen.load_state_dict(former["optimizer"].state_dict())
     resumed(former, 6)
 
 

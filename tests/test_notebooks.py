@@ -77,7 +77,9 @@ def test_a_run_is_found_from_where_the_user_is(path, tmp_path, monkeypatch):
     run = tmp_path / "home" / "runs" / "demo"
     (run / "checkpoints").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with pytest.raises(SystemExit, match="^no run in runs/demo: make one with `ppar fit --config demo .* runs/demo`"):
+    with pytest.raises(
+        SystemExit, match=r"^no run in runs/demo\*: make one with `ppar fit --config demo .* runs/demo`"
+    ):
         found(tmp_path / "home")
     (run / "checkpoints" / "last.ckpt").touch()
     if path.stem in SCORES:
@@ -88,6 +90,11 @@ def test_a_run_is_found_from_where_the_user_is(path, tmp_path, monkeypatch):
         assert found(tmp_path / place) == run
     with pytest.raises(SystemExit, match="or set RUN to the folder of a run$"):
         found(tmp_path / "elsewhere")
+    newer = run.with_name("demo-20260102-030405")  # as `make demo` names it
+    (newer / "checkpoints").mkdir(parents=True)
+    for name in ("test.json", "checkpoints/last.ckpt"):
+        (newer / name).touch()
+    assert found(tmp_path / "home" / "notebooks") == newer
     for named in ("../home/runs/demo", str(run), "~/runs/demo"):
         monkeypatch.setenv("PPAR_RUN", named)
         assert found(tmp_path / "elsewhere") == run

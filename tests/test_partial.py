@@ -108,6 +108,15 @@ def test_overrides_are_those_of_the_first_setting_whatever_a_run_continues_with(
     assert "steps" not in described(carried(later, {}, config))
 
 
+def test_of_domains_that_are_replaced_the_names_are_given():
+    camvid, gta = ({"root": name, "options": {}} for name in ("a", "b"))
+    setting = [{"data": {"sources": {"camvid": camvid, "urbansyn": {"limit": 8}}}}]
+    config = {"data": {"sources": {"gta": gta | {"limit": 2}, "camvid": camvid | {"limit": 4}}, "unseen": {}}}
+    found = overrides(setting, {"data.sources", "data.unseen"}, config)
+    line = "data.sources.camvid.limit 4 instead of None, data.sources camvid, gta instead of camvid, urbansyn"
+    assert described(found) == described(carried(found, {}, config)) == line
+
+
 def test_a_test_of_a_part_is_marked_and_counts_as_none(part):
     record, printed = json.loads((part / "test.json").read_text()), (part / "printed.txt").read_text()
     assert [record["domains"]["fog"][key] for key in ("images", "images_of")] == [1, 60]

@@ -206,6 +206,7 @@ def test_unfinished_runs_are_left_out_and_named(demo, capsys):
 
 
 @pytest.mark.remedy("report/seed_table.py::read_results")
+@pytest.mark.remedy("report/seed_table.py::read_results")
 @pytest.mark.remedy("report/seed_table.py::_read_folder")
 @pytest.mark.remedy("report/seed_table.py::_read_folder")
 @pytest.mark.remedy("report/seed_table.py::SeedTable.__init__")
@@ -223,6 +224,7 @@ def test_errors_name_the_remedy(demo, tmp_path, capsys):
     name = "name the folder of a setting that `ppar reproduce` has written"
     assert f"nothing: no tested run in ROW/SEED: {name}" in refused(tmp_path / "nothing")
     main(["report", str(demo), *out])
+    assert "none.csv not found: give a results.csv of `ppar report`, or the" in refused(tmp_path / "none.csv")
     assert "other.csv has no column setting, row, " in (said := refused(tmp_path / "other.csv"))
     assert "give a results.csv of `ppar report`" in said
     main(["report", str(demo / "results.csv"), *out])

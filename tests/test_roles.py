@@ -76,6 +76,10 @@ def test_a_pattern_without_split_is_said_and_its_remedies_work(tmp_path, recwarn
     )
     assert "(patterns of a folder need {split}), or validate nothing with --trainer.limit_val_batches 0" in said
     recwarn.clear()
+    DomainDataModule({"own": own(tmp_path, "*/*")}, workers=0).setup("test")
+    (said,) = (str(each.message) for each in recwarn if "trains on" in str(each.message))
+    assert said.endswith("(patterns of a folder need {split})")  # what a training need not score is no matter here
+    recwarn.clear()
     DomainDataModule({"own": own(tmp_path, "{split}/*")}, workers=0).setup("fit")
     data = DomainDataModule({"own": own(tmp_path, "*/*")}, workers=0)
     data.trainer = Trainer(accelerator="cpu", limit_val_batches=0, logger=False, enable_checkpointing=False)

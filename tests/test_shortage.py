@@ -191,10 +191,15 @@ def test_memory_that_a_cpu_lacks():
             "Caught RuntimeError in DataLoader worker process 0.\n  File shared memory.py, out of memory\nShapes"
         ),
         OSError("a.npy cannot be written (No space left on device); set PPAR_CACHE to a writable folder"),
+        FileNotFoundError("no pictures in /dev/shm/x: give files, folders or globs"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/Out of memory/a.png"),
+        ValueError("/data/Out of memory/a.png: no image that can be decoded"),
+        ValueError("Caught ValueError in DataLoader worker process 0.\nValueError: /Out of memory/a.png: no image"),
     ],
 )
 def test_other_errors_are_none(error):
-    error.__context__ = OSError(errno.ENOSPC, "No space left on device") if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and error.errno is None:
+        error.__context__ = OSError(errno.ENOSPC, "No space left on device")
     assert shortage(error) is None
 
 

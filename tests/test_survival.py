@@ -254,11 +254,14 @@ def test_any_damage_is_found(two):
 @pytest.mark.remedy("runs/checkpoints.py::find_checkpoint")
 @pytest.mark.remedy("runs/checkpoints.py::find_checkpoint")
 @pytest.mark.remedy("runs/checkpoints.py::find_checkpoint")
+@pytest.mark.remedy("runs/checkpoints.py::find_checkpoint")
 def test_training_goes_on_from_the_one_before_and_a_test_refuses_to(two):
     folder, last, previous = str(two.parent), two / "last.ckpt", two / "previous.ckpt"
     assert find_checkpoint(folder, "last", True) == find_checkpoint(folder, None, False) == str(last)
     assert find_checkpoint(folder, None, True) is None
-    assert find_checkpoint(folder, "best", False) == "best"
+    for training in (True, False):
+        with pytest.raises(FileNotFoundError, match="none.ckpt not found: give a .* that exists, or --ckpt_path last$"):
+            find_checkpoint(folder, "runs/none.ckpt", training)
     last.write_bytes(last.read_bytes()[:5000])
     with pytest.warns(UserWarning, match="last.ckpt is damaged or no checkpoint; continuing from .*previous.ckpt"):
         assert find_checkpoint(folder, "last", True) == str(previous)

@@ -1,9 +1,13 @@
 """Errors of the command line in one line, which names the fault and the remedy."""
 
+import errno
 import os
 import sys
 from argparse import ArgumentParser
 from typing import NoReturn
+
+CLOSED = ": allow it with `chmod -R u+rwX`, or copy that folder to where you may write, and give the copy"
+"""Remedy for a file or folder that may not be read or written."""
 
 
 class PlainParser(ArgumentParser):
@@ -19,7 +23,8 @@ def plain(error: object) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     if any(line.startswith("Traceback") or "Original Traceback" in line for line in lines):
         lines = [lines[-1].partition(": ")[2] or lines[-1]]
-    return " ".join(lines)
+    closed = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS)
+    return " ".join(lines) + CLOSED * closed
 
 
 def leave(error: object, status: int = 1, said: str | None = None) -> NoReturn:

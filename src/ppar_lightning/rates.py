@@ -33,6 +33,7 @@ class PlannedRates(LambdaLR):
         self.kind = kind
         super().__init__(optimizer, lambda step: self.plan.rate(step, warmup, power))
         self.options = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
+        optimizer.register_load_state_dict_pre_hook(self._refuse_another)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state with the plan, as plain values."""
@@ -40,17 +41,8 @@ class PlannedRates(LambdaLR):
         return {name: state[name] for name in state if name not in ("kind", "options")} | {"plan": list(self.plan)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at the step of a checkpoint, after the optimiser's state has been loaded.
-
-        Raises:
-            ValueError: The state of the optimiser is that of another class.
-        """
+        """Continue at the step of a checkpoint, after the optimiser's state has been loaded."""
         groups, step = self.optimizer.param_groups, state_dict["last_epoch"]
-        stored, built = set(groups[0]) - {"params"}, set(self.options[0])
-        if stored - built and built - stored:  # another version of torch has more options or fewer
-            name = type(self.optimizer).__name__
-            remedy = "leave --model.optimizer as it was, or train anew in another --trainer.default_root_dir"
-            raise ValueError(f"the checkpoint holds the state of another optimizer than {name}: {remedy}")
         rate = max(group["lr"] for group in groups)  # of the step that would have followed
         # a checkpoint of 0.1.0 holds no plan; its rate is 0 at the end
         former = StepPlan(*state_dict.get("plan", (self.plan.total if rate > 0 else step,)))
@@ -60,6 +52,24 @@ class PlannedRates(LambdaLR):
             group.update(options, lr=options["initial_lr"] * self.lr_lambdas[0](step))
         self._last_lr = [group["lr"] for group in groups]
         self._compare(former, rate)
+
+    def _refuse_another(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Refuse a state before the optimiser loads it.
+
+        Raises:
+            ValueError: It is that of another class, or of other parameters.
+        """
+        groups = state["param_groups"]
+        stored, built = set(groups[0]) - {"params"}, set(self.options[0])
+        sizes = ([len(group["params"]) for group in each] for each in (groups, optimizer.param_groups))
+        anew = "or train anew in another --trainer.default_root_dir"
+        if stored - built and built - stored:  # another version of torch has more options or fewer
+            name = type(optimizer).__name__
+            fault = f"the checkpoint holds the state of another optimizer than {name}"
+            raise ValueError(f"{fault}: leave --model.optimizer as it was, {anew}")
+        if next(sizes) != next(sizes):
+            fault = "the optimizer's state in the checkpoint is of other parameters"
+            raise ValueError(f"{fault}: leave --model.segmenter.freeze_stages as it was, {anew}")
 
     def _compare(self, former: StepPlan, rate: float) -> None:
         """Say how the schedules change where a run goes on, if they do."""

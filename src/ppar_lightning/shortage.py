@@ -21,7 +21,7 @@ SHORTAGES: Sequence[Shortage] = (
     ),
     (
         "shared memory is too small",
-        re.compile(r"(?i)shared memory|in /dev/shm|</torch_|signal: Bus error|exit code 2[78]\b"),
+        re.compile(r"(?i)shared memory|device in /dev/shm|</torch_|signal: Bus error|exit code 2[78]\b"),
         (),
         "set --data.workers 0, or enlarge /dev/shm, in Docker with --shm-size 8g",
     ),
@@ -70,10 +70,16 @@ def shortage(error: BaseException, command: str = "") -> str | None:
     return None
 
 
-def ends(error: BaseException) -> tuple[str, str]:
-    """Return the last and the first line of an error; between them may be a traceback, which quotes code and paths."""
+def ends(error: BaseException) -> tuple[str, ...]:
+    """Return the last and the first line of an error; between them may be a traceback, which quotes code and paths.
+
+    An error that this package raises, or that names a file, has none: what it quotes may be any name of a folder.
+    """
     lines = f"{type(error).__name__}: {error}".strip().splitlines()
-    return lines[-1], lines[0]
+    if "in DataLoader worker process" in lines[0]:  # where an error of any kind is sent as text
+        return re.sub("/.*/", "", lines[-1]), lines[0]
+    named = isinstance(error, OSError) and (error.errno is None or error.filename is not None)
+    return () if named or isinstance(error, ValueError) else (lines[-1], lines[0])
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

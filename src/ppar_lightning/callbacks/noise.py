@@ -11,6 +11,7 @@ SAID_BY_THIS_PACKAGE = (
     "Restoring states",  # a line with the same path follows when they are restored
     "Trainer already configured with model summary",
     "`Trainer.fit` stopped: `max_",
+    "Loading `train_dataloader` to estimate",
 )
 """Beginnings of messages whose content the config, the lines of a run or the manifest state."""
 ADVERTISEMENTS = (".*litlogger", "You are using a CUDA device")  # the latter asks to change a program
@@ -22,6 +23,7 @@ NOTHING_WRONG = {
     "It is recommended to use `self.log.*sync_dist": "scores are computed from counts that are summed over ranks",
     "The '.*dataloader' does not have many workers": "data.workers says how many",
     "This DataLoader will create .* worker processes": "data.workers says how many",
+    "The dirpath has changed from": "best_checkpoint finds the file beside last.ckpt, also in a run that was moved",
     "Checkpoint directory .* exists and is not empty": "so it is in a run that is resumed",
     "Total length of `DataLoader` across ranks is zero": "predict with --skip_existing may have nothing left to do",
 }

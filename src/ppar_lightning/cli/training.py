@@ -37,7 +37,6 @@ from ppar_lightning.doctor.examination import examine
 from ppar_lightning.doctor.trial import FIRST_STEP, TrialDoneError
 from ppar_lightning.module import PPARModule, refuse_classes
 from ppar_lightning.renamed import current_config, current_words
-from ppar_lightning.runs.best_checkpoint import best_checkpoint
 from ppar_lightning.runs.changed_options import Overrides, overrides
 from ppar_lightning.runs.checkpoints import find_checkpoint
 from ppar_lightning.runs.stored import stored
@@ -52,7 +51,8 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error and leave with status 2."""
         unknown = message.startswith('Parser key "config": File does not exist')
-        leave(message + "; `ppar configs` lists those of the package" * unknown, status=2)
+        message += "; `ppar configs` lists those of the package" * unknown
+        leave(message + "; give a whole number from 0 to 4294967295" * ("seed_everything" in message), status=2)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a config, from a file or given as text, which may contain options of the previous version."""
@@ -134,8 +134,6 @@ class PPARCLI(LightningCLI):
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
         refuse_flags(config.trainer)
-        if config.ckpt_path == "best":
-            config.ckpt_path = best_checkpoint(Path(config.trainer.default_root_dir))
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
         if Path(config.ckpt_path or "").is_file():  # it may also be a keyword of Lightning
             read_checkpoint(Path(config.ckpt_path), training)  # before anything is built or written
@@ -219,11 +217,11 @@ class DoctorCLI(PPARCLI):
         """Examine the config, and leave before anything is built."""
         examine(self.config, self.first_step)
 
-    def first_step(self) -> str:
+    def first_step(self) -> str | None:
         """Train up to the end of the first step, in a folder of its own and without any output.
 
         Returns:
-            What the step took.
+            What the step took; None if no step is left.
 
         Raises:
             OSError, ValueError: `ppar fit` would fail.
@@ -236,6 +234,7 @@ class DoctorCLI(PPARCLI):
         trainer.logger = trainer.logger is not False and None  # curves as CSV, in place of those of the config
         trainer.devices, trainer.num_nodes = trainer.devices[:1] if isinstance(trainer.devices, list) else 1, 1
         trainer.callbacks = [*listed(trainer.callbacks), Namespace(class_path=FIRST_STEP)]
+        given.ckpt_path = find_checkpoint(trainer.default_root_dir, given.ckpt_path, training=True)
         with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             config = Path(folder) / "config.yaml"
             config.write_text(self.parser.dump(given, skip_none=False))
@@ -243,7 +242,7 @@ class DoctorCLI(PPARCLI):
                 call(PPARCLI, ["fit", "--config", str(config), "--trainer.default_root_dir", f"{folder}/run"])
             except TrialDoneError as end:
                 return str(end)
-        return "no step is left to train"
+        return None
 
 
 def run(words: Sequence[str], launched: bool) -> None:

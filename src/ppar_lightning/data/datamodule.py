@@ -149,7 +149,8 @@ class DomainDataModule(LightningDataModule):
             sizes = [len(split) for split in self.train_splits.values()]
             weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
             self._order = EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
-        for name, line in shared_images(self.train_splits or self._trained(), self.eval_splits, self.unseen).items():
+        trained = self.train_splits or self._trained()
+        for name, line in shared_images(trained, self.eval_splits, self.unseen, stage == "fit").items():
             if name in self.unseen:
                 raise ValueError(f"unseen domain {name!r}: {line}")
             rank_zero_warn(f"domain {name!r}: {line}")

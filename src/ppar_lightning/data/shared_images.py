@@ -5,13 +5,16 @@ from collections.abc import Collection, Mapping
 from ppar_lightning.data.split import Split
 
 
-def shared_images(trained: Mapping[str, Split], scored: Mapping[str, Split], unseen: Collection[str]) -> dict[str, str]:
+def shared_images(
+    trained: Mapping[str, Split], scored: Mapping[str, Split], unseen: Collection[str], fitting: bool = True
+) -> dict[str, str]:
     """Say in one line for each scored domain how many of its images are trained on, if any are.
 
     Args:
         trained: Source -> its training split.
         scored: Domain -> its evaluation split.
         unseen: Names of the domains that training must not see.
+        fitting: Whether the scores are those of a training, which may do without.
 
     Returns:
         Domain -> the line, with a remedy.
@@ -25,7 +28,10 @@ def shared_images(trained: Mapping[str, Split], scored: Mapping[str, Split], uns
             continue
         source, first = sources[keys[shared[0]]], split.whole.name(shared[0])
         count = f"{len(shared)} of the {len(split)} images that it is scored on, such as {first}"
-        remedy = "choose other images with train_split or eval_split (patterns of a folder need {split})"
-        last = "take the domain out" if name in unseen else "validate nothing with --trainer.limit_val_batches 0"
-        found[name] = f"source {source!r} trains on {count}; {remedy}, or {last}"
+        remedies = ["choose other images with train_split or eval_split (patterns of a folder need {split})"]
+        if name in unseen:
+            remedies.append("take the domain out")
+        elif fitting:
+            remedies.append("validate nothing with --trainer.limit_val_batches 0")
+        found[name] = f"source {source!r} trains on {count}; {', or '.join(remedies)}"
     return found

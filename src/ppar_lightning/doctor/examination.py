@@ -35,7 +35,7 @@ PIPE_WIDTH = 10_000
 """Width of the output if it goes to a file or another program, so that no line is broken."""
 
 
-def examine(config: Namespace, trial: Callable[[], str]) -> NoReturn:
+def examine(config: Namespace, trial: Callable[[], str | None]) -> NoReturn:
     """Check the data and the machine that a config names, and if no fault is found, make the first step of a training.
 
     The findings are printed and written to ``findings.txt``, beside a picture of each domain's samples with their
@@ -44,7 +44,7 @@ def examine(config: Namespace, trial: Callable[[], str]) -> NoReturn:
     Args:
         config: What ``ppar fit`` takes, with ``samples`` (pairs of each split that are decoded, evenly spaced) and
             ``output`` (folder of the findings and pictures, by default ``doctor`` in the run folder).
-        trial: Function that trains up to the end of the first step, and returns what it took.
+        trial: Function that trains up to the end of the first step, and returns what it took; None if none is left.
     """
     output = Path(config.output or Path(config.trainer.default_root_dir) / "doctor")
     console = Console(highlight=False, width=None if Console().is_terminal else PIPE_WIDTH)
@@ -55,7 +55,7 @@ def examine(config: Namespace, trial: Callable[[], str]) -> NoReturn:
             parser = ArgumentParser()
             parser.add_class_arguments(DomainDataModule, "data")
             data = parser.instantiate_classes(Namespace(data=config.data)).data  # which opens nothing yet
-            checks = list(splits(data))
+            checks = list(splits(data, config.trainer.limit_val_batches != 0))
             for found in examinations(config, data, checks):
                 findings += found
                 show(console, found, output)
@@ -93,7 +93,8 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
                 check.decode(dataset, index)
             check.judge(dataset)
         yield check.findings
-    yield [*check_batches(checks, data.batch_size, processes), *check_shared(checks, data.unseen)]
+    yield [*check_crop(checks, data), *check_batches(checks, data.batch_size, processes)]
+    yield check_shared(checks, data.unseen)
 
 
 def sample_indices(length: int, samples: int) -> list[int]:
@@ -112,6 +113,17 @@ def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int)
     return attempt("batches", lambda: refuse_small_share(share, batch_size), good)
 
 
+def check_crop(checks: Sequence[SplitCheck], data: DomainDataModule) -> list[Finding]:
+    """Note a crop that is higher or wider than every sample of a source at its largest scale."""
+    scale, found = data.augmentation.scale[1], []
+    for check in checks:
+        height, width = (int(scale * max(sides)) for sides in zip(*check.sizes or [(0, 0)], strict=True))
+        if check.role == "train" and check.sizes and (data.crop[0] > height or data.crop[1] > width):
+            fault = f"the crop {list(data.crop)} is larger than every sample at its largest scale, [{height}, {width}]"
+            found.append(Finding("note", check.subject, f"{fault}: all are padded; lower --data.crop"))
+    return found
+
+
 def check_shared(checks: Sequence[SplitCheck], unseen: Collection[str]) -> list[Finding]:
     """Check whether images are trained on and scored, which is an error for an unseen domain, else a note."""
     opened = [(check.role, check.name, check.split) for check in checks if check.split]
@@ -120,14 +132,15 @@ def check_shared(checks: Sequence[SplitCheck], unseen: Collection[str]) -> list[
     return [Finding("error" if name in unseen else "note", f"{name}/eval", line) for name, line in found.items()]
 
 
-def check_trial(findings: Sequence[Finding], trial: Callable[[], str]) -> list[Finding]:
+def check_trial(findings: Sequence[Finding], trial: Callable[[], str | None]) -> list[Finding]:
     """Make the first step of a training, unless it is known to fail or would download weights."""
     if any(finding.level == "error" for finding in findings):
         return []
     if any(finding.level == "note" and finding.subject in ("backbone", "CLIP") for finding in findings):
         remedy = "download them and call this again"
         return [Finding("note", "trial", f"no step was tried, as weights are missing; {remedy}")]
-    return attempt("trial", trial)
+    more = "no step is left to train; give more with --trainer.max_steps or --trainer.max_epochs"
+    return attempt("trial", trial) or [Finding("note", "trial", more)]
 
 
 def show(console: Console, findings: Iterable[Finding], output: Path) -> None:

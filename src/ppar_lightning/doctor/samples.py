@@ -131,14 +131,20 @@ class SplitCheck:
             self.add("note", message, " samples")
 
 
-def splits(data: DomainDataModule) -> Iterator[SplitCheck]:
-    """List the splits of a run: of a source the one to train on and the one to score on, then the unseen domains."""
+def splits(data: DomainDataModule, validated: bool = True) -> Iterator[SplitCheck]:
+    """List the splits of a run: of a source the one to train on and the one to score on, then the unseen domains.
+
+    Args:
+        data: The data module, which opens nothing.
+        validated: Whether the training scores its sources.
+    """
     bad: Level = "note" if data.on_bad_sample == "skip" else "error"
     for name, domain in (data.sources | data.unseen).items():
         option = f"--data.{'sources' if name in data.sources else 'unseen'}.{name}"
         if name in data.sources:
             yield SplitCheck(option, name, "train", domain, data.protocols[name], bad)
-        yield SplitCheck(option, name, "eval", domain, data.protocols[name], "error")
+        if validated or name not in data.sources:
+            yield SplitCheck(option, name, "eval", domain, data.protocols[name], "error")
 
 
 def describe(dataset: Split) -> str:

@@ -9,9 +9,11 @@ from typing import NoReturn
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ppar_lightning.images.classes import IGNORE
+
+cv2.utils.logging.setLogLevel(0)  # an error of this package names the file in one line, and OpenCV adds lines to it
 
 Array = npt.NDArray[np.uint8]
 
@@ -55,13 +57,10 @@ def read_image(path: Path) -> Array:
 
 
 def is_turned(path: Path) -> bool:
-    """Return whether the orientation tag of a photograph turns or mirrors the stored pixels.
-
-    Raises:
-        ValueError: See `read_image`.
-    """
-    stored = _decode(path, _read(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, "image")
-    return not np.array_equal(stored, read_image(path))
+    """Return whether a photograph has an orientation tag that turns or mirrors the stored pixels."""
+    with suppress(Exception), Image.open(path) as picture:  # Pillow knows every kind of file that has such a tag
+        return picture.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+    return False
 
 
 def read_label(path: Path, remedy: str = EXPORT) -> npt.NDArray[np.integer]:

@@ -25,11 +25,13 @@ def read_results(source: Path) -> pd.DataFrame:
     """Read the tested runs of a setting from its folder, or those of all settings in a ``results.csv``.
 
     Raises:
-        FileNotFoundError: The folder holds no tested run.
+        FileNotFoundError: There is no such file, or the folder holds no tested run.
         ValueError: The CSV lacks a column, a run is damaged, or its folder is not named by its seed.
     """
     if source.suffix != ".csv":
         return _read_folder(source)
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} not found: give a results.csv of `ppar report`, or the folder of a setting")
     text = dict.fromkeys(TEXT, str)
     results = pd.read_csv(source, dtype=text, keep_default_na=False, na_values=[""], float_precision="round_trip")
     for name, value in {"images_of": results.get("images"), "departures": ""}.items():  # a CSV of 0.2.0 lacks them

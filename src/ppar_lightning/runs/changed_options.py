@@ -19,6 +19,8 @@ TRAINED = (
 IRRELEVANT = ("data.workers", "data.predict_dir", "model.continuation")
 """Options in these groups that no score depends on."""
 
+DOMAINS = ("data.sources", "data.unseen")
+
 LENGTHS = {"trainer.max_steps": "steps", "trainer.max_epochs": "epochs"}
 
 Overrides = Mapping[str, Sequence[Any]]
@@ -26,11 +28,17 @@ Overrides = Mapping[str, Sequence[Any]]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings: the dotted path of its keys -> each value."""
+    """Flatten nested mappings: the dotted path of its keys -> each value; an empty mapping has none."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
+
+
+def with_domains(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to flattened options the names of the domains of each group: ``data.sources`` -> ``gta, synthia``."""
+    names = {group: [name.split(".")[2] for name in found if name.startswith(f"{group}.")] for group in DOMAINS}
+    return {**found, **{group: ", ".join(sorted(set(names[group]))) or None for group in DOMAINS}}
 
 
 def counts(name: str, options: Collection[str]) -> bool:
@@ -64,16 +72,20 @@ def overrides(setting: Sequence[Mapping[str, Any]], named: Collection[str], conf
     options = [option.replace(".init_args", "") for option in named]
     for each in setting:
         planned |= flat(each)
+    planned, used = with_domains(planned), with_domains(flat(config))
+    domains = {group: [set((each[group] or "").split(", ")) for each in (used, planned)] for group in DOMAINS}
+    new = [f"{group}.{name}" for group in DOMAINS if group in named for name in set.difference(*domains[group])]
     return {
         name: [planned.get(name), value]
-        for name, value in flat(config).items()
-        if counts(name, TRAINED) and within(name.replace(".init_args", ""), options) and planned.get(name) != value
+        for name, value in used.items()
+        if planned.get(name) != value and counts(name, TRAINED) and not within(name, new)
+        if within(name.replace(".init_args", ""), options)
     }
 
 
 def carried(earlier: Overrides, new: Overrides, config: Mapping[str, Any]) -> Overrides:
     """Return the overrides of a run that continues: each option as it is now, beside its value in the first setting."""
-    now = flat(config)
+    now = with_domains(flat(config))
     return {
         name: [planned, now.get(name)] for name, (planned, _) in {**new, **earlier}.items() if now.get(name) != planned
     }

@@ -1,6 +1,7 @@
 """Checkpoint files: they are written whole or not at all, checked for damage, and found by the rules of a run."""
 
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
+
+from ppar_lightning.runs.best_checkpoint import best_checkpoint
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -74,21 +77,23 @@ def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | No
 
     Args:
         folder: Run folder.
-        wanted: Value of ``--ckpt_path``: a path, ``last``, or None. None means ``last``, except that training starts
-            from the beginning.
+        wanted: Value of ``--ckpt_path``: a path, ``last``, ``best``, or None. None means ``last``, except that training
+            starts from the beginning.
         training: Whether the checkpoint is for ``ppar fit``.
 
     Returns:
-        A path, or a keyword that Lightning resolves, such as ``best``. None, or ``last`` without any checkpoint, starts
-        training from the beginning.
+        A path, or what Lightning resolves, such as ``hpc`` or an address. None, or ``last`` without any checkpoint,
+        starts training from the beginning.
 
     Raises:
-        FileNotFoundError: The run has no checkpoint yet, and it is not for training.
+        FileNotFoundError: There is no such file; or the run has no checkpoint yet, and it is not for training.
         ValueError: The file is damaged or no checkpoint; or it is not for training, and ``last.ckpt`` is missing while
             ``previous.ckpt`` is there.
     """
     if wanted is None and training:
         return None
+    if wanted == "best":
+        wanted = best_checkpoint(Path(folder))
     last, previous = (Path(folder) / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     path = last if wanted in (None, "last") else Path(str(wanted))
     if path.is_file() and is_whole(path):
@@ -104,4 +109,6 @@ def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | No
         raise ValueError(f"{state}: give another with --ckpt_path, or train again in another folder")
     if path == last and not training:
         raise FileNotFoundError(f"{state}: run `ppar fit` first, or give --ckpt_path")
+    if path != last and not path.exists() and not re.match(r"hpc$|registry|\w+://", str(wanted)):
+        raise FileNotFoundError(f"{state}: give a checkpoint that exists, or --ckpt_path last")
     return wanted

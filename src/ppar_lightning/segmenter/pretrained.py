@@ -49,7 +49,7 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
     try:
         # transformers reads pickles with weights_only; without the option it would ask whether to run a model's code
         return loader.from_pretrained(resolve(name), trust_remote_code=False, **options)
-    except ImportError:  # its message names the package to install
+    except (ImportError, MemoryError):  # the former names the package to install
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise errors of their own
         raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(name)}") from error
@@ -86,7 +86,7 @@ def _remedy(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
         return "give a folder that exists, or a hub id"
     download = f"run `hf download {name} --force-download` where there is a network, if gated after `hf auth login`"
-    return f"{download}, or give a folder that exists"
+    return f"{download}, or give a folder that exists, and start in the folder that it is relative to"
 
 
 def normalisation(name: str) -> tuple[Colour, Colour]:

@@ -11,7 +11,7 @@ from ppar_lightning.images.classes import IGNORE
 FAULTY = frozenset((12160, 12166, 12167, *range(12191, 12194), 12195, *range(12202, 12209), 19993))
 """Training frames, black or faulty, that RobustNet's list leaves out."""
 
-ALL = "train_split and eval_split to all (only train_split with --trainer.limit_val_batches 0)"
+ALL = "train_split and eval_split to all"
 """Options that need no split.mat."""
 
 
