@@ -1,6 +1,7 @@
 """The Lightning module alone: what it builds, the losses it starts with, its parameter groups and learning rates."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from types import MappingProxyType
@@ -214,6 +215,43 @@ def test_options_of_the_optimiser_are_those_of_the_config_also_where_a_run_goes_
         found["lr_scheduler"]["scheduler"].load_state_dict(first["lr_scheduler"]["scheduler"].state_dict())
     head = found["optimizer"].param_groups[0]
     assert (head["lr"], head["weight_decay"]) == (pytest.approx(0.02 * 0.5**0.9), 0.1)
+
+
+class Counting(torch.optim.SGD):
+    """An optimiser that counts in its options, as those without a schedule do."""
+
+    def __init__(self, params, lr: float = 0.01, **options) -> None:
+        super().__init__(params, lr=lr, **options)
+        self.defaults["k"] = self.param_groups[0]["k"] = self.param_groups[1]["k"] = 0
+
+
+def test_what_an_optimiser_counts_in_its_options_goes_on():
+    module, former = build(optimizer=partial(Counting, weight_decay=0.1)), build(optimizer=Counting)
+    for each in (module, former):
+        each._trainer = Steps(6)
+    module, former = (each.configure_optimizers() for each in (module, former))
+    advance(former, 2)
+    for group in former["optimizer"].param_groups:
+        group["k"] = 2
+    for name, part in (("optimizer", None), ("lr_scheduler", "scheduler")):
+        ours, theirs = (each[name][part] if part else each[name] for each in (module, former))
+        ours.load_state_dict(theirs.state_dict())
+    assert [(group["k"], group["weight_decay"]) for group in module["optimizer"].param_groups] == [(2, 0.1)] * 2
+
+
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_an_unfinished_run_without_a_plan_is_restarted_where_it_was(warmup):
+    """As 0.1.0 wrote it: the rate tells that 6 steps were planned, 3 of which are done."""
+    _, former = configured(6, warmup_steps=warmup)
+    advance(former, 3)
+    state = former["lr_scheduler"]["scheduler"].state_dict()
+    del state["plan"]
+    for steps, plan in ((9, (9, 3, 0.5)), (6, (6, 0, 0.0))):
+        module, found = configured(steps, warmup_steps=warmup, continuation="restart")
+        found["optimizer"].load_state_dict(former["optimizer"].state_dict())
+        with pytest.warns(UserWarning, match="planned for 6 steps, now 9") if steps == 9 else nullcontext():
+            found["lr_scheduler"]["scheduler"].load_state_dict(state)
+        assert module.rates.plan == plan
 
 
 @pytest.mark.remedy("rates.py::PlannedRates._refuse_another")

@@ -1,6 +1,8 @@
 """Learning rates by the plan of a training, which a continued run may change."""
 
+import inspect
 import math
+from bisect import bisect_left
 from typing import Any
 
 import lightning as L
@@ -15,7 +17,7 @@ class PlannedRates(LambdaLR):
     """Learning rates that warm up linearly, then decay polynomially to 0 at the last step of the plan.
 
     Not torch's PolynomialLR: it multiplies the last rate, so a finished training, whose rate is 0, could not be
-    continued. The options of the optimiser, its rates included, are always those it was built with: a checkpoint
+    continued. The arguments of the optimiser, its rates included, are always those it was built with: a checkpoint
     brings only its state.
     """
 
@@ -31,25 +33,29 @@ class PlannedRates(LambdaLR):
         """
         self.plan = plan
         self.kind = kind
-        super().__init__(optimizer, lambda step: self.plan.rate(step, warmup, power))
+        self.factor = lambda plan, step: plan.rate(step, warmup, power)
+        super().__init__(optimizer, lambda step: self.factor(self.plan, step))
         self.options = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
         optimizer.register_load_state_dict_pre_hook(self._refuse_another)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state with the plan, as plain values."""
         state = super().state_dict()
-        return {name: state[name] for name in state if name not in ("kind", "options")} | {"plan": list(self.plan)}
+        hidden = ("kind", "options", "factor")
+        return {name: state[name] for name in state if name not in hidden} | {"plan": list(self.plan)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the step of a checkpoint, after the optimiser's state has been loaded."""
         groups, step = self.optimizer.param_groups, state_dict["last_epoch"]
         rate = max(group["lr"] for group in groups)  # of the step that would have followed
-        # a checkpoint of 0.1.0 holds no plan; its rate is 0 at the end
-        former = StepPlan(*state_dict.get("plan", (self.plan.total if rate > 0 else step,)))
+        former = StepPlan(*(state_dict.get("plan") or [self._total(step, rate / max(state_dict["base_lrs"]))]))
         self.plan = former.continued(step, self.plan.total, self.kind)
+        arguments = {name for each in type(self.optimizer).__mro__ for name in inspect.signature(each).parameters}
+        own = {*self.optimizer.defaults} - arguments  # what the optimiser itself counts, as that of schedule-free does
         vars(self).update({name: state_dict[name] for name in ("last_epoch", "_step_count")})
         for group, options in zip(groups, self.options, strict=True):
-            group.update(options, lr=options["initial_lr"] * self.lr_lambdas[0](step))
+            given = {name: options[name] for name in options if name not in group or name not in own}
+            group.update(given, lr=options["initial_lr"] * self.lr_lambdas[0](step))
         self._last_lr = [group["lr"] for group in groups]
         self._compare(former, rate)
 
@@ -70,6 +76,11 @@ class PlannedRates(LambdaLR):
         if next(sizes) != next(sizes):
             fault = "the optimizer's state in the checkpoint is of other parameters"
             raise ValueError(f"{fault}: leave --model.segmenter.freeze_stages as it was, {anew}")
+
+    def _total(self, step: int, factor: float) -> int:
+        """Find the last step of a run of 0.1.0, whose checkpoint holds no plan, by the factor of its rates."""
+        nearly = factor * (1 - 1e-12)
+        return bisect_left(range(2**40), nearly, lo=step, key=lambda total: self.factor(StepPlan(total), step))
 
     def _compare(self, former: StepPlan, rate: float) -> None:
         """Say how the schedules change where a run goes on, if they do."""
