@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
+from ranks import run_ranks
 from torch import nn
 
 from ppar_lightning.callbacks import ending, provenance, session
@@ -244,6 +245,26 @@ def test_the_ranks_agree_that_early_stopping_ended_a_run(tmp_path, monkeypatch, 
     monkeypatch.setattr(ending, "gather", lambda part: [part, [there] if there else []])
     record = fit(tmp_path, also=[Stop(1)])
     assert (record["finished"], record["early_stop"] or "") == (finished, there)
+
+
+class Local(L.Callback):
+    """Log what only one rank finds high, without a sum over the ranks."""
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        pl_module.log("local", 100.0 * trainer.global_rank)
+
+
+def stopped_by_one_rank(folder: Path) -> None:
+    stop = EarlyStopping("local", mode="max", stopping_threshold=50.0, check_on_train_epoch_end=True)
+    fit(folder, also=[Local(), stop], strategy="ddp", devices=2, max_epochs=3)
+
+
+@pytest.mark.slow
+def test_two_ranks_end_where_early_stopping_holds_on_one(tmp_path):
+    run_ranks(2, stopped_by_one_rank, tmp_path)
+    record = read_manifest(tmp_path)
+    assert (record["finished"], record["steps"], saved_step(tmp_path)) == (True, {"done": 1, "planned": 3}, 1)
+    assert "Stopping threshold reached" in record["early_stop"]
 
 
 def test_a_run_of_epochs_that_goes_on_with_another_batch_is_finished_after_its_last_epoch(tmp_path, capsys):
