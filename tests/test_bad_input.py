@@ -1,6 +1,10 @@
 """Bad input through the real command line: one line that names the thing and the remedy, and a non-zero status."""
 
+import errno
+import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -188,3 +192,21 @@ def test_the_clip_of_rendered_streets_on_photographs_is_a_warning(city, capsys):
     with pytest.warns(UserWarning, match=said) as warned:
         complaint(capsys, *train_on(city, "--data.batch_size", "99"))
     assert len([each for each in warned if "tinyclip" in str(each.message)]) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_may_not_be_written(tmp_path, capsys, number):
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    with pytest.raises(SystemExit):
+        leave(OSError(number, os.strerror(number), str(run / "manifest.json")))
+    said = "allow it with `chmod -R u+rwX`, or copy that folder to where you may write, and give the copy"
+    assert (
+        capsys.readouterr().err
+        == f"ppar: error: [Errno {number}] {os.strerror(number)}: '{run}/manifest.json': {said}\n"
+    )
+    shutil.copytree(run, copy)
+    (copy / "manifest.json").touch()
+    run.chmod(0)
+    subprocess.run(["chmod", "-R", re.search("chmod -R (.*?)`", said)[1], str(run)], check=True)
+    (run / "manifest.json").touch()

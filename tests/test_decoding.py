@@ -118,6 +118,15 @@ def turned(path: Path, picture: Image.Image, tag: int) -> Path:
     return path
 
 
+def test_opencv_adds_no_lines_of_its_own(tmp_path, capfd):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="a.tif"):
+        read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
 UPRIGHT = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3), np.ones((8, 8), np.uint8))
 """(16, 24); no turn or mirror image equals it."""
 

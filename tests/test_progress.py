@@ -1,5 +1,6 @@
 """What a run shows while it runs: lines in a log, a bar on a terminal, and no warnings about nothing."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from ranks import run_ranks
 from test_cli import CONFIG, SMALL
 
 from ppar_lightning.callbacks import progress_lines, throughput
+from ppar_lightning.callbacks.noise import quieten, says_something
 from ppar_lightning.callbacks.parameter_counts import ParameterCounts
 from ppar_lightning.callbacks.progress_lines import ProgressLines
 from ppar_lightning.callbacks.terminal_bar import TerminalBar, display
@@ -149,3 +151,14 @@ def test_the_commands_warn_of_nothing(tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert [line for line in done.stderr.splitlines() if not line.startswith(OURS)] == [], words[0]
         assert "\r" not in done.stdout
+
+
+def test_a_moved_run_and_a_count_of_steps_are_no_news(recwarn):
+    quieten()
+    warnings.warn("The dirpath has changed from '/a' to '/b', therefore `best_model_score` won't be reloaded.")  # noqa: B028
+    warnings.warn("Truncated File Read")  # noqa: B028
+    warnings.warn("another")  # noqa: B028
+    assert [str(each.message) for each in recwarn] == ["another"]
+    messages = "Loading `train_dataloader` to estimate number of stepping batches.", "Loading weights"
+    records = [logging.makeLogRecord({"msg": message}) for message in messages]
+    assert [says_something(record) for record in records] == [False, True]

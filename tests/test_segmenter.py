@@ -461,6 +461,14 @@ def test_a_folder_that_is_not_there(name, tmp_path, monkeypatch):
     Segmenter(name)
 
 
+def test_a_folder_that_is_relative_to_another(tmp_path, monkeypatch):
+    shutil.copytree(SHIPPED["tinyclip"], tmp_path / "models" / "mine")
+    with pytest.raises(OSError, match="a folder that exists, and start in the folder that it is relative to$"):
+        Segmenter("models/mine")
+    monkeypatch.chdir(tmp_path)
+    Segmenter("models/mine")
+
+
 def test_a_model_that_its_owner_has_to_open(monkeypatch, hub):
     def refuse(*_, **__):
         raise OSError("You are trying to access a gated repo.")

@@ -24,6 +24,7 @@ NOTHING_WRONG = {
     "The '.*dataloader' does not have many workers": "data.workers says how many",
     "This DataLoader will create .* worker processes": "data.workers says how many",
     "The dirpath has changed from": "best_checkpoint finds the file beside last.ckpt, also in a run that was moved",
+    "Truncated File Read": "the error that follows names the file",
     "Checkpoint directory .* exists and is not empty": "so it is in a run that is resumed",
     "Total length of `DataLoader` across ranks is zero": "predict with --skip_existing may have nothing left to do",
 }
