@@ -1,6 +1,8 @@
 """The guard against NaN and inf, on a tiny module, on two ranks, and through the command line."""
 
 import copy
+import errno
+import os
 import re
 from types import SimpleNamespace
 
@@ -106,6 +108,18 @@ def test_banks_and_margin_statistics_stay_too(tmp_path):
     moving = {"objective.prototypes.bank", "objective.visual_bank.bank", "objective.statistics.sums"}
     assert moving <= moved
     assert same(state, states[2])
+
+
+def test_a_full_disk_hides_no_nan_and_keeps_no_half_of_a_batch(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ppar_lightning.disk.files.os.fsync", full)
+    with pytest.raises(ValueError, match=r"step 3: loss term 'fit' is nan with the batch of game: 3/0, ") as stop:
+        train(tmp_path, Tiny(loss=(3,)))
+    folder = tmp_path / "nonfinite"
+    assert f"; the batch could not be saved (No space left on device) in {folder}; lower the" in str(stop.value)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_gradient_that_is_nan_is_named_by_its_parameter(tmp_path):

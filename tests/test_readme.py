@@ -8,6 +8,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -27,12 +28,14 @@ def parsed(words: list[str]) -> Namespace:
     """Let ``ppar`` parse the words of ``report``, ``export`` or ``reproduce``, and end it before it does anything."""
     found: list[Namespace] = []
 
-    def parse(parser: ArgumentParser, given: list[str]) -> None:
-        found.append(ArgumentParser.parse_args(parser, given))
+    def parse(parser: ArgumentParser, given: list[str], _: Any = None) -> None:
+        known, unknown = ArgumentParser.parse_known_args(parser, given)
+        assert not unknown
+        found.append(known)
         raise SystemExit(0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PlainParser, "parse_args", parse)
+        patch.setattr(PlainParser, "parse_known_args", parse)  # which parse_args calls
         with pytest.raises(SystemExit, match="0"):
             main(words)
     return found[0]

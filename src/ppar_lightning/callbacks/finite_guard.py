@@ -59,11 +59,15 @@ class FiniteGuard(L.Callback):
         found = [each for part in gather(named) for each in part]
         terms, images = (dict.fromkeys(each) for each in zip(*found, strict=True))
         step, folder = trainer.global_step, Path(trainer.default_root_dir) / "nonfinite"
-        if faults:
-            save([batch for _, batch in faults], folder / f"step_{step}_rank_{trainer.global_rank}.pt")
+        state = "is saved in"
+        try:
+            if faults:
+                save([batch for _, batch in faults], folder / f"step_{step}_rank_{trainer.global_rank}.pt")
+        except OSError as error:  # a full disk must not hide the NaN from the user
+            state = f"could not be saved ({error.strerror}) in"
         where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
         remedy = "lower the learning rate or raise --trainer.precision"
-        raise ValueError(f"{where}; the batch is saved in {folder}; {remedy}")
+        raise ValueError(f"{where}; the batch {state} {folder}; {remedy}")
 
 
 def loss_scale(trainer: L.Trainer) -> float:
