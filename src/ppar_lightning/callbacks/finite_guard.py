@@ -1,5 +1,6 @@
 """The guard against NaN and inf: a step whose loss or gradients hold one never reaches the weights or the banks."""
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.data.loading import Batch
+from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import all_reduce_sum, gather
 
 Seen = tuple[Batch, dict[str, Tensor]]
@@ -108,10 +110,11 @@ def save(batches: Sequence[Batch], path: Path) -> None:
     """Save ``image``, ``label``, ``name`` and ``domain`` of batches, to be read with ``torch.load``.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be written; no partial file is left.
     """
     unique = list({id(batch): batch for batch in batches}.values())
     tensors = {key: torch.cat([batch[key].cpu() for batch in unique]) for key in ("image", "label")}
     texts = {key: [text for batch in unique for text in batch[key]] for key in ("name", "domain")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(tensors | texts, path)
+    content = io.BytesIO()
+    torch.save(tensors | texts, content)
+    write_whole(path, content.getvalue())
