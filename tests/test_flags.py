@@ -204,7 +204,9 @@ QUICK = ("precision_64",)
 @pytest.mark.remedy("cli/flags.py::refuse_flags")
 @pytest.mark.remedy("cli/flags.py::refuse_flags")
 @pytest.mark.remedy("cli/flags.py::refuse_flags")
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in {*FOLLOWED} - {*QUICK})])
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in FOLLOWED if n not in QUICK)]
+)
 def test_a_run_that_does_what_the_refusal_says_works(config, tmp_path, name):
     words = ["--trainer.default_root_dir", str(tmp_path / "run"), *FOLLOWED[name]]
     ranks = {"fsdp": 4, "ddp_spawn": 2, "averaged_shards": 2}.get(name, 1)
