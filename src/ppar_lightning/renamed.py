@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from lightning.fabric.utilities.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
 RENAMED: Mapping[str, str] = {"pictures": "prediction_grid"}
 """Old path -> new path, which differs in its last key only."""

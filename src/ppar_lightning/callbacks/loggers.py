@@ -19,7 +19,7 @@ from ppar_lightning.disk.files import write_whole
 from ppar_lightning.runs.curves import read_rows
 from ppar_lightning.runs.manifest import read_manifest
 
-VARIABLES = {"id": "WANDB_RUN_ID", "group": "WANDB_RUN_GROUP", "job_type": "WANDB_JOB_TYPE"}
+VARIABLES = {"id": "WANDB_RUN_ID", "group": "WANDB_RUN_GROUP", "job_type": "WANDB_JOB_TYPE", "resume": "WANDB_RESUME"}
 """Argument of ``wandb.init`` -> the environment variable of the same meaning."""
 
 
@@ -105,7 +105,7 @@ def place(logger: WandbLogger, folder: Path, command: str, resumed: bool) -> Non
     """
     known = (read_manifest(folder) or {}).get("wandb") or {"group": f"{folder.resolve().name}-{token_hex(3)}"}
     given = logger._wandb_init  # Lightning has no public name for the arguments of `wandb.init`
-    own = {"job_type": command, "group": known["group"], "id": known.get("id") if resumed else None}
+    own = {"job_type": command, "group": known["group"], "id": known.get("id") if resumed else None, "resume": "allow"}
     for name, value in own.items():
         if given.get(name) is None and VARIABLES[name] not in os.environ:
             given[name] = value
