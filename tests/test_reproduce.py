@@ -431,7 +431,7 @@ def test_a_real_run_is_known_again(monkeypatch, tmp_path, capsys):
     assert config["model"]["ppar"]["reweighting"] == "off"
     text = (tmp_path / "demo" / "results.md").read_text()
     assert "CPU cores" in text
-    assert "| fog | unseen | full | 1 |" in text
+    assert "| fog | unseen | full | 1 of 60 |" in text
     capsys.readouterr()
     run(tmp_path / "demo", "--", *small, rows="progressive", seeds="3")
     assert "1 runs, 1 of them done" in capsys.readouterr().out

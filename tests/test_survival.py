@@ -205,7 +205,7 @@ def test_a_run_that_ends_anywhere_goes_on_from_the_last_checkpoint_or_the_one_be
 
     def crash(self, *arguments):
         if next(calls) == 8:  # second batch of step 5
-            raise RuntimeError("out of memory")
+            raise RuntimeError("a defect")
         return step(self, *arguments)
 
     with monkeypatch.context() as patch:
