@@ -49,6 +49,12 @@ def limited(kind: int, value: int) -> Iterator[None]:
         resource.setrlimit(kind, before)
 
 
+@pytest.fixture(autouse=True)
+def notices_workers_that_end(monkeypatch):
+    """Let torch install its handler of SIGCHLD again: Lightning restores the one that was there before a training."""
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
+
+
 def unused() -> int:
     """Number of the next file that is opened."""
     number = os.dup(0)
