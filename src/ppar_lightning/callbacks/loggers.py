@@ -101,7 +101,7 @@ def run_loggers(
 def place(logger: WandbLogger, folder: Path, command: str, resumed: bool) -> None:
     """Place what a command logs in W&B: a resumed training in its own run, a test in the group of the training.
 
-    What the config or the environment says about id, group and job type wins.
+    What the config or the environment says about id, group, job type and resuming wins.
     """
     known = (read_manifest(folder) or {}).get("wandb") or {"group": f"{folder.resolve().name}-{token_hex(3)}"}
     given = logger._wandb_init  # Lightning has no public name for the arguments of `wandb.init`
