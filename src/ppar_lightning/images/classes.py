@@ -1,7 +1,12 @@
-"""The 19 Cityscapes classes, their colours, and the ids of Cityscapes' label files."""
+"""Lists of classes: names, colours, words for prompts, and groups. The package has some, and users write their own."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -10,46 +15,162 @@ import yaml
 IGNORE = 255
 """Train id of pixels that are neither trained on nor scored."""
 
-_ROWS = yaml.safe_load((files(__package__) / "cityscapes19.yaml").read_text())
+MOST = 255
+"""Largest number of classes, because a byte holds a train id or IGNORE."""
 
-CLASSES: tuple[str, ...] = tuple(row["name"] for row in _ROWS)
-"""Class names; the position is the train id."""
+SHIPPED = {Path(file.name).stem: file for file in (files(__package__) / "class_lists").iterdir()}
+"""Name of a list of the package -> its file."""
 
-SYNTHIA_16: tuple[int, ...] = tuple(k for k, name in enumerate(CLASSES) if name not in ("terrain", "truck", "train"))
-"""Train ids that SYNTHIA labels; the usual second average for models trained on it."""
+LINES = "a list of names, or of lines such as {name: crate, colour: [200, 120, 40], words: [crate, wooden box]}"
+"""What a file of classes holds, for error messages."""
 
-SYNTHIA_13: tuple[int, ...] = tuple(k for k in SYNTHIA_16 if CLASSES[k] not in ("wall", "fence", "pole"))
-"""SYNTHIA's train ids without wall, fence and pole, which some papers leave out."""
-
-PALETTE: npt.NDArray[np.uint8] = np.array([row["colour"] for row in _ROWS], dtype=np.uint8)
-"""Cityscapes' RGB colour of each train id, (19, 3); IGNORE is drawn black."""
-
-CITYSCAPES_LABEL_IDS: Mapping[int, int] = {row["label_id"]: train_id for train_id, row in enumerate(_ROWS)}
-"""Cityscapes label id -> train id; the other ids from 0 to 33, and license plate (-1, stored as 255), are IGNORE."""
+Classes = str | Sequence[str | Mapping[str, Any]]
+"""A list of the package by name, the path of a YAML file, or the list itself as such a file holds it."""
 
 
-def colourise(label: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """Colour a map of train ids.
+@dataclass(frozen=True)
+class ClassList(Sequence[str]):
+    """K classes, from 2 to MOST; a class's position is its train id. As a sequence it holds the names.
+
+    Attributes:
+        names: The K names, each once.
+        colours: RGB colour of each class, each once.
+        words: Words for each class in prompts; those of its synonyms are averaged. By default the name alone.
+        groups: Group (category) of each class; empty for a class without one.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    words: tuple[tuple[str, ...], ...]
+    groups: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return K."""
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        """Return the name of a train id."""
+        return self.names[index]
+
+    @cached_property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """RGB colour of each train id, (256, 3); black for IGNORE and for ids that no class has."""
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: len(self)] = self.colours
+        return table
+
+    def colourise(self, label: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """Colour a map of train ids.
+
+        Args:
+            label: (H, W), train ids or IGNORE.
+
+        Returns:
+            (H, W, 3) uint8 RGB; IGNORE and ids that no class has are black.
+        """
+        return self.palette[label.astype(np.uint8)]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the list as a YAML or JSON file holds it; `class_list` reads it back."""
+        rows = zip(self.names, self.colours, self.words, self.groups, strict=True)
+        found = []
+        for name, colour, words, group in rows:
+            entry = {"name": name, "colour": list(colour)}
+            found.append(
+                entry | ({"words": [*words]} if words != (name,) else {}) | ({"group": group} if group else {})
+            )
+        return found
+
+    def ids_in(self, other: Sequence[str]) -> list[int]:
+        """Return the train id of each of these classes in another list: that of its name, or else of its group.
+
+        Returns:
+            K ids; IGNORE for a class of which the other list has neither name nor group.
+        """
+        ids = {name: index for index, name in enumerate(other)} | {"": IGNORE}
+        return [ids.get(name, ids.get(group, IGNORE)) for name, group in zip(self.names, self.groups, strict=True)]
+
+
+def class_list(source: Classes) -> ClassList:
+    """Read a list of classes.
 
     Args:
-        label: (H, W), train ids 0-18 or IGNORE.
+        source: Name of a list of the package, path of a YAML file, or the list itself: names, or mappings with `name`
+            and, as far as wanted, `colour` (RGB, 0-255), `words` (for prompts) and `group`. Classes without a
+            colour get one.
 
-    Returns:
-        (H, W, 3) uint8 RGB; IGNORE and ids outside the table are black.
+    Raises:
+        FileNotFoundError: There is neither such a list nor such a file.
+        ValueError: It is no list of 2 to MOST classes; the message names the entry.
     """
-    table = np.zeros((256, 3), dtype=np.uint8)
-    table[: len(PALETTE)] = PALETTE
-    return table[label.astype(np.uint8)]
+    where = str(source) if isinstance(source, str | Path) else "data.classes"
+    given: Any = source
+    if isinstance(source, ClassList):
+        return source
+    if isinstance(source, str | Path):
+        file = SHIPPED.get(str(source), Path(source).expanduser())
+        if not file.is_file():
+            raise FileNotFoundError(f"classes {where!r} not found: name a file, or one of {', '.join(sorted(SHIPPED))}")
+        try:
+            given = yaml.safe_load(file.read_text())
+        except (yaml.YAMLError, ValueError, RecursionError):
+            given = None
+    if not isinstance(given, list | tuple) or not 2 <= len(given) <= MOST:
+        number = f"{len(given)} classes" if isinstance(given, list | tuple) else "no list"
+        raise ValueError(f"{where} holds {number}: write from 2 to {MOST} classes, as {LINES}")
+    rows = [_row(each, where) for each in given]
+    for what in ("name", "colour"):
+        twice = [value for value, times in Counter(row[what] for row in rows if row[what]).items() if times > 1]
+        if twice:
+            raise ValueError(f"{where}: two classes have the {what} {twice[0]}; give each its own")
+    taken = {row["colour"] for row in rows}
+    free = (colour for colour in spread_colours(2 * len(rows)) if colour not in taken)
+    colours = tuple(row["colour"] or next(free) for row in rows)
+    names, words, groups = zip(*((row["name"], row["words"], row["group"]) for row in rows), strict=True)
+    return ClassList(names, colours, words, groups)
 
 
-def spread_colours(count: int) -> npt.NDArray[np.uint8]:
-    """Choose colours for classes other than Cityscapes': (count, 3) uint8 RGB, the same in every process.
+def _row(entry: Any, where: str) -> dict[str, Any]:
+    """Check an entry of a list and complete it; a missing colour is None."""
+    given = {"name": entry} if isinstance(entry, str) else entry
+    fault = f"{where}: {str(entry)[:60]!r} is no class; write {LINES}"
+    if not isinstance(given, Mapping) or not given.keys() <= {"name", "colour", "words", "group"}:
+        raise ValueError(fault)
+    name, colour, words, group = (given.get(key) for key in ("name", "colour", "words", "group"))
+    words = [name] if words is None else [words] if isinstance(words, str) else words
+    texts = [name, group or "-", *(words if isinstance(words, Sequence) and words else [None])]
+    channels = colour if isinstance(colour, list | tuple) else []
+    painted = colour is None or [channel in range(256) for channel in channels] == [True] * 3
+    if name == "ignore" or not painted or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(fault)
+    return {"name": name, "colour": colour and tuple(colour), "words": tuple(words), "group": group or ""}
+
+
+def spread_colours(count: int) -> list[tuple[int, int, int]]:
+    """Choose RGB colours for classes that have none, the same in every process.
 
     Successive hues are a golden section of the circle apart, so that neighbouring classes differ however many there
     are. Black is not used, because it stands for IGNORE.
     """
-    hues = np.arange(count) * 0.618034 % 1
+    hues = (0.03 + np.arange(count) * 0.618034) % 1
     values = 1 - 0.25 * (np.arange(count) % 3)
     waves = (np.abs((hues[:, None] * 6 + offset) % 6 - 3) for offset in ([0], [4], [2]))
     colours = np.concatenate([np.clip(wave - 1, 0, 1) for wave in waves], axis=1) * values[:, None]
-    return np.asarray((255 * colours).round(), dtype=np.uint8)
+    return [(red, green, blue) for red, green, blue in (255 * colours).round().astype(int).tolist()]
+
+
+CITYSCAPES = class_list("cityscapes19")
+"""The default list, which the rendered streets and most data sets of streets are labelled in."""
+
+CLASSES = CITYSCAPES.names
+PALETTE = np.array(CITYSCAPES.colours, dtype=np.uint8)
+SYNTHIA_16 = tuple(k for k, name in enumerate(CLASSES) if name not in ("terrain", "truck", "train"))
+SYNTHIA_13 = tuple(k for k in SYNTHIA_16 if CLASSES[k] not in ("wall", "fence", "pole"))
+CITYSCAPES_LABEL_IDS: Mapping[int, int] = dict(
+    zip((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33), range(19), strict=True)
+)
+colourise = CITYSCAPES.colourise

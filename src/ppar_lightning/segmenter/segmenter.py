@@ -141,7 +141,9 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
     @property
     def palette(self) -> npt.NDArray[np.uint8]:
         """RGB colour of each class, (K, 3): Cityscapes' colours if K is 19, else evenly spread hues."""
-        return PALETTE if self.num_classes == len(PALETTE) else spread_colours(self.num_classes)
+        return (
+            PALETTE if self.num_classes == len(PALETTE) else np.array(spread_colours(self.num_classes), dtype=np.uint8)
+        )
 
     @property
     def normalisation(self) -> tuple[Colour, Colour]:
