@@ -24,6 +24,7 @@ TRAINING = ("fit", "validate", "test", "predict", "doctor")
 OTHERS = {
     "report": "ppar_lightning.report.arguments",
     "export": "ppar_lightning.export",
+    "convert": "ppar_lightning.convert",
     "reproduce": "ppar_lightning.reproduce",
     "configs": "ppar_lightning.shipped_configs",
 }
