@@ -14,8 +14,9 @@ Image = npt.NDArray[np.floating]
 TEXELS, TEXELS_PER_METRE = 64, 10
 """Side of a texture in texels, and number of texels per metre."""
 GLOW, SNOW, MASONRY, GRAIN = column("glow"), column("snow", 0.06), column("masonry"), column("grain", 1.0)
-WARM = np.array([1.0, 0.85, 0.55], dtype=np.float32)
-"""RGB of lit windows."""
+ROWS, COLUMNS = np.indices((TEXELS, TEXELS))
+JOINTS = ((ROWS % 4 == 0) | (COLUMNS % 8 == ROWS // 4 % 2 * 4)).astype(np.float32)
+"""(64, 64) running bond: 1 on the joints between bricks of 80 x 40 cm, 0 elsewhere."""
 
 
 def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -29,10 +30,7 @@ def shade(surfaces: Surfaces, style: Style, rng: np.random.Generator) -> npt.NDA
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    image = _textured(surfaces, style, rng)
-    if style.wet:
-        image = _wet(image, surfaces, style.wet)
-    image = _lit(image, surfaces, style)
+    image = _lit(_wet(_textured(surfaces, style, rng), surfaces, style.wet), surfaces, style)
     if style.fog:
         clear = np.exp(-style.fog * surfaces.depth)[..., None]
         air = np.array(style.fog_colour, dtype=np.float32) * style.light
@@ -87,20 +85,10 @@ def _grain(rng: np.random.Generator) -> Image:
     return grain
 
 
-def _joints() -> Image:
-    """Return a (64, 64) running bond: 1 on the joints between bricks of 80 x 40 cm, 0 elsewhere."""
-    joints = np.zeros((TEXELS, TEXELS), dtype=np.float32)
-    joints[::4] = 1
-    for course in range(TEXELS // 4):
-        joints[4 * course : 4 * course + 4, (course % 2) * 4 :: 8] = 1
-    return joints
-
-
-JOINTS = _joints()
-
-
 def _wet(image: Image, surfaces: Surfaces, wet: float) -> Image:
-    """Darken roads and sidewalks, and mirror in them the part of the image above the horizon."""
+    """Darken roads and sidewalks, and mirror in them the part of the image above the horizon, unless they are dry."""
+    if not wet:
+        return image
     rows = image.shape[0]
     horizon = int(np.searchsorted(-surfaces.rays[1][:, 0], 0.0))
     mirrored = cv2.blur(image[np.clip(2 * horizon - np.arange(rows), 0, rows - 1)], (3, 7))
@@ -117,7 +105,7 @@ def _lit(image: Image, surfaces: Surfaces, style: Style) -> Image:
     beam = 0.45 * dark * np.exp(-surfaces.depth / 14)
     glow = image * (dark * GLOW[surfaces.material]).take(surfaces.shape)[..., None]
     warm = (surfaces.material == Material.LIT_WINDOW).take(surfaces.shape)
-    glow[warm] = WARM * (0.9 * dark)
+    glow[warm] = np.array([1.0, 0.85, 0.55], dtype=np.float32) * (0.9 * dark)
     halo = cv2.GaussianBlur(glow, (0, 0), image.shape[0] / 50)
     return image * (style.light + beam)[..., None] + glow + 1.2 * halo
 

@@ -1,6 +1,5 @@
 """The random plan of a street: cross-section, course, and positions of its things."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,9 @@ from ppar_lightning.streets.stencils import Point
 
 NEAR, END = 2.0, 90.0
 """Range of distances at which things stand, in metres."""
+
+VEHICLES = ((vehicles.car, 4.7), (vehicles.truck, 9.0), (vehicles.bus, 12.0))
+"""Vehicles and their largest lengths, in metres."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,13 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
 def draw_plan(rng: np.random.Generator) -> Plan:
     """Draw the widths of road, sidewalks and strips, the bend, the crossing and the tracks."""
     width = rng.uniform(3.0, 3.6) * rng.integers(2, 4)
-    kerbs = (-width * rng.uniform(0.5, 0.7), 0.0)
-    kerbs = (kerbs[0], kerbs[0] + width)
-    sides = []
-    for side, kerb in zip((-1.0, 1.0), kerbs, strict=True):
+    left, sides = -width * rng.uniform(0.5, 0.7), []
+    for side, kerb in ((-1.0, left), (1.0, left + width)):
         walk = kerb + side * rng.uniform(1.8, 4.0)
         sides.append((kerb, walk, walk + side * (rng.uniform(1.5, 5.0) if rng.random() < 0.55 else 0.0)))
     near = rng.uniform(9, 30)
     crossing = (near, near + rng.uniform(6, 9)) if rng.random() < 0.35 else None
-    tracks = kerbs[0] + 1.7 if rng.random() < 0.33 else None
+    tracks = left + 1.7 if rng.random() < 0.33 else None
     return Plan(sides[0], sides[1], rng.normal(0, 0.0012), crossing, tracks)
 
 
@@ -200,14 +200,17 @@ def add_walkers(street: Street, rng: np.random.Generator, plan: Plan, side: floa
 def add_traffic(street: Street, rng: np.random.Generator, plan: Plan) -> None:
     """Add vehicles and riders in both directions, parked cars, crossing traffic and a tram."""
     left, right = plan.left[0], plan.right[0]
-    middle = (left + right) / 2
-    lanes = ((left + middle) / 2, np.pi), ((middle + right) / 2, 0.0)
-    for x, turn in lanes:
+    centre = (left + right) / 2
+    for x, turn in (((left + centre) / 2, np.pi), ((centre + right) / 2, 0.0)):
         if plan.tracks is not None and x < 0:
             continue
         z = rng.uniform(5, 22)
         while z < 50:
-            z += _vehicle(street, rng, plan, x + rng.normal(0, 0.3), z, turn) + rng.uniform(4, 18)
+            lane = x + rng.normal(0, 0.3)
+            vehicle, length = VEHICLES[rng.choice(3, p=(0.5, 0.25, 0.25))]
+            middle = z + length / 2
+            vehicle(street, rng, plan.at(lane, middle), plan.heading(middle) + turn)
+            z += length + rng.uniform(4, 18)
     if plan.tracks is not None and rng.random() < 0.85:
         z = rng.uniform(17, 38)
         vehicles.train(street, rng, plan.at(plan.tracks, z), plan.heading(z) + np.pi)
@@ -222,19 +225,5 @@ def add_traffic(street: Street, rng: np.random.Generator, plan: Plan) -> None:
     if plan.crossing and rng.random() < 0.8:
         z = sum(plan.crossing) / 2
         turn = float(rng.choice([-1, 1])) * np.pi / 2
-        kind = VEHICLES[rng.choice(3, p=(0.5, 0.25, 0.25))]
-        kind(street, rng, (rng.uniform(-9, 9), z), turn)
-
-
-Vehicle = Callable[[Street, np.random.Generator, Point, float], None]
-VEHICLES: tuple[Vehicle, ...] = (vehicles.car, vehicles.truck, vehicles.bus)
-LENGTHS = (4.7, 9.0, 12.0)
-"""Largest length of each of VEHICLES, in metres."""
-
-
-def _vehicle(street: Street, rng: np.random.Generator, plan: Plan, x: float, z: float, turn: float) -> float:
-    """Add a random vehicle whose near end is at z, and return its length."""
-    kind = rng.choice(3, p=(0.5, 0.25, 0.25))
-    middle = z + LENGTHS[kind] / 2
-    VEHICLES[kind](street, rng, plan.at(x, middle), plan.heading(middle) + turn)
-    return LENGTHS[kind]
+        vehicle, _ = VEHICLES[rng.choice(3, p=(0.5, 0.25, 0.25))]
+        vehicle(street, rng, (rng.uniform(-9, 9), z), turn)

@@ -1,6 +1,5 @@
 """A street as flat patches in space, and the pinhole camera that projects them to label, depth and surface maps."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -18,6 +17,10 @@ Polygons = npt.NDArray[np.floating]
 """(polygons, corners, 2) in a patch's own coordinates."""
 
 
+Ground = tuple[float, float] | npt.NDArray[np.floating]
+"""(x, z), a point on the ground."""
+
+
 class Patch(NamedTuple):
     """A plane in space: the point (s, t) lies at origin + s u + t v.
 
@@ -33,8 +36,8 @@ GROUND = Patch((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 """The plane y = 0, its coordinates (x, z)."""
 
 
-def upright(a: tuple[float, float], b: tuple[float, float], bottom: float, top: float) -> Patch:
-    """Return a vertical rectangle over the ground points a and b, each (x, z), between two heights."""
+def upright(a: Ground, b: Ground, bottom: float, top: float) -> Patch:
+    """Return a vertical rectangle over the ground points a and b, between two heights."""
     return Patch((a[0], bottom, a[1]), (b[0] - a[0], 0.0, b[1] - a[1]), (0.0, top - bottom, 0.0))
 
 
@@ -77,8 +80,8 @@ def polygon(*corners: tuple[float, float]) -> Polygons:
     return np.array([corners])
 
 
-ANGLES = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)[None]
+CIRCLE = np.stack([wave(np.linspace(0, 2 * np.pi, 12, endpoint=False)) for wave in (np.cos, np.sin)], axis=-1)[None]
+"""Corners of a dodecagon of radius 1, (1, 12, 2)."""
 
 
 @lru_cache(256)
@@ -119,15 +122,8 @@ class Camera:
         return np.stack([u, v], axis=-1)
 
 
-@dataclass
-class Shape:
-    """Polygons of one material, on one patch of one thing."""
-
-    thing: int
-    material: Material
-    patch: Patch
-    polygons: Polygons
-    shade: float
+Shape = tuple[int, Material, Patch, Polygons, float]
+"""Polygons of one material on one patch of one thing: the arguments of `Street.paint`."""
 
 
 @dataclass
@@ -139,18 +135,16 @@ class Street:
 
     camera: Camera
     shapes: list[Shape] = field(default_factory=list)
-    classes: list[int] = field(default_factory=list)
-    distances: list[float] = field(default_factory=list)
+    things: list[tuple[int, float]] = field(default_factory=list)
 
     def thing(self, label: int, distance: float) -> int:
         """Start a thing of class `label`, `distance` metres away, and return its number."""
-        self.classes.append(label)
-        self.distances.append(distance)
-        return len(self.classes) - 1
+        self.things.append((label, distance))
+        return len(self.things) - 1
 
     def paint(self, thing: int, material: Material, patch: Patch, polygons: Polygons, shade: float = 1.0) -> None:
         """Add polygons of a material to a thing; `shade` in [0, 1] is how much the sun lights the patch."""
-        self.shapes.append(Shape(thing, material, patch, polygons, shade))
+        self.shapes.append((thing, material, patch, polygons, shade))
 
 
 @dataclass(frozen=True)
@@ -187,17 +181,17 @@ def rasterise(street: Street) -> Surfaces:
         The maps and tables. Depth is exact on every patch: a point P of the plane through O with normal n satisfies
         n . P = n . O, so 1/z = n . (x/z, y/z, 1) / (n . O).
     """
-    order = sorted(street.shapes, key=lambda shape: -street.distances[shape.thing])
-    patches = np.array([shape.patch for shape in order])
-    pixels = _outlines(street.camera, order, patches)
+    order = sorted(street.shapes, key=lambda shape: -street.things[shape[0]][1])
+    thing, material, patch, polygons, shade = zip(*order, strict=True)
+    patches, things = np.array(patch), np.array(thing)
+    corners = [each.shape[0] * each.shape[1] for each in polygons]
+    local = np.concatenate([each.reshape(-1, 2) for each in polygons])
+    origin, u, v = np.repeat(patches, corners, axis=0).swapaxes(0, 1)
+    pixels = street.camera.project(origin + local[:, :1] * u + local[:, 1:] * v)
+    outlines = np.split(np.round(pixels * 16).astype(np.int32), np.cumsum(corners)[:-1])  # in sixteenths of a pixel
     canvas = np.zeros(street.camera.size, dtype=np.int32)
-    start = 0
-    for index, shape in enumerate(order):
-        polygons, corners, _ = shape.polygons.shape
-        stop = start + polygons * corners
-        outline = pixels[start:stop].reshape(polygons, corners, 2)
-        cv2.fillPoly(canvas, list(outline), index, lineType=cv2.LINE_8, shift=4)
-        start = stop
+    for index, (outline, each) in enumerate(zip(outlines, polygons, strict=True)):
+        cv2.fillPoly(canvas, list(outline.reshape(each.shape)), index, lineType=cv2.LINE_8, shift=4)
 
     rays = street.camera.rays()
     normal = np.cross(patches[:, 1], patches[:, 2])
@@ -205,24 +199,14 @@ def rasterise(street: Street) -> Surfaces:
     plane = (normal.T / np.where(np.abs(offset) < 1e-9, 1e-9, offset)).astype(np.float32)
     seen = canvas.astype(np.intp)
     inverse = plane[0].take(seen) * rays[0] + plane[1].take(seen) * rays[1] + plane[2].take(seen)
-    things = np.array([shape.thing for shape in order])
     return Surfaces(
         shape=seen,
-        label=np.array(street.classes, dtype=np.uint8)[things].take(seen),
+        label=np.array([label for label, _ in street.things], dtype=np.uint8)[things].take(seen),
         depth=1 / np.clip(inverse, 1 / FAR, 2.0),
-        material=np.array([shape.material for shape in order]),
+        material=np.array(material),
         thing=things,
-        shade=np.array([shape.shade for shape in order], dtype=np.float32),
+        shade=np.array(shade, dtype=np.float32),
         horizontal=np.abs(normal[:, 1]) > np.abs(normal[:, [0, 2]]).max(axis=-1),
         rays=rays,
         camera_height=street.camera.height,
     )
-
-
-def _outlines(camera: Camera, shapes: Sequence[Shape], patches: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """Return all corners of all shapes in order, in sixteenths of a pixel, (N, 2)."""
-    local = np.concatenate([shape.polygons.reshape(-1, 2) for shape in shapes])
-    corners = [shape.polygons.shape[0] * shape.polygons.shape[1] for shape in shapes]
-    patch = np.repeat(patches, corners, axis=0)
-    points = patch[:, 0] + local[:, :1] * patch[:, 1] + local[:, 1:] * patch[:, 2]
-    return np.round(camera.project(points) * 16).astype(np.int32)

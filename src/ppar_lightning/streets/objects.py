@@ -3,7 +3,7 @@
 import numpy as np
 
 from ppar_lightning.images.classes import CLASSES
-from ppar_lightning.streets.geometry import CIRCLE, Polygons, Street, disc, facing, grid, polygon, rect, upright
+from ppar_lightning.streets.geometry import CIRCLE, Street, disc, facing, grid, polygon, rect, upright
 from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.stencils import END_SHADE, SIDE_SHADE, Point, paint_flat
 
@@ -53,8 +53,7 @@ def hedge(street: Street, rng: np.random.Generator, a: Point, b: Point, height: 
     """Add a row of bushes with an uneven top; a high one stands for the edge of a wood."""
     thing = street.thing(LABEL["vegetation"], b[1])
     patch = upright(a, b, 0, height)
-    bumps = 12
-    top = np.stack([np.linspace(1, 0, bumps), rng.uniform(0.7, 1.0, bumps)], axis=-1)
+    top = np.stack([np.linspace(1, 0, 12), rng.uniform(0.7, 1.0, 12)], axis=-1)
     street.paint(thing, Material.FOLIAGE, patch, np.concatenate([[(0.0, 0.0), (1.0, 0.0)], top])[None], SIDE_SHADE)
     light = disc(0, 0, 0.06, 0.1) + rng.uniform((0.05, 0.3), (0.95, 0.7), (8, 2))[:, None]
     street.paint(thing, Material.FOLIAGE_LIGHT, patch, light, SIDE_SHADE)
@@ -90,18 +89,10 @@ def traffic_light(street: Street, rng: np.random.Generator, x: float, z: float) 
     thing = street.thing(LABEL["traffic light"], z)
     head = facing(x, z, 0.9, bottom, bottom + 2.1)
     street.paint(thing, Material.HOUSING, head, WHOLE, END_SHADE)
-    lamps = ((Material.LAMP_GREEN, 0.19), (Material.LAMP_AMBER, 0.5), (Material.LAMP_RED, 0.81))
-    lit = rng.integers(3)
-    for position, (material, t) in enumerate(lamps):
-        shown = material if position == lit else Material.GLASS
+    lit = (Material.LAMP_GREEN, Material.LAMP_AMBER, Material.LAMP_RED)[rng.integers(3)]
+    for material, t in ((Material.LAMP_GREEN, 0.19), (Material.LAMP_AMBER, 0.5), (Material.LAMP_RED, 0.81)):
+        shown = material if material == lit else Material.GLASS
         street.paint(thing, shown, head, disc(0.5, t, 0.33, 0.14), END_SHADE)
-
-
-SIGN_OUTLINES: tuple[Polygons, ...] = (
-    disc(0.5, 0.5, 0.5, 0.5),
-    polygon((0.0, 0.05), (1.0, 0.05), (0.5, 1.0)),
-    rect(0.03, 0.03, 0.97, 0.97),
-)
 
 
 def traffic_sign(street: Street, rng: np.random.Generator, x: float, z: float) -> None:
@@ -111,7 +102,8 @@ def traffic_sign(street: Street, rng: np.random.Generator, x: float, z: float) -
     street.paint(pole, Material.METAL, facing(x, z, 0.26, 0, bottom + 0.2), WHOLE, END_SHADE)
     thing = street.thing(LABEL["traffic sign"], z)
     plate = facing(x, z, size, bottom, bottom + size)
-    outline = SIGN_OUTLINES[rng.integers(3)]
+    triangle = polygon((0.0, 0.05), (1.0, 0.05), (0.5, 1.0))
+    outline = (disc(0.5, 0.5, 0.5, 0.5), triangle, rect(0.03, 0.03, 0.97, 0.97))[rng.integers(3)]
     street.paint(thing, Material.SIGN, plate, outline, END_SHADE)
     street.paint(thing, Material.SIGN_FACE, plate, (outline - 0.5) * (0.55, 0.5) + (0.5, 0.46), END_SHADE)
 
@@ -121,11 +113,10 @@ def person(street: Street, rng: np.random.Generator, x: float, z: float) -> None
     thing, height, stride = street.thing(LABEL["person"], z), rng.uniform(1.6, 1.9), rng.uniform(0.02, 0.22)
     body = facing(x, z, 0.8, 0, height)
     left, right = 0.5 - stride, 0.5 + stride
-    for leg in (
-        polygon((0.34, 0.5), (left - 0.12, 0), (left + 0.1, 0), (0.52, 0.5)),
-        polygon((0.48, 0.5), (right - 0.1, 0), (right + 0.12, 0), (0.66, 0.5)),
-    ):
-        street.paint(thing, Material.TROUSERS, body, leg, END_SHADE)
+    one = polygon((0.34, 0.5), (left - 0.12, 0), (left + 0.1, 0), (0.52, 0.5))
+    other = polygon((0.48, 0.5), (right - 0.1, 0), (right + 0.12, 0), (0.66, 0.5))
+    street.paint(thing, Material.TROUSERS, body, one, END_SHADE)
+    street.paint(thing, Material.TROUSERS, body, other, END_SHADE)
     paint_flat(street, thing, "person", body)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
-from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -11,28 +10,22 @@ from ppar_lightning.streets.geometry import Patch, Polygons, Street, disc, grid,
 from ppar_lightning.streets.materials import Material
 
 Point = tuple[float, float]
+Face = tuple[str, Patch, float]
+"""Name of a visible side of a box, its patch, and how much the sun lights it."""
 
-SIDE_SHADE, END_SHADE, TOP_SHADE = 0.35, 0.8, 1.0
-"""How much the sun lights a side, an end and the top of a box, in [0, 1]."""
+SIDE_SHADE, END_SHADE = 0.35, 0.8
+"""How much the sun lights a side and an end of a box, in [0, 1]; it lights the top fully."""
 SHADES = {"side": SIDE_SHADE, "end": END_SHADE}
 OUTLINES: Mapping[str, Callable[..., Polygons]] = {"disc": disc, "rect": rect, "grid": grid, "polygon": polygon}
 FACES = {"all": ("rear", "front", "side", "top"), "end": ("rear", "front")}
 
 
-class Part(NamedTuple):
-    """Polygons of one material in a stencil, and the faces of a box that they are painted on."""
-
-    where: str
-    material: Material
-    polygons: Polygons
-
-
 _TABLE = yaml.safe_load((files(__package__) / "stencils.yaml").read_text())
 STENCILS = {
-    name: [Part(where, Material[material], OUTLINES[outline](*numbers)) for where, material, outline, *numbers in rows]
+    name: [(where, Material[material], OUTLINES[outline](*numbers)) for where, material, outline, *numbers in rows]
     for name, rows in _TABLE.items()
 }
-"""Name -> parts in the order in which they are painted."""
+"""Name -> parts in the order in which they are painted: the faces of a box that they are on, material and polygons."""
 
 
 def paint_flat(street: Street, thing: int, stencil: str, patch: Patch) -> None:
@@ -42,7 +35,7 @@ def paint_flat(street: Street, thing: int, stencil: str, patch: Patch) -> None:
 
 
 def paint_box(
-    street: Street, thing: int, stencil: str, centre: Point, size: tuple[float, float], span: Point, heading: float
+    street: Street, thing: int, stencil: str, centre: Point, size: Point, span: Point, heading: float
 ) -> None:
     """Paint a stencil on the visible faces of a box; see `box_faces` for the arguments."""
     for face, patch, shade in box_faces(street, centre, size, span, heading):
@@ -51,15 +44,7 @@ def paint_box(
                 street.paint(thing, material, patch, polygons, shade)
 
 
-class Face(NamedTuple):
-    """A side of a box that is visible from the camera."""
-
-    name: str
-    patch: Patch
-    shade: float
-
-
-def box_faces(street: Street, centre: Point, size: tuple[float, float], span: Point, heading: float) -> Iterator[Face]:
+def box_faces(street: Street, centre: Point, size: Point, span: Point, heading: float) -> Iterator[Face]:
     """Yield the visible faces of an upright box.
 
     Args:
@@ -76,19 +61,13 @@ def box_faces(street: Street, centre: Point, size: tuple[float, float], span: Po
     ahead = np.array([np.sin(heading), np.cos(heading)])
     right = np.array([ahead[1], -ahead[0]])
     middle, along, across = np.array(centre), ahead * size[0] / 2, right * size[1] / 2
-    for name, normal, half in (
-        ("rear", -along, across),
-        ("front", along, across),
-        ("side", -across, along),
-        ("side", across, along),
-    ):
+    walls = ("rear", -along, across), ("front", along, across), ("side", -across, along), ("side", across, along)
+    for name, normal, half in walls:
         face = middle + normal
         if face @ normal < 0:
             shade = END_SHADE if abs(normal[1]) > abs(normal[0]) else SIDE_SHADE
-            a, b = face - half, face + half
-            yield Face(name, upright((a[0], a[1]), (b[0], b[1]), *span), shade)
+            yield name, upright(face - half, face + half, *span), shade
     if span[1] < street.camera.height:
         corner = middle - along - across
         u, v = 2 * across, 2 * along
-        top = Patch((corner[0], span[1], corner[1]), (u[0], 0.0, u[1]), (v[0], 0.0, v[1]))
-        yield Face("top", top, TOP_SHADE)
+        yield "top", Patch((corner[0], span[1], corner[1]), (u[0], 0.0, u[1]), (v[0], 0.0, v[1])), 1.0
