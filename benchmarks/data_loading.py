@@ -24,14 +24,14 @@ from rich.table import Table
 
 from ppar_lightning.data.dataset import FolderDataset, Sample
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.datasets.label_ids import shipped_ids
 from ppar_lightning.data.loading import collate, on_device
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment
-from ppar_lightning.images.classes import CITYSCAPES_LABEL_IDS
 from ppar_lightning.images.decoding import Array
 from ppar_lightning.streets.render import render
 
 LABEL_IDS = np.zeros(256, dtype=np.uint8)
-LABEL_IDS[list(CITYSCAPES_LABEL_IDS.values())] = list(CITYSCAPES_LABEL_IDS)
+LABEL_IDS[list(shipped_ids("cityscapes").values())] = list(shipped_ids("cityscapes"))
 
 BOUND = 1.35
 """Largest accepted ratio of the pipeline's time to that of plain reading."""

@@ -22,12 +22,13 @@ from rich.console import Console
 from rich.table import Table
 from transformers import CLIPConfig, CLIPModel, ResNetConfig
 
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.segmenter.segmenter import Segmenter
 
-CLASSES = 19
+CLASSES = len(CITYSCAPES)
 
 
 def demo(folder: Path) -> tuple[Segmenter, PPAROptions, tuple[int, int, int]]:
@@ -56,7 +57,7 @@ def make_step(setting: str, ppar: bool, folder: Path, device: torch.device) -> C
     """Build one training step: forward, losses, backward, optimiser, banks."""
     segmenter, options, (batch, height, width) = SETTINGS[setting](folder)
     segmenter.to(device).train()
-    objective = PPAR(options, segmenter.decoder_channels, CLASSES).to(device) if ppar else None
+    objective = PPAR(options, segmenter.decoder_channels, CITYSCAPES.words).to(device) if ppar else None
     parameters = [*segmenter.parameters(), *(objective.parameters() if objective else ())]
     optimizer = torch.optim.SGD([p for p in parameters if p.requires_grad], lr=1e-3, momentum=0.9)
     image = torch.rand(batch, 3, height, width, device=device)

@@ -402,7 +402,7 @@ def test_a_renamed_option_is_accepted_with_a_line_that_names_the_new_one(tmp_pat
             assert shown(capsys, "fit", "--config", CONFIG, *words, "--detect_nan", "raise") == new
 
 
-@pytest.mark.remedy("renamed.py::refuse_others")
+@pytest.mark.remedy("runs/renamed.py::refuse_others")
 @pytest.mark.parametrize("form", ["word", "file"])
 def test_a_withdrawn_value_is_refused_in_one_line(tmp_path, capsys, form):
     (tmp_path / "old.yaml").write_text("detect_nan: skip\n")

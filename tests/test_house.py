@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ppar_lightning"
 ROOMS = (
-    *("distributed", "metrics", "disk", "shortage", "console", "renamed", "shipped_configs", "images", "streets"),
+    *("distributed", "metrics", "disk", "shortage", "console", "shipped_configs", "images", "streets"),
     *("baselines", "segmenter", "runs", "data", "method", "rates", "module", "load", "export", "analysis", "convert"),
     *("callbacks", "report", "doctor", "reproduce", "cli"),
 )

@@ -9,6 +9,7 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntry
 
 from ppar_lightning.disk.tensors import cause, read_tensors
 from ppar_lightning.runs.run_folder import LAST, is_run
+from ppar_lightning.runs.stored import described
 from ppar_lightning.runs.training_summary import describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
 
@@ -65,7 +66,7 @@ def _from_checkpoint(path: Path) -> Segmenter:
             raise ValueError(f"{path} holds no {entry}: {again}")
     prefix, state = "segmenter.", checkpoint["state_dict"]
     try:
-        segmenter = Segmenter(**{**checkpoint["segmenter"], "pretrained": False})
+        segmenter = Segmenter(**{**described(checkpoint), "pretrained": False})
         segmenter.load_state_dict({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
     except Exception as error:  # Python, transformers and torch raise different errors
         raise ValueError(f"{path}: weights and description do not fit ({_fault(error)}): {again}") from error

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -15,12 +16,13 @@ from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOp
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.distributed import all_reduce_sum, shard, world_size
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import ClassList, class_list
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.rates import PlannedRates, planned_steps, refuse_unplanned
+from ppar_lightning.runs.stored import described
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
 
@@ -101,9 +103,11 @@ class PPARModule(L.LightningModule):
             channels = segmenter.backbone_channels if ppar.level == "backbone" else segmenter.decoder_channels
             with torch.random.fork_rng(devices=[]):  # the same initial weights whatever was drawn before
                 torch.manual_seed(seed)
-                self.objective = PPAR(ppar, channels, segmenter.num_classes, text_width)
+                self.objective = PPAR(ppar, channels, segmenter.classes.words, text_width)
         if isw.enabled and for_training:
             self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
+        # (K,) train id in the data module's classes of each class of the segmenter; None if they are the same
+        self.register_buffer("scored_as", None, persistent=False)
         self.selected_on: list[str] = []
         """Metrics of unseen domains that the loaded checkpoint was selected by."""
         self.rates: PlannedRates | None = None
@@ -114,12 +118,13 @@ class PPARModule(L.LightningModule):
         """Compile backbone and head for training, in place, so that no parameter name changes.
 
         Raises:
-            ValueError: The segmenter predicts other classes than the labels of the data module have, or a training has
-                no steps or no planned end.
+            ValueError: The segmenter predicts other classes than the data module has labels of, and they are trained
+                on or have none in common; or a training has no steps or no planned end.
         """
         trainer = self.trainer
-        if isinstance(getattr(trainer, "datamodule", None), DomainDataModule):
-            refuse_classes(self.segmenter.num_classes)
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, DomainDataModule) and stage != "predict":
+            self.scored_as = scored_as(self.segmenter.classes, data.classes, stage)
         if stage == "fit":
             refuse_unplanned(trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches)
         if self.compile_backend is not None and stage == "fit":
@@ -146,7 +151,15 @@ class PPARModule(L.LightningModule):
         checkpoint["segmenter"] = self.segmenter.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Drop training-only weights (objective, whitening) when only the segmenter is built, and the time used up."""
+        """Drop training-only weights (objective, whitening) when only the segmenter is built, and the time used up.
+
+        Raises:
+            ValueError: The checkpoint has other classes.
+        """
+        classes = class_list(described(checkpoint).get("classes", "cityscapes19"))
+        if classes.names != self.segmenter.classes.names:
+            fault = f"the checkpoint was trained on {len(classes)} classes ({', '.join(classes[:3])}, ...)"
+            raise ValueError(f"{fault}, not on those of data.classes: give its list, or start from it with --weights")
         checkpoint.get("callbacks", {}).pop("Timer", None)  # each session has --trainer.max_time of its own
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
         self.selected_on = checkpoint.get("target_selection", [])
@@ -229,8 +242,12 @@ class PPARModule(L.LightningModule):
         return self(image) if window is None else slide(self, image, *window)
 
     def segment(self, batch: Batch) -> Tensor:
-        """Segment a batch into train ids at the size of its labels, (B, H, W)."""
-        return predict(self.logits(batch), (batch["label"].shape[-2], batch["label"].shape[-1]))
+        """Segment a batch at the size of its labels: (B, H, W) train ids of the data module's classes.
+
+        Where the segmenter predicts a class that these lack, the id is their number.
+        """
+        label = predict(self.logits(batch), (batch["label"].shape[-2], batch["label"].shape[-1]))
+        return label if self.scored_as is None else self.scored_as[label]
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the predicted train ids, (B, H, W); callbacks score and draw them."""
@@ -266,18 +283,30 @@ def is_logging_step(trainer: L.Trainer) -> bool:
     return every > 0 and (trainer.global_step + 1) % every == 0
 
 
-def refuse_classes(number: int) -> None:
-    """Refuse a segmenter whose classes are not those of the domains' labels.
+def scored_as(predicted: ClassList, scored: ClassList, stage: str) -> Tensor | None:
+    """Map the classes that a segmenter predicts to those that it is scored in, by name or else by group.
 
     Args:
-        number: K, the number of classes of the segmenter.
+        predicted: The K classes of the segmenter.
+        scored: The classes of the data.
+        stage: Stage of the trainer.
+
+    Returns:
+        (K,) train ids among ``scored``, their number for a class that they lack; None if the names are the same.
 
     Raises:
-        ValueError: The labels have another number of classes.
+        ValueError: The stage trains, or there is no common class.
     """
-    if number != len(CLASSES):
-        remedy = f"give {len(CLASSES)}; other classes need loaders of your own, see docs/howto/own_loop.md"
-        raise ValueError(f"model.segmenter.num_classes is {number}, but labels have {len(CLASSES)} classes: {remedy}")
+    if predicted.names == scored.names:
+        return None
+    ids = predicted.ids_in(scored, missing=len(scored))
+    common = [scored[k] for k in sorted({*ids} - {len(scored)})]
+    if stage == "fit" or not common:
+        fault = f"the segmenter predicts {len(predicted)} classes ({predicted[0]}, ...)"
+        remedy = "give Segmenter and data.classes the same list" if common else "give --data.classes with common names"
+        raise ValueError(f"{fault}, but data.classes are {len(scored)} ({scored[0]}, ...): {remedy}")
+    rank_zero_warn(f"scored on {len(common)} of {len(scored)} classes, which the segmenter knows: {', '.join(common)}")
+    return torch.tensor(ids)
 
 
 def as_float(image: Tensor) -> Tensor:

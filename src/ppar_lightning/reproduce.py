@@ -62,7 +62,7 @@ class Planned:
 
         A test of another checkpoint, or with other options than the run's, does not count.
         """
-        from ppar_lightning.renamed import completed  # here, as the help does not need Lightning
+        from ppar_lightning.runs.renamed import completed  # here, as the help does not need Lightning
         from ppar_lightning.runs.tested_run import find_test
 
         if not is_run(self.folder):

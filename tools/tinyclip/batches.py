@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import CLIPTokenizer
 
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from tools.tinyclip.captions import CONDITIONS, object_caption, scene_caption
 from tools.tinyclip.pictures import Album, Images, draw_objects, draw_scenes, draw_windows, normalise
 
-K = len(CLASSES)
+K = len(CITYSCAPES)
 OBJECTS, WINDOWS, SCENES = 96, 64, 1
 """Number of pictures of each kind in a batch."""
 
-FACTS = {fact: index for index, fact in enumerate((*CLASSES, *CONDITIONS))}
+FACTS = {fact: index for index, fact in enumerate((*CITYSCAPES, *CONDITIONS))}
 """Class or condition -> its column in a table of facts."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "road": ("street", "roadway", "asphalt", "lane", "carriageway"),
@@ -74,7 +74,7 @@ OTHER_WORDS = _phrases(
 
 def synonyms(label: int) -> tuple[str, ...]:
     """Return all names of a class, its Cityscapes name first."""
-    return (CLASSES[label], *SYNONYMS[CLASSES[label]])
+    return (CITYSCAPES[label], *SYNONYMS[CITYSCAPES[label]])
 
 
 def object_caption(rng: np.random.Generator, label: int, condition: str | None = None) -> str:
@@ -85,7 +85,7 @@ def object_caption(rng: np.random.Generator, label: int, condition: str | None =
         label: Train id.
         condition: Key of CONDITIONS, or None to leave the weather out.
     """
-    noun = CLASSES[label] if rng.random() < 0.5 else _pick(rng, synonyms(label))
+    noun = CITYSCAPES[label] if rng.random() < 0.5 else _pick(rng, synonyms(label))
     phrase = _article(rng, noun)
     form = rng.random()
     if form < 0.35:
@@ -103,7 +103,9 @@ def object_caption(rng: np.random.Generator, label: int, condition: str | None =
 
 def scene_caption(rng: np.random.Generator, labels: Sequence[int], conditions: Sequence[str]) -> str:
     """Write a random sentence that lists classes and conditions, such as "a photo of a bus and a person in fog"."""
-    phrases = [_article(rng, _pick(rng, synonyms(label)) if rng.random() < 0.4 else CLASSES[label]) for label in labels]
+    phrases = [
+        _article(rng, _pick(rng, synonyms(label)) if rng.random() < 0.4 else CITYSCAPES[label]) for label in labels
+    ]
     listed = phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
     weather = "".join(f" {_pick(rng, CONDITIONS[condition])}" for condition in conditions)
     return f"{_pick(rng, OPENINGS)} {listed}{weather}"
@@ -113,9 +115,9 @@ def corpus() -> Iterator[str]:
     """Return sentences with every word above, to learn the tokenizer's merges from."""
     rng = np.random.default_rng(0)
     for _ in range(200):
-        for label in range(len(CLASSES)):
+        for label in range(len(CITYSCAPES)):
             yield object_caption(rng, label, _pick(rng, tuple(CONDITIONS)))
-    nouns = map(synonyms, range(len(CLASSES)))
+    nouns = map(synonyms, range(len(CITYSCAPES)))
     for words in (MEDIA, ADJECTIVES, OPENINGS, OTHER_WORDS, *nouns, *CONDITIONS.values()):
         yield from [" ".join(words)] * 20
 

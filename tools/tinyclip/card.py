@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from transformers import CLIPModel, CLIPTokenizer
 
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.streets.render import DOMAINS
 from tools.tinyclip.objective import embed_images, embed_tokens
 from tools.tinyclip.pictures import Album, cut, normalise, render_album
@@ -56,7 +56,7 @@ Between different classes {mean:.2f} on average, from {low:.2f} to {high:.2f}.
 
 def class_embeddings(model: CLIPModel, tokenizer: CLIPTokenizer) -> Tensor:
     """Return the unit vectors of "a photo of a X" for the 19 classes, (19, D)."""
-    prompts = [f"a photo of a {name}" for name in CLASSES]
+    prompts = [f"a photo of a {name}" for name in CITYSCAPES]
     return embed_tokens(model, dict(tokenizer(prompts, padding=True, return_tensors="pt")))
 
 
@@ -65,7 +65,7 @@ def class_accuracy(
     model: CLIPModel, tokenizer: CLIPTokenizer, album: Album, crops: int = CROPS
 ) -> npt.NDArray[np.float64]:
     """Return the share of each class's crops whose nearest prompt names their class, (19,); NaN without crops."""
-    prompts, accuracy = class_embeddings(model, tokenizer), np.full(len(CLASSES), np.nan)
+    prompts, accuracy = class_embeddings(model, tokenizer), np.full(len(CITYSCAPES), np.nan)
     for label, views in enumerate(album.views):
         if views:
             images = np.stack([cut(album.images[view.scene], view) for view in views[:crops]])
@@ -77,7 +77,7 @@ def class_accuracy(
 @torch.no_grad()
 def dense_miou(model: CLIPModel, tokenizer: CLIPTokenizer, album: Album) -> float:
     """Return the mIoU in per cent of assigning each patch to its nearest prompt, upsampled to the labels' size."""
-    prompts, classes = class_embeddings(model, tokenizer), len(CLASSES)
+    prompts, classes = class_embeddings(model, tokenizer), len(CITYSCAPES)
     confusion = torch.zeros(classes, classes, dtype=torch.long)
     _, height, width, _ = album.images.shape
     patch = model.vision_model.config.patch_size
@@ -114,8 +114,8 @@ def write_card(
     accuracy = class_accuracy(model, tokenizer, render_album(TEST_SEED, streets_tested))
     dense = {name: dense_miou(model, tokenizer, render_album(TEST_SEED, streets_tested // 4, name)) for name in DOMAINS}
     cosines = _cosines(model, tokenizer)
-    others = cosines[~np.eye(len(CLASSES), dtype=bool)]
-    numbered = [f"{label} {name}" for label, name in enumerate(CLASSES)]
+    others = cosines[~np.eye(len(CITYSCAPES), dtype=bool)]
+    numbered = [f"{label} {name}" for label, name in enumerate(CITYSCAPES)]
     text = CARD.format(
         parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         megabytes=sum(file.stat().st_size for file in folder.iterdir()) / 1e6,
@@ -130,13 +130,15 @@ def write_card(
         crops=CROPS,
         tested=streets_tested,
         accuracy=100 * np.nanmean(accuracy),
-        by_class=_table(["class", "%"], [[name, f"{100 * a:.0f}"] for name, a in zip(CLASSES, accuracy, strict=True)]),
+        by_class=_table(
+            ["class", "%"], [[name, f"{100 * a:.0f}"] for name, a in zip(CITYSCAPES, accuracy, strict=True)]
+        ),
         by_domain=_table(["domain", "mIoU %"], [[name, f"{value:.1f}"] for name, value in dense.items()]),
         mean=others.mean(),
         low=others.min(),
         high=others.max(),
         matrix=_table(
-            ["", *map(str, range(len(CLASSES)))],
+            ["", *map(str, range(len(CITYSCAPES)))],
             [[name, *(f"{value:.2f}" for value in row)] for name, row in zip(numbered, cosines, strict=True)],
         ),
     )

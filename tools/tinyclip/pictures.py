@@ -14,7 +14,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.streets.render import render, scene_style
 from ppar_lightning.streets.styles import Style
 
@@ -26,7 +26,7 @@ SIDE = 32
 
 MINIMUM_AREA = 30
 POINTS = 3
-POLE = CLASSES.index("pole")
+POLE = CITYSCAPES.index("pole")
 
 Images = npt.NDArray[np.uint8]
 """(N, H, W, 3) RGB."""
@@ -79,7 +79,7 @@ def render_album(seed: int, count: int, style: str = "web", workers: int = 2) ->
             pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
             pages = pool.map(page, range(count), chunksize=16)
         done = list(track(pages, f"rendering {style}", total=count))
-    views: list[list[View]] = [[] for _ in CLASSES]
+    views: list[list[View]] = [[] for _ in CITYSCAPES]
     for *_, found in done:
         for view in found:
             views[view.label].append(view)
@@ -166,5 +166,5 @@ def normalise(images: Images) -> Tensor:
 
 def _shares(labels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
     """Return the share of each class in each label map, (N, K)."""
-    counts = [np.bincount(label.ravel(), minlength=len(CLASSES)) / label.size for label in labels]
+    counts = [np.bincount(label.ravel(), minlength=len(CITYSCAPES)) / label.size for label in labels]
     return np.stack(counts).astype(np.float32)

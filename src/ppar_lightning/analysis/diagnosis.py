@@ -11,7 +11,6 @@ from ppar_lightning.analysis.distance import measure_domains
 from ppar_lightning.analysis.features import collect
 from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.analysis.weighing import compare
-from ppar_lightning.images.classes import CLASSES
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -39,20 +38,20 @@ def diagnose(run: LoadedRun, images: int = 60, limit: int = 200) -> pd.DataFrame
     """
     memory = run.objective.prototypes
     features = {domain: collect(run, domain, images, limit) for domain in run.domains}
-    rows = list(by_class("cosine/vtp_otp", "", (memory.bank * memory.otp).sum(dim=1)))
+    rows = list(by_class(run, "cosine/vtp_otp", "", (memory.bank * memory.otp).sum(dim=1)))
     for domain, measures in measure_domains(features, run.data.sources, run.objective).items():
         for name, values in measures.items():
-            rows += by_class(name, domain, values)
+            rows += by_class(run, name, domain, values)
     for domain in run.data.sources:
         rows += weight_measures(run, domain, images)
     return pd.DataFrame(rows, columns=["measure", "domain", "class", "value"])
 
 
-def by_class(measure: str, domain: str, values: Tensor) -> Iterator[Row]:
+def by_class(run: LoadedRun, measure: str, domain: str, values: Tensor) -> Iterator[Row]:
     """Yield the rows of a (K,) measure, first its mean over the classes that have a value; of a scalar, one row."""
     yield measure, domain, "", float(values.nanmean())
     if values.ndim:
-        named = zip(CLASSES, values.tolist(), strict=True)
+        named = zip(run.data.classes, values.tolist(), strict=True)
         yield from ((measure, domain, name, value) for name, value in named if value == value)  # not NaN
 
 

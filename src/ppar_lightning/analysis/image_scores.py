@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from ppar_lightning.analysis.loaded_run import LoadedRun
-from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.metrics import class_iou, mean_iou
 
 
@@ -66,6 +66,7 @@ def each_score(run: LoadedRun, domain: str, images: int | None = None) -> Iterat
     )
     for name, image, label, prediction in islice(samples, images):
         if not (label == IGNORE).all():
-            confusion = multiclass_confusion_matrix(prediction, label, len(CLASSES), ignore_index=IGNORE)
-            miou = float(mean_iou(class_iou(confusion), range(len(CLASSES))))
+            number = len(run.data.classes)
+            confusion = multiclass_confusion_matrix(prediction, label, number, ignore_index=IGNORE)
+            miou = float(mean_iou(class_iou(confusion), range(number)))
             yield ImageScore(name, miou, image.cpu(), label.cpu(), prediction.cpu())

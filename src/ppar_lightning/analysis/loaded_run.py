@@ -22,7 +22,7 @@ from ppar_lightning.data.split import Split
 from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.module import PPARModule, as_float
-from ppar_lightning.renamed import current_config
+from ppar_lightning.runs.renamed import current_config
 from ppar_lightning.runs.run_folder import read_config
 from ppar_lightning.runs.stored import stored
 from ppar_lightning.segmenter.sliding import slide
@@ -79,7 +79,7 @@ class LoadedRun:
         if domain not in self.domains:
             raise ValueError(f"{self.folder} has no domain {domain!r}: choose one of {', '.join(self.domains)}")
         split = self.data.eval_splits[domain]
-        return Split(split.whole, split.indices)
+        return Split(split.whole, split.indices, classes=split.classes)
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the module's device and convert its types for the model."""
@@ -146,8 +146,7 @@ def _build(config: dict[str, Any], checkpoint: dict[str, Any]) -> tuple[PPARModu
     parser.add_class_arguments(DomainDataModule, "data")
     given = {part: {**config[part], "seed": config["seed_everything"]} for part in ("model", "data")}
     segmenter = config["model"]["segmenter"]
-    known, given["model"]["text_width"] = stored(checkpoint, segmenter["backbone"])
-    network = {"pretrained": False, "backbone_config": segmenter.get("backbone_config") or known}
+    network, given["model"]["text_width"] = stored(checkpoint, segmenter)
     given["model"]["segmenter"] = {**segmenter, **network}
     given["data"]["workers"] = 0
     built = parser.instantiate_classes(parser.parse_object(given))

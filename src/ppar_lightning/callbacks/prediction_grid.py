@@ -1,4 +1,4 @@
-"""Prediction grids in the palette of Cityscapes: image, label and prediction of a few images of each domain."""
+"""Prediction grids in the colours of the classes: image, label and prediction of a few images of each domain."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
+from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.images.drawing import Picture, grid, triple, write_picture
 
 
@@ -34,7 +35,7 @@ class PredictionGrid(L.Callback):
         missing = self.images - len(row)
         for tensors in zip(batch["image"][:missing], batch["label"][:missing], outputs[:missing], strict=True):
             image, label, predicted = (tensor.cpu().numpy() for tensor in tensors)
-            row.append(triple(image, label, predicted, self.width))
+            row.append(triple(image, label, predicted, data_of(trainer).classes, self.width))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save ``pictures/val.png``, or ``pictures/test.png`` in a test."""

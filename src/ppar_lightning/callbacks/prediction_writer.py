@@ -18,7 +18,7 @@ from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.data.own_pictures import Found
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import gather
-from ppar_lightning.images.classes import PALETTE
+from ppar_lightning.images.classes import CITYSCAPES, ClassList
 from ppar_lightning.images.decoding import read_label
 from ppar_lightning.images.drawing import overlay, write_picture
 from ppar_lightning.module import Prediction
@@ -27,7 +27,7 @@ SHARES = "shares.csv"
 
 
 class PredictionWriter(L.Callback):
-    """Write an indexed PNG of train ids in Cityscapes' palette for each picture, and further files on request.
+    """Write an indexed PNG of train ids in the colours of the classes for each picture, and further files on request.
 
     Names and sub-folders are those of the pictures: ``{folder}/{name}.png``, ``overlays/{name}.jpg``,
     ``confidence/{name}.png`` (255 is 1), and ``shares.csv`` with the share of each class in each map of the folder.
@@ -67,7 +67,7 @@ class PredictionWriter(L.Callback):
         self.skip_existing = skip_existing
         self.opacity = opacity
         self._root = Path()
-        self._classes: Sequence[str] = ()
+        self._classes: ClassList = CITYSCAPES
         self._shares: dict[str, npt.NDArray[np.float64]] = {}
         self._earlier: dict[str, npt.NDArray[np.float64]] = {}
 
@@ -117,10 +117,10 @@ class PredictionWriter(L.Callback):
         labels, confidences = (each.cpu().numpy() for each in prediction)
         for name, image, label, confidence in zip(batch["name"], images, labels, confidences, strict=True):
             if self.overlay:
-                write_picture(self._root / f"overlays/{name}.jpg", overlay(image, label, self.opacity))
+                write_picture(self._root / f"overlays/{name}.jpg", overlay(image, label, self._classes, self.opacity))
             if self.confidence:
                 write_picture(self._root / f"confidence/{name}.png", (255 * confidence).round().astype(np.uint8))
-            write_map(self._map(name), label.astype(np.uint8))
+            write_map(self._map(name), label.astype(np.uint8), self._classes)
             self._shares[name] = self._share(label)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -189,9 +189,9 @@ def read_shares(path: Path, classes: Sequence[str]) -> dict[str, npt.NDArray[np.
     return dict(zip(table["picture"], table[list(classes)].to_numpy(np.float64), strict=True))
 
 
-def write_map(path: Path, label: npt.NDArray[np.uint8]) -> None:
-    """Write train ids as a PNG with Cityscapes' palette, whole or not at all."""
+def write_map(path: Path, label: npt.NDArray[np.uint8], classes: ClassList) -> None:
+    """Write train ids as a PNG with the colours of the classes as palette, whole or not at all."""
     indexed, content = Image.fromarray(label), io.BytesIO()
-    indexed.putpalette(PALETTE.ravel().tolist())
+    indexed.putpalette(classes.palette.ravel().tolist())
     indexed.save(content, format="PNG")
     write_whole(path, content.getvalue())

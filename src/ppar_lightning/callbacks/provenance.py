@@ -22,9 +22,9 @@ from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import batch_change, new_session, origin, peak_memory
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.rates import planned_steps
-from ppar_lightning.renamed import current_config
 from ppar_lightning.runs.changed_options import Overrides, carried, changed_options
 from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.runs.renamed import current_config
 from ppar_lightning.runs.run_folder import CONFIG, read_config
 
 

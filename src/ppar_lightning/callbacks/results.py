@@ -24,7 +24,6 @@ from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import differences, new_session
 from ppar_lightning.disk.files import write_whole
-from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, is_run
@@ -64,12 +63,13 @@ class TestResults(L.Callback):
         config = (folder / CONFIG).read_bytes() if is_run(folder) else b""
         session, data, earlier = new_session(trainer, config), data_of(trainer).fingerprints(), find_test(folder)
         about = {
+            "classes": data_of(trainer).classes.entries(),
             "checkpoint": os.path.relpath(trainer.ckpt_path, folder) if trainer.ckpt_path else "",
             "target_selection": sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on}),
             "changes": self.provenance.overrides,
         }
         kept = write_figures(folder, scores, self.scores.matrices, {**about, **session, "data": data})
-        log_tables(trainer.loggers, tabulate(scores))
+        log_tables(trainer.loggers, tabulate(scores), [*data_of(trainer).classes])
         print_tables(scores)
         changes = differences(read_manifest(folder), earlier.data if earlier else {}, session, data)
         print_lines([f"Differs: {line}." for line in changes] + read_test(folder).notes)
@@ -134,11 +134,11 @@ def mean_names(scores: Scores) -> list[str]:
     return list(next(iter(scores.values())).means)
 
 
-def log_tables(loggers: Iterable[Logger], table: pd.DataFrame) -> None:
+def log_tables(loggers: Iterable[Logger], table: pd.DataFrame, names: Sequence[str]) -> None:
     """Log ``test/domains``, a row per domain, and ``test/classes``, a row per domain and class, in W&B."""
     parts = {
-        "domains": table.drop(columns=[*CLASSES]),
-        "classes": table.melt(["domain", "protocol", "images", "images_of"], CLASSES, "class", "iou"),
+        "domains": table.drop(columns=names),
+        "classes": table.melt(["domain", "protocol", "images", "images_of"], names, "class", "iou"),
     }
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -148,9 +148,9 @@ def log_tables(loggers: Iterable[Logger], table: pd.DataFrame) -> None:
 
 def print_tables(scores: Scores) -> None:
     """Print mIoU by domain and IoU by class."""
-    means = mean_names(scores)
+    first, means = next(iter(scores.values())), mean_names(scores)
     head = ["domain", "role", "protocol", "images", *map(mean_title, means)]
-    by_class = [[name, *(number(100 * each.iou[name]) for each in scores.values())] for name in CLASSES]
+    by_class = [[name, *(number(100 * each.iou[name]) for each in scores.values())] for name in first.iou]
     by_class.insert(0, ["protocol", *(each.protocol for each in scores.values())])
     console = Console()
     console.print(lay_out("mIoU (%) by domain", head, score_rows(scores, means), texts=3))

@@ -1,5 +1,6 @@
 """Scores by domain: one confusion matrix each, logged under the domain's name."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -8,7 +9,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ppar_lightning.callbacks.access import data_of
-from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.metrics import class_iou, mean_iou
 from ppar_lightning.runs.tested_run import Score, mean_over_unseen
 
@@ -41,8 +42,9 @@ class DomainScores(L.Callback):
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reset the matrices; a test uses this too."""
         # Validating would sort every image, and the readers already refuse labels that are no train ids.
-        options: dict[str, Any] = {"num_classes": len(CLASSES), "ignore_index": IGNORE, "validate_args": False}
-        names = data_of(trainer).eval_splits
+        mapped = getattr(pl_module, "scored_as", None) is not None  # a further column counts predictions of no class
+        number, names = len(data_of(trainer).classes) + mapped, data_of(trainer).eval_splits
+        options: dict[str, Any] = {"num_classes": number, "ignore_index": IGNORE, "validate_args": False}
         self._confusion = {name: MulticlassConfusionMatrix(**options).to(pl_module.device) for name in names}
         self._images = {name: torch.zeros((), dtype=torch.long, device=pl_module.device) for name in names}
 
@@ -57,14 +59,17 @@ class DomainScores(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the scores under ``val/``, or under ``test/`` in a test."""
         data, stage = data_of(trainer), "test" if trainer.testing else "val"
+        mapped = getattr(pl_module, "scored_as", None)
+        known = range(len(data.classes)) if mapped is None else mapped.tolist()
         logged: dict[str, float] = {}
         self.scores = {}
         self.matrices = {domain: confusion.compute() for domain, confusion in self._confusion.items()}
         for domain, confusion in self.matrices.items():
             iou, split = class_iou(confusion), data.eval_splits[domain]
-            by_class = dict(zip(CLASSES, iou.tolist(), strict=True))
+            named = enumerate(zip(data.classes, iou.tolist(), strict=False))
+            by_class = {name: value if k in known else math.nan for k, (name, value) in named}
             images = int(trainer.strategy.reduce(self._images[domain], reduce_op="sum"))
-            scored = {name: sorted({*split.scored_classes} & {*ids}) for name, ids in data.means.items()}
+            scored = {name: sorted({*split.scored_classes} & {*ids} & {*known}) for name, ids in data.means.items()}
             means = {name: float(mean_iou(iou, ids)) for name, ids in scored.items()}
             unseen, whole = domain in data.unseen, len(split.whole)
             self.scores[domain] = Score(unseen, split.protocol, images, whole, means, by_class)

@@ -35,10 +35,11 @@ from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.downloads import check_rendered
 from ppar_lightning.doctor.examination import examine
 from ppar_lightning.doctor.trial import FIRST_STEP, TrialDoneError
-from ppar_lightning.module import PPARModule, refuse_classes
-from ppar_lightning.renamed import current_config, current_words
+from ppar_lightning.images.classes import inlined
+from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.changed_options import Overrides, overrides
 from ppar_lightning.runs.checkpoints import find_checkpoint
+from ppar_lightning.runs.renamed import current_config, current_words
 from ppar_lightning.runs.stored import stored
 from ppar_lightning.shortage import shortage
 
@@ -106,6 +107,7 @@ class PPARCLI(LightningCLI):
             parser.link_arguments(name, f"predictions.{name}")
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the checkpoint that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
+        parser.link_arguments("data.classes", "model.segmenter.classes")  # a checkpoint's replace it below
         parser.link_arguments("seed_everything", "model.for_training", compute_fn=bool)  # no option: it is set below
         parser.link_arguments("seed_everything", "model.text_width", compute_fn=lambda _: None)  # nor is this one
         for name in ("data.seed", "model.seed"):
@@ -129,7 +131,7 @@ class PPARCLI(LightningCLI):
         """
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
-        refuse_classes(config.model.segmenter.num_classes)  # before the prototypes ask for as many names
+        config.data.classes = config.model.segmenter.classes = inlined(config.data.classes)
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
@@ -150,8 +152,8 @@ class PPARCLI(LightningCLI):
             segmenter, path = config.model.segmenter, Path(config.ckpt_path or "")
             segmenter.pretrained = False
             if path.is_file():
-                known, config.model.text_width = stored(read_checkpoint(path), segmenter.backbone)
-                segmenter.backbone_config = segmenter.backbone_config or known
+                known, config.model.text_width = stored(read_checkpoint(path), segmenter)
+                config.model.segmenter = Namespace(**vars(segmenter) | known)
         super().instantiate_classes()
         if self.subcommand == "fit":
             for finding in check_rendered(config.model, self.datamodule.sources):

@@ -23,8 +23,14 @@ from ppar_lightning.data.shared_images import shared_images
 from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics, refuse_unlabelled
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
-from ppar_lightning.images.classes import CLASSES, SYNTHIA_13, SYNTHIA_16
+from ppar_lightning.images.classes import Classes, class_list
 from ppar_lightning.images.window import Window
+
+SYNTHIA_16 = class_list("synthia16")
+"""The classes that SYNTHIA labels; the usual second average for models trained on it."""
+
+SYNTHIA_13 = [name for name in SYNTHIA_16 if name not in ("wall", "fence", "pole")]
+"""Those without wall, fence and pole, which some papers leave out."""
 
 
 class DomainDataModule(LightningDataModule):
@@ -51,6 +57,8 @@ class DomainDataModule(LightningDataModule):
         on_bad_sample: What happens if a training sample cannot be read: `raise` ends the run; `skip` trains on another
             one in its place, leaves out files without a counterpart, and lists both. In an evaluation split, an image
             that cannot be read and a file without a counterpart always end the run.
+        classes: Classes that labels are read and predictions are scored in: the name of a list of the package, a YAML
+            file, or the list itself. Data sets with other classes are mapped to it by the names of classes and groups.
         predict_dir: Pictures that `predict` segments: one or several files, folders, globs or videos.
     """
 
@@ -69,9 +77,11 @@ class DomainDataModule(LightningDataModule):
         watch_unseen: bool = False,
         sampling: Sampling = DEFAULT_SAMPLING,
         on_bad_sample: OnBadSample = "raise",
+        classes: Classes = "cityscapes19",
         predict_dir: str | list[str] | None = None,
     ) -> None:
         super().__init__()
+        self.classes = class_list(classes)
         self.sources = sources
         self.unseen = unseen or {}
         self.protocol = protocol
@@ -118,9 +128,16 @@ class DomainDataModule(LightningDataModule):
     @property
     def means(self) -> Mapping[str, tuple[int, ...]]:
         """Name of a reported mean -> its train ids: `miou`, and with SYNTHIA as a source `miou_16` and `miou_13`."""
-        means = {"miou": tuple(range(len(CLASSES)))}
-        if any(split.scored_classes == SYNTHIA_16 for name, split in self.eval_splits.items() if name in self.sources):
-            means |= {"miou_16": SYNTHIA_16, "miou_13": SYNTHIA_13}
+        means = {"miou": tuple(range(len(self.classes)))}
+        if any(
+            [*split.whole.scored_classes] == [*SYNTHIA_16]
+            for name, split in self.eval_splits.items()
+            if name in self.sources
+        ):
+            for names in (SYNTHIA_16, SYNTHIA_13):
+                found = tuple(k for k, name in enumerate(self.classes) if name in names)
+                if len(found) == len(names) < len(self.classes):
+                    means[f"miou_{len(found)}"] = found
         return means
 
     def setup(self, stage: str) -> None:
@@ -218,7 +235,7 @@ class DomainDataModule(LightningDataModule):
         policy = self.on_bad_sample if role == "train" else "raise"  # a protocol scores all images of a split
         with self._named(name):
             domain = (self.sources | self.unseen)[name]
-            split = domain.open(name, role, self.protocols[name], policy, self.window)
+            split = domain.open(name, role, self.protocols[name], policy, self.window, classes=self.classes)
         split.skip = policy == "skip"
         return split
 
@@ -227,7 +244,7 @@ class DomainDataModule(LightningDataModule):
         found = {}
         for name, domain in self.sources.items():
             with suppress(ValueError, OSError):
-                found[name] = domain.open(name, "train", self.protocols[name], "skip", quiet=True)
+                found[name] = domain.open(name, "train", self.protocols[name], "skip", quiet=True, classes=self.classes)
         return found
 
     @contextmanager

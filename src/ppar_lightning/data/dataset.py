@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from ppar_lightning.data.layout import Layout, unpaired
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES, ClassList
 from ppar_lightning.images.decoding import (
     EXPORT,
     WRONG_ROOT,
@@ -68,8 +68,10 @@ class SegmentationDataset(Dataset[Sample], ABC):
     `domain`, followed by its own options.
     """
 
-    scored_classes: tuple[int, ...] = tuple(range(len(CLASSES)))
-    """Train ids that the data set labels, over which its mIoU is averaged."""
+    labelled_in: ClassList = CITYSCAPES
+    """The classes whose train ids its labels hold; `Split` maps them to those of a run."""
+    scored_classes: Sequence[str] = CITYSCAPES
+    """Names of those that occur, over which its mIoU is averaged."""
     counts: ClassVar[Mapping[str, int]] = {}
     """Split -> known number of labelled images."""
     train_split: ClassVar[str] = "train"

@@ -12,9 +12,10 @@ from ppar_lightning.data.dataset import OnBadSample, SegmentationDataset
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.split import Split
+from ppar_lightning.images.classes import CITYSCAPES, ClassList
 from ppar_lightning.images.window import Window
 
-SETTINGS = ("root", "split", "domain", "on_bad_sample")
+SETTINGS = ("root", "split", "domain", "on_bad_sample", "target")
 """Arguments of a data set that the domain sets itself, so they are not options."""
 
 
@@ -70,6 +71,7 @@ class Domain:
         on_bad_sample: OnBadSample = "raise",
         window: Window | None = None,
         quiet: bool = False,
+        classes: ClassList = CITYSCAPES,
     ) -> Split:
         """Open a split, and show the data set's remarks as warnings.
 
@@ -80,6 +82,7 @@ class Domain:
             on_bad_sample: Whether files without a counterpart raise an error or are left out.
             window: Sliding window for protocol `full`.
             quiet: Do not show the remarks, nor the number of images that `limit` leaves.
+            classes: The classes whose train ids the samples hold.
 
         Raises:
             ValueError, FileNotFoundError: The data set, option or folder does not exist, or the limit is below 1.
@@ -88,16 +91,20 @@ class Domain:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
         found = find_protocol(protocol)
-        opened = self._open(name, split, {"on_bad_sample": on_bad_sample, **found.options.get(key, {})})
-        for remark in () if quiet else opened.remarks:
-            rank_zero_warn(f"domain {name!r}: {remark}")
+        opened = self._open(
+            name, split, {"on_bad_sample": on_bad_sample, "target": classes, **found.options.get(key, {})}
+        )
         indices = None
         if self.limit is not None and self.limit < len(opened):
             if not quiet:
                 rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
             indices = np.linspace(0, len(opened) - 1, self.limit).round().astype(int).tolist()
         view = found.views.get(key) if split == "eval" else None
-        return Split(opened, indices, view, protocol_window(protocol, window), protocol_title(protocol, window))
+        title, slid = protocol_title(protocol, window), protocol_window(protocol, window)
+        read = Split(opened, indices, view, slid, title, classes=classes)
+        for remark in () if quiet else read.remarks:
+            rank_zero_warn(f"domain {name!r}: {remark}")
+        return read
 
     def _open(self, name: str, split: str, defaults: dict[str, Any]) -> SegmentationDataset:
         chosen = self.split(name, split)

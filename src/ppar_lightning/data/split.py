@@ -7,7 +7,8 @@ from torch.utils.data import Dataset
 
 from ppar_lightning.data.dataset import Sample, SegmentationDataset, Skipped
 from ppar_lightning.data.protocols import View
-from ppar_lightning.images.classes import IGNORE
+from ppar_lightning.images.classes import IGNORE, ClassList
+from ppar_lightning.images.decoding import Array
 from ppar_lightning.shortage import shortage
 
 SIDE = 64
@@ -27,6 +28,14 @@ class Split(Dataset[Sample]):
         window: Size and stride of the sliding window; None segments the whole image at once.
         protocol: Title of the protocol, as it is shown beside scores.
         skip: Return a placeholder that holds the error if a sample cannot be read, instead of raising the error.
+        classes: The classes whose train ids the samples hold; None leaves those of the data set.
+
+    Attributes:
+        remarks: Those of the data set, and a line about the classes whose pixels are ignored because `classes` lacks
+            them.
+
+    Raises:
+        ValueError: No class of the data set is among the classes.
     """
 
     def __init__(
@@ -37,8 +46,26 @@ class Split(Dataset[Sample]):
         window: tuple[int, int] | None = None,
         protocol: str = "full",
         skip: bool = False,
+        classes: ClassList | None = None,
     ) -> None:
+        own = whole.labelled_in
         self.whole = whole
+        self.classes = classes or own
+        ids = dict(zip(own, own.ids_in(self.classes), strict=True))
+        ignored = [name for name in whole.scored_classes if ids[name] == IGNORE]
+        self.scored_classes = tuple(sorted({ids[name] for name in whole.scored_classes} - {IGNORE}))
+        """Train ids over which the domain's mIoU is averaged."""
+        if not self.scored_classes:
+            labelled, wanted = (", ".join(names[:3]) for names in (ignored, self.classes))
+            remedy = "give --data.classes that names some of its classes or their groups"
+            raise ValueError(f"its labels know {labelled} ..., but no class of {wanted} ...; {remedy}")
+        line = f"{', '.join(ignored)}: not among data.classes, so their pixels are ignored"
+        self.remarks = [*whole.remarks, *([line] if ignored else [])]
+        self.table: Array | None = None
+        """(256,) train id of the data set -> train id of `classes`; None if they are the same."""
+        if [*ids.values()] != [*range(len(ids))]:
+            self.table = np.full(256, IGNORE, dtype=np.uint8)
+            self.table[: len(ids)] = [*ids.values()]
         self.indices = range(len(whole)) if indices is None else indices
         self.view = view
         self.window = window
@@ -50,14 +77,13 @@ class Split(Dataset[Sample]):
         """Name of the domain."""
         return self.whole.domain
 
-    @property
-    def scored_classes(self) -> tuple[int, ...]:
-        """Train ids over which the domain's mIoU is averaged."""
-        return self.whole.scored_classes
-
     def name(self, index: int) -> str:
         """Return the name of a sample, without reading it."""
         return self.whole.name(self.indices[index])
+
+    def read_label(self, index: int) -> Array:
+        """Return the label of a sample at the size of its file, (H, W) uint8 train ids."""
+        return self._mapped(self.whole.read_label(self.indices[index]))
 
     def __len__(self) -> int:
         """Number of samples, without padding."""
@@ -80,9 +106,13 @@ class Split(Dataset[Sample]):
                 raise
             name = self.name(index)
             return self._placeholder(name, [Skipped(self.domain, name, str(error).replace("\n", " "))])
+        sample["label"] = self._mapped(sample["label"])
         if self.view is not None:
             sample["image"], sample["label"] = self.view(sample["image"], sample["label"])
         return sample
+
+    def _mapped(self, label: Array) -> Array:
+        return label if self.table is None else self.table[label]
 
     def _placeholder(self, name: str, error: list[Skipped]) -> Sample:
         image, label = np.zeros((SIDE, SIDE, 3), dtype=np.uint8), np.full((SIDE, SIDE), IGNORE, dtype=np.uint8)

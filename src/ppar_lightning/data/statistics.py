@@ -10,12 +10,11 @@ import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 
-from ppar_lightning.data.dataset import FolderDataset, SegmentationDataset
+from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.fingerprint import identity
 from ppar_lightning.data.split import Split
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
 from ppar_lightning.distributed import barrier, rank
-from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.shortage import shortage
 
 Counts = npt.NDArray[np.int64]
@@ -24,7 +23,7 @@ READING = 2
 """Version of the reading of labels; a higher one makes counts of an earlier version count no more."""
 
 UNREADABLE = -1
-"""Value of all 19 counts of an image whose label cannot be read."""
+"""Value of all K counts of an image whose label cannot be read."""
 
 
 def class_statistics(split: Split, workers: int = 0) -> Counts:
@@ -39,7 +38,7 @@ def class_statistics(split: Split, workers: int = 0) -> Counts:
         workers: Number of threads that decode labels; 0 means one.
 
     Returns:
-        (N, 19) numbers of pixels by train id, at the size of the label files; a row of UNREADABLE if a label cannot be
+        (N, K) numbers of pixels by train id, at the size of the label files; a row of UNREADABLE if a label cannot be
         read.
 
     Raises:
@@ -61,7 +60,7 @@ def refuse_unlabelled(split: Split) -> None:
     Raises:
         ValueError: Every label that can be read holds ignored pixels only.
     """
-    if all(max(count_label(split.whole, index)) == 0 for index in split.indices):
+    if all(max(count_label(split, index)) == 0 for index in range(len(split))):
         remedy = "correct the table of ids or the label files, or choose another split"
         raise ValueError(f"none of its {len(split)} labels has a pixel of a class, all are ignored; {remedy}")
 
@@ -69,9 +68,10 @@ def refuse_unlabelled(split: Split) -> None:
 def _cached(split: Split, workers: int, recount: bool) -> Counts:
     table = split.whole.table.tobytes() if isinstance(split.whole, FolderDataset) else b""
     files = identity(split, lambda file: (file.st_size, file.st_mtime_ns))
-    key = hashlib.sha256(f"{READING} {files}".encode() + table).hexdigest()
+    mapped = b"" if split.table is None else split.table.tobytes() + bytes([len(split.classes)])
+    key = hashlib.sha256(f"{READING} {files}".encode() + table + mapped).hexdigest()
     path = cache_folder() / f"statistics-{key[:20]}.npy"
-    counts = np.full((len(split), len(CLASSES)), UNREADABLE, dtype=np.int64)
+    counts = np.full((len(split), len(split.classes)), UNREADABLE, dtype=np.int64)
     with suppress(OSError, ValueError):  # it does not exist yet, or is damaged
         counts[:] = load_array(path)
         if not recount:
@@ -79,22 +79,22 @@ def _cached(split: Split, workers: int, recount: bool) -> Counts:
     rows = np.flatnonzero(counts[:, 0] == UNREADABLE)
     if not len(rows):
         return counts
-    indices = [split.indices[row] for row in rows.tolist()]
     with ThreadPoolExecutor(max(1, workers)) as pool:  # threads suffice, because decoding releases Python's global lock
-        found = pool.map(partial(count_label, split.whole), indices)
-        for row, count in zip(rows, track(found, f"class statistics of {split.domain}", len(indices)), strict=True):
+        found = pool.map(partial(count_label, split), rows.tolist())
+        for row, count in zip(rows, track(found, f"class statistics of {split.domain}", len(rows)), strict=True):
             counts[row] = count
     save_array(path, counts)
     rank_zero_info(f"domain {split.domain!r}: class statistics are kept in {path}")
     return counts
 
 
-def count_label(whole: SegmentationDataset, index: int) -> list[int]:
-    """Count the pixels of a label by train id: 19 numbers, each UNREADABLE if the label cannot be read."""
+def count_label(split: Split, index: int) -> list[int]:
+    """Count the pixels of a label by train id: K numbers, each UNREADABLE if the label cannot be read."""
+    number = len(split.classes)
     try:
-        label = whole.read_label(index)
+        label = split.read_label(index)
     except (ValueError, OSError) as error:
         if shortage(error):  # which is no fault of the label
             raise
-        return [UNREADABLE] * len(CLASSES)
-    return np.bincount(label.ravel(), minlength=len(CLASSES))[: len(CLASSES)].tolist()
+        return [UNREADABLE] * number
+    return np.bincount(label.ravel(), minlength=number)[:number].tolist()

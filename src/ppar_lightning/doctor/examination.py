@@ -25,7 +25,6 @@ from ppar_lightning.doctor.downloads import check_downloads, check_rendered, wei
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions
 from ppar_lightning.doctor.samples import SplitCheck, splits
-from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.images.drawing import sheet, write_picture
 
 STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
@@ -68,7 +67,7 @@ def examine(config: Namespace, trial: Callable[[], str | None]) -> NoReturn:
         path = output / f"{name}.png"
         path.unlink(missing_ok=True)  # of an earlier call
         if tiles := [tile for check in checks if check.name == name for tile in check.tiles]:
-            write_picture(path, sheet(tiles))
+            write_picture(path, sheet(tiles, data.classes))
     output.mkdir(parents=True, exist_ok=True)
     (output / "findings.txt").write_text("".join(f"{finding}\n" for finding in findings))
     errors, notes = (sum(finding.level == level for finding in findings) for level in ("error", "note"))
@@ -158,13 +157,14 @@ def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
     """Print a table of class x domain: per cent of the labelled pixels, and the ignored pixels in per cent of all."""
     if not checks:
         return
+    classes = checks[0].classes
     by_split = pd.DataFrame([check.pixels for check in checks], index=[check.name for check in checks])
     pixels = by_split.groupby(level=0, sort=False).sum().T
-    shares = pixels[: len(CLASSES)] / pixels[: len(CLASSES)].sum()
-    shares.loc["ignored"] = pixels[len(CLASSES) :].sum() / pixels.sum()
+    shares = pixels[: len(classes)] / pixels[: len(classes)].sum()
+    shares.loc["ignored"] = pixels[len(classes) :].sum() / pixels.sum()
     columns = (Column(name, justify="right") for name in shares)
     table = Table("class", *columns, title="Pixels of the samples (%)", box=SIMPLE if console.is_terminal else None)
-    for label, row in zip((*CLASSES, "ignored"), shares.to_numpy(), strict=True):
+    for label, row in zip((*classes, "ignored"), shares.to_numpy(), strict=True):
         cells = (f"{100 * share:.2f}" if share > 0 else "-" for share in row)
-        table.add_row(label, *cells, end_section=label == CLASSES[-1])
+        table.add_row(label, *cells, end_section=label == classes[-1])
     console.print(table)

@@ -14,7 +14,7 @@ from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import refuse_unlabelled
 from ppar_lightning.doctor.finding import Finding, Level, attempt, fault
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import ClassList
 from ppar_lightning.images.decoding import is_turned, read_image
 from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
 
@@ -32,6 +32,7 @@ class SplitCheck:
         role: ``train`` or ``eval``.
         domain: The domain as the config gives it.
         protocol: Protocol that scores it, by name.
+        classes: Classes of the run.
         bad: Level of a file that cannot be read or has no counterpart.
         split: The pairs that a run reads; None if it does not open.
         findings: The findings so far.
@@ -48,6 +49,7 @@ class SplitCheck:
     role: Literal["train", "eval"]
     domain: Domain
     protocol: str
+    classes: ClassList
     bad: Level
     split: Split | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -79,14 +81,16 @@ class SplitCheck:
             The split without files that lack a counterpart; None if it does not open or is empty.
         """
         try:
-            dataset = self.domain.open(self.name, self.role, self.protocol, "skip")  # and list all such files
+            dataset = self.domain.open(  # and list all files without a counterpart
+                self.name, self.role, self.protocol, "skip", classes=self.classes
+            )
         except Exception as error:  # whatever it is, the other domains are still to be looked at
             self.add("error", f"{fault(error)} (settings: {self.option})")
             return None
         self.split = dataset
         self.add("ok" if self.images else "error", describe(dataset))
         unpaired = dataset.whole.unpaired
-        for remark in dataset.whole.remarks:
+        for remark in dataset.remarks:
             if not unpaired or unpaired[0] not in remark:  # their number follows from the lines below
                 self.add("note", remark)
         for line in unpaired:
@@ -110,7 +114,8 @@ class SplitCheck:
         image, label = sample["image"], sample["label"]
         self.pixels += np.bincount(label.ravel(), minlength=256)
         self.sizes.add(image.shape[:2])
-        self.tiles.append((f"{self.role} {sample['name']}", overlay(fit(image, TILE), fit(label, TILE, sharp=True))))
+        drawn = overlay(fit(image, TILE), fit(label, TILE, sharp=True), self.classes)
+        self.tiles.append((f"{self.role} {sample['name']}", drawn))
 
     def judge(self, dataset: Split) -> None:
         """Add findings about the decoding time and about all samples together."""
@@ -121,7 +126,7 @@ class SplitCheck:
         shown = f"{len(sizes)} sizes from {sizes[0]} to {sizes[-1]}" if sizes[1:] else sizes[0]
         taken, mean = len(self.seconds), 1000 * np.mean(self.seconds)
         self.add("ok", f"{taken} pairs decoded in {mean:.1f} ms each, {shown}", " samples")
-        if not self.pixels[: len(CLASSES)].any():
+        if not self.pixels[: len(self.classes)].any():
             self.findings += attempt(f"{self.subject} samples", lambda: refuse_unlabelled(dataset))
         if self.turned:
             tags = f"{self.turned} of {taken} images have an orientation tag and are read upright"
@@ -142,9 +147,9 @@ def splits(data: DomainDataModule, validated: bool = True) -> Iterator[SplitChec
     for name, domain in (data.sources | data.unseen).items():
         option = f"--data.{'sources' if name in data.sources else 'unseen'}.{name}"
         if name in data.sources:
-            yield SplitCheck(option, name, "train", domain, data.protocols[name], bad)
+            yield SplitCheck(option, name, "train", domain, data.protocols[name], data.classes, bad)
         if validated or name not in data.sources:
-            yield SplitCheck(option, name, "eval", domain, data.protocols[name], "error")
+            yield SplitCheck(option, name, "eval", domain, data.protocols[name], data.classes, "error")
 
 
 def describe(dataset: Split) -> str:

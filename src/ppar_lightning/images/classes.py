@@ -24,7 +24,7 @@ SHIPPED = {Path(file.name).stem: file for file in (files(__package__) / "class_l
 LINES = "a list of names, or of lines such as {name: crate, colour: [200, 120, 40], words: [crate, wooden box]}"
 """What a file of classes holds, for error messages."""
 
-Classes = str | Sequence[str | Mapping[str, Any]]
+Classes = str | list[str | dict[str, Any]]
 """A list of the package by name, the path of a YAML file, or the list itself as such a file holds it."""
 
 
@@ -85,17 +85,21 @@ class ClassList(Sequence[str]):
             )
         return found
 
-    def ids_in(self, other: Sequence[str]) -> list[int]:
+    def ids_in(self, other: Sequence[str], missing: int = IGNORE) -> list[int]:
         """Return the train id of each of these classes in another list: that of its name, or else of its group.
 
+        Args:
+            other: Names of the classes of the other list.
+            missing: Id of a class of which the other list has neither name nor group.
+
         Returns:
-            K ids; IGNORE for a class of which the other list has neither name nor group.
+            K ids.
         """
-        ids = {name: index for index, name in enumerate(other)} | {"": IGNORE}
-        return [ids.get(name, ids.get(group, IGNORE)) for name, group in zip(self.names, self.groups, strict=True)]
+        ids = {name: index for index, name in enumerate(other)} | {"": missing}
+        return [ids.get(name, ids.get(group, missing)) for name, group in zip(self.names, self.groups, strict=True)]
 
 
-def class_list(source: Classes) -> ClassList:
+def class_list(source: Classes | ClassList | Path) -> ClassList:
     """Read a list of classes.
 
     Args:
@@ -134,6 +138,11 @@ def class_list(source: Classes) -> ClassList:
     return ClassList(names, colours, words, groups)
 
 
+def inlined(source: Classes) -> Classes:
+    """Return the list itself in place of a file, so that what is recorded does not change with the file."""
+    return source if not isinstance(source, str) or source in SHIPPED else [*class_list(source).entries()]
+
+
 def _row(entry: Any, where: str) -> dict[str, Any]:
     """Check an entry of a list and complete it; a missing colour is None."""
     given = {"name": entry} if isinstance(entry, str) else entry
@@ -165,12 +174,3 @@ def spread_colours(count: int) -> list[tuple[int, int, int]]:
 
 CITYSCAPES = class_list("cityscapes19")
 """The default list, which the rendered streets and most data sets of streets are labelled in."""
-
-CLASSES = CITYSCAPES.names
-PALETTE = np.array(CITYSCAPES.colours, dtype=np.uint8)
-SYNTHIA_16 = tuple(k for k, name in enumerate(CLASSES) if name not in ("terrain", "truck", "train"))
-SYNTHIA_13 = tuple(k for k in SYNTHIA_16 if CLASSES[k] not in ("wall", "fence", "pole"))
-CITYSCAPES_LABEL_IDS: Mapping[int, int] = dict(
-    zip((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33), range(19), strict=True)
-)
-colourise = CITYSCAPES.colourise

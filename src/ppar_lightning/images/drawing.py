@@ -1,7 +1,7 @@
 """Drawing: label maps in colour, overlays, and sheets of pictures under captions.
 
-A picture is an (H, W, 3) uint8 RGB array. Labels and predictions are drawn in the palette of Cityscapes, ignored pixels
-black.
+A picture is an (H, W, 3) uint8 RGB array. Labels and predictions are drawn in the colours of their classes, ignored
+pixels black.
 """
 
 import base64
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ppar_lightning.disk.files import write_whole
-from ppar_lightning.images.classes import CLASSES, IGNORE, PALETTE, colourise
+from ppar_lightning.images.classes import IGNORE, ClassList
 
 Picture = npt.NDArray[np.uint8]
 
@@ -45,15 +45,16 @@ def fit(picture: Picture, width: int, sharp: bool = False) -> Picture:
     return np.asarray(cv2.resize(np.ascontiguousarray(picture), size, interpolation=interpolation), dtype=np.uint8)
 
 
-def overlay(image: Picture, label: npt.NDArray[np.integer], opacity: float = 0.5) -> Picture:
+def overlay(image: Picture, label: npt.NDArray[np.integer], classes: ClassList, opacity: float = 0.5) -> Picture:
     """Draw a label over its image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         label: (H, W) train ids; IGNORE leaves the image as it is.
+        classes: The classes, for their colours.
         opacity: Share of the label's colour in the mixture, in [0, 1].
     """
-    mixed = cv2.addWeighted(np.ascontiguousarray(image), 1 - opacity, colourise(label), opacity, 0)
+    mixed = cv2.addWeighted(np.ascontiguousarray(image), 1 - opacity, classes.colourise(label), opacity, 0)
     return np.where(label[..., None] == IGNORE, image, mixed).astype(np.uint8)
 
 
@@ -78,17 +79,24 @@ def text(words: str, width: int, colour: npt.NDArray[np.uint8] | None = None) ->
     return line
 
 
-def triple(image: Picture, label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], width: int) -> Picture:
+def triple(
+    image: Picture,
+    label: npt.NDArray[np.integer],
+    prediction: npt.NDArray[np.integer],
+    classes: ClassList,
+    width: int,
+) -> Picture:
     """Put image, label and prediction side by side, each ``width`` pixels wide; ignored pixels are black in both maps.
 
     Args:
         image: (3, H, W) uint8 RGB.
         label: (H, W) train ids.
         prediction: (H, W) train ids.
+        classes: The classes, for their colours.
         width: Width of each of the three in pixels.
     """
     shown = np.where(label == IGNORE, IGNORE, prediction)
-    maps = [fit(colourise(each), width, sharp=True) for each in (label, shown)]
+    maps = [fit(classes.colourise(each), width, sharp=True) for each in (label, shown)]
     return join([fit(image.transpose(1, 2, 0), width), *maps], axis=1, gap=GAP)
 
 
@@ -99,17 +107,18 @@ def grid(rows: Mapping[str, Sequence[Picture]]) -> Picture:
     return join([join([captions[domain], band], axis=0) for domain, band in bands.items()], axis=0, gap=GAP)
 
 
-def sheet(tiles: Sequence[tuple[str, Picture]]) -> Picture:
+def sheet(tiles: Sequence[tuple[str, Picture]], classes: ClassList) -> Picture:
     """Draw pictures under their captions, COLUMNS in a row, and the colours of the classes below.
 
     Args:
         tiles: Caption and (h, TILE, 3) picture; at least one.
+        classes: The classes of the legend.
 
     Returns:
         (H, COLUMNS * TILE, 3) uint8 RGB.
     """
     captioned = [join([text(caption, TILE), picture], axis=0) for caption, picture in tiles]
-    swatches = [text(name, COLUMNS * TILE // SWATCHES, PALETTE[k]) for k, name in enumerate(CLASSES)]
+    swatches = [text(name, COLUMNS * TILE // SWATCHES, classes.palette[k]) for k, name in enumerate(classes)]
     rows = [captioned[start : start + COLUMNS] for start in range(0, len(captioned), COLUMNS)]
     rows += [swatches[start : start + SWATCHES] for start in range(0, len(swatches), SWATCHES)]
     return join([join(row, axis=1) for row in rows], axis=0)

@@ -4,6 +4,7 @@ Order of a step: weights and anchors come from the banks of the previous step; t
 optimiser step, :meth:`PPAR.update` moves banks and statistics by sums over all ranks.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -74,13 +75,15 @@ class PPAR(nn.Module):
 
     pending: Tensor
 
-    def __init__(self, options: PPAROptions, channels: int, num_classes: int, text_width: int | None = None) -> None:
+    def __init__(
+        self, options: PPAROptions, channels: int, words: Sequence[Sequence[str]], text_width: int | None = None
+    ) -> None:
         """Load the prototypes and build the heads.
 
         Args:
             options: Named options of the method.
             channels: C, the channels of the feature map that is aligned.
-            num_classes: K, the number of classes.
+            words: The words for each of the K classes in the prompts, in the order of the train ids.
             text_width: D, if a checkpoint's weights follow: nothing is read then, and there is no image tower. None
                 reads text prototypes and image tower.
 
@@ -90,8 +93,8 @@ class PPAR(nn.Module):
         """
         super().__init__()
         self.options = options
-        self.num_classes = num_classes
-        text = torch.zeros(num_classes, text_width) if text_width else text_prototypes(options, num_classes)
+        num_classes = self.num_classes = len(words)
+        text = torch.zeros(num_classes, text_width) if text_width else text_prototypes(options, words)
         dim = text.shape[1]
         self.clip = None
         if options.context == "clip" and text_width is None:

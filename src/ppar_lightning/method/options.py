@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ppar_lightning.images.classes import CLASSES
-
-Prompts = Literal["bare", "photo", "clip80", "driving"]
+Prompts = Literal["bare", "photo", "clip80", "driving"] | list[str]
 AnchorOrder = Literal["vtp_to_otp", "otp_to_vtp", "joint", "otp", "vtp", "naive"]
 Granularity = Literal["off", "pixel", "region", "image"]
 
@@ -19,8 +17,8 @@ class PPAROptions:
         clip: CLIP model whose towers give the prototypes: ``tinyclip`` (included in the package), a hub id or a folder.
         text_embeddings: K x D ``.npy`` file used as text prototypes instead of the text tower's output.
         prompts: Set of sentences that describe a class: ``bare`` is the word alone, ``photo`` "a photo of a ...",
-            ``clip80`` CLIP's 80 templates for ImageNet, ``driving`` eight sentences about street scenes.
-        class_names: The K names used in the sentences, in the order of the train ids.
+            ``clip80`` CLIP's 80 templates for ImageNet, ``driving`` eight sentences about street scenes; or a list of
+            own sentences with {} in place of the class.
         centre: Subtract the mean over classes from the text prototypes and renormalise.
         random_text: Replace the text prototypes by random directions of the same shape. This control shows what the
             content of the text adds.
@@ -53,7 +51,6 @@ class PPAROptions:
     clip: str = "tinyclip"
     text_embeddings: str | None = None
     prompts: Prompts = "photo"
-    class_names: tuple[str, ...] = CLASSES
     centre: bool = False
     random_text: bool = False
     context: Literal["clip", "features"] = "clip"
@@ -79,8 +76,11 @@ class PPAROptions:
         """Refuse values outside the ranges that the method's bounds need.
 
         Raises:
-            ValueError: eta is outside [0, 1), tau is not positive, or momentum is outside [0, 1).
+            ValueError: eta is outside [0, 1), tau is not positive, momentum is outside [0, 1), or a sentence of
+                ``prompts`` has not one {}.
         """
+        if not isinstance(self.prompts, str) and (not self.prompts or any("{}" not in each for each in self.prompts)):
+            raise ValueError(f"ppar.prompts is {self.prompts}: give sentences with {{}}, such as 'a picture of a {{}}'")
         if not 0 <= self.eta < 1:
             raise ValueError(f"ppar.eta is {self.eta}: give a value in [0, 1)")
         if self.tau <= 0:

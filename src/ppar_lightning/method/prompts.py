@@ -5,29 +5,21 @@ from importlib.resources import files
 
 import yaml
 
-from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.method.options import Prompts
 
-_TABLES = yaml.safe_load((files(__package__) / "prompts.yaml").read_text())
-
-SYNONYMS: dict[str, list[str]] = _TABLES["synonyms"]
-"""Words whose sentences are averaged into one class; a class that is not listed goes by its own name."""
-
-TEMPLATES: dict[Prompts, list[str]] = _TABLES["templates"]
+TEMPLATES: dict[str, list[str]] = yaml.safe_load((files(__package__) / "prompts.yaml").read_text())
 """Prompt set -> its templates."""
 
 
-def sentences(prompts: Prompts, class_names: Sequence[str] = CLASSES) -> list[list[str]]:
+def sentences(prompts: Prompts, words: Sequence[Sequence[str]]) -> list[list[str]]:
     """List the sentences that describe each class.
 
     Args:
-        prompts: Name of the prompt set.
-        class_names: The K words for the classes, in the order of the train ids.
+        prompts: Name of the prompt set, or templates with {} in place of the class.
+        words: The words for each of the K classes, in the order of the train ids.
 
     Returns:
-        K lists of sentences, one sentence per template and synonym.
+        K lists of sentences, one sentence per template and word.
     """
-    return [
-        [template.format(word) for word in SYNONYMS.get(name, [name]) for template in TEMPLATES[prompts]]
-        for name in class_names
-    ]
+    templates = TEMPLATES[prompts] if isinstance(prompts, str) else prompts
+    return [[template.replace("{}", word) for word in each for template in templates] for each in words]

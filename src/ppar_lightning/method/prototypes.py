@@ -91,7 +91,7 @@ class Prototypes(nn.Module):
         least = float((otp.to(self.otp) * self.otp).sum(dim=1).min())
         if least < SAME:
             fault = f"the config gives other text prototypes than the checkpoint holds (least cosine {least:.3f})"
-            options = "ppar.clip, prompts, class_names, text_embeddings, centre and random_text"
+            options = "data.classes, ppar.clip, prompts, text_embeddings, centre and random_text"
             raise ValueError(f"{fault}: set {options} as in its training, or train anew in another folder")
 
     def update(self, sums: Tensor) -> None:

@@ -17,27 +17,23 @@ from ppar_lightning.method.prompts import sentences
 from ppar_lightning.segmenter.pretrained import revision
 
 
-def text_prototypes(options: PPAROptions, num_classes: int) -> Tensor:
+def text_prototypes(options: PPAROptions, words: Sequence[Sequence[str]]) -> Tensor:
     """Compute or read the text prototypes that the options ask for.
 
     Args:
-        options: ``clip``, ``prompts``, ``class_names``, ``centre``, ``random_text`` and ``text_embeddings`` are
-            read.
-        num_classes: K, the number of classes of the segmenter.
+        options: ``clip``, ``prompts``, ``centre``, ``random_text`` and ``text_embeddings`` are read.
+        words: The words for each of the K classes, in the order of the train ids.
 
     Returns:
         T0, (K, D) float32 unit vectors.
 
     Raises:
-        ValueError: The class names or the file are for another number of classes.
+        ValueError: The file is for another number of classes.
     """
     if options.text_embeddings is not None:
-        text = read_embeddings(options.text_embeddings, num_classes)
+        text = read_embeddings(options.text_embeddings, len(words))
     else:
-        if len(options.class_names) != num_classes:
-            names = f"{len(options.class_names)} names for a segmenter of {num_classes} classes"
-            raise ValueError(f"ppar.class_names holds {names}: give one name per class")
-        text = cached_embeddings(options.clip, options.prompts, options.class_names)
+        text = cached_embeddings(options.clip, options.prompts, words)
     if options.random_text:
         seeded = torch.Generator().manual_seed(0)  # the same directions on every device and rank
         return F.normalize(torch.randn(text.shape, generator=seeded), dim=-1)
@@ -66,15 +62,15 @@ def read_embeddings(file: str | Path, num_classes: int) -> Tensor:
     raise ValueError(f"text embeddings {path} {fault}: {remedy}")
 
 
-def cached_embeddings(clip: str, prompts: Prompts, class_names: Sequence[str]) -> Tensor:
-    """Return T0_k = norm(sum over synonyms and templates of the unit text embeddings), from the cache if it is there.
+def cached_embeddings(clip: str, prompts: Prompts, words: Sequence[Sequence[str]]) -> Tensor:
+    """Return T0_k = norm(sum over words and templates of the unit text embeddings), from the cache if it is there.
 
     The key of the cache covers the model, its revision and every sentence, so a changed model or prompt is noticed.
 
     Returns:
         (K, D) unit vectors.
     """
-    texts = sentences(prompts, class_names)
+    texts = sentences(prompts, words)
     key = json.dumps([clip, revision(clip), texts])
     path = cache_folder() / f"otp-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
     try:

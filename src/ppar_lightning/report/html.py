@@ -1,7 +1,7 @@
 """The page of a run: one self-contained HTML file."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from rich.progress import track
 from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
 from ppar_lightning.callbacks.loggers import stay_offline_without_account
 from ppar_lightning.callbacks.results import without_nan
-from ppar_lightning.images.classes import CLASSES, PALETTE
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.chart import GROUPS, draw_curves
 from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_maps
@@ -54,9 +53,16 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
     run.module.to("cuda" if torch.cuda.is_available() else "cpu")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"number": number, "shade": shade, "mean_title": mean_title, "zip": zip, "nan": math.nan}
-    environment.globals |= {"classes": CLASSES, "palette": PALETTE.tolist(), "unseen_label": UNSEEN, "groups": GROUPS}
+    environment.globals |= {"unseen_label": UNSEEN, "groups": GROUPS}
     template = environment.from_string((files(__package__) / "page.html.j2").read_text())
-    content = {"run": run, "title": folder.resolve().name, "images": images, **_test(folder), **_pictures(run, images)}
+    content = {
+        "run": run,
+        "classes": run.data.classes,
+        "title": folder.resolve().name,
+        "images": images,
+        **_test(folder),
+        **_pictures(run, images),
+    }
     content |= {"prototypes": _prototypes(run), "curves": draw_curves(folder), "manifest": read_manifest(folder)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(content))
@@ -76,9 +82,9 @@ def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
     return 100 * counts / np.where(total == 0, math.nan, total)
 
 
-def named_rows(cells: npt.NDArray[np.floating]) -> Matrix:
-    """Name the rows of a (K, K) array after the classes."""
-    return dict(zip(CLASSES, cells.tolist(), strict=True))
+def named_rows(cells: npt.NDArray[np.floating], classes: Sequence[str]) -> Matrix:
+    """Name the rows of a (K, K) array after the classes; a further row and column of predictions of others are cut."""
+    return dict(zip(classes, cells[: len(classes), : len(classes)].tolist(), strict=True))
 
 
 def _test(folder: Path) -> dict[str, Any]:
@@ -89,11 +95,11 @@ def _test(folder: Path) -> dict[str, Any]:
         return {"test": None, "heat": {}, "confusion": {}, "absent": str(error)}
     counts, again = read_confusion(folder), f"run `ppar test --config {folder / CONFIG}`"
     titles = {name: f"{name} ({s.role}, protocol {s.protocol}, {s.counted} images)" for name, s in test.scores.items()}
-    ious = [[100 * score.iou.get(label, math.nan) for label in CLASSES] for score in test.scores.values()]
+    ious = [[100 * score.iou.get(label, math.nan) for label in test.classes] for score in test.scores.values()]
     shares = {titles[name]: row_shares(counts[name]) for name in titles if name in counts}
     return {
         "test": test,
-        "confusion": {f"Confusion on {title}": named_rows(each) for title, each in shares.items()},
+        "confusion": {f"Confusion on {title}": named_rows(each, test.classes) for title, each in shares.items()},
         "absent": f"This run was tested before confusion matrices were kept: {again}.",
         "heat": dict(zip(titles.values(), ious, strict=True)),
     }
@@ -118,8 +124,8 @@ def _prototypes(run: LoadedRun) -> dict[str, Matrix]:
     memory = run.module.objective.prototypes
     otp, vtp = (anchors.cpu().numpy() for anchors in (memory.otp, memory.bank))
     return {
-        "Cosines of OTP, of the text alone": named_rows(otp @ otp.T),
-        "Cosines of VTP, the bank of text refined by visual context": named_rows(vtp @ vtp.T),
+        "Cosines of OTP, of the text alone": named_rows(otp @ otp.T, run.data.classes),
+        "Cosines of VTP, the bank of text refined by visual context": named_rows(vtp @ vtp.T, run.data.classes),
         "Cosine of each class's VTP and OTP": {"cos(VTP, OTP)": np.sum(otp * vtp, 1).tolist()},
     }
 
@@ -135,7 +141,7 @@ def _log(page: Path, content: dict[str, Any], project: str) -> None:
 
     def table(matrix: Matrix) -> wandb.Table:
         rows = without_nan([[name, *cells] for name, cells in matrix.items()])
-        return wandb.Table(columns=["", *CLASSES], data=rows)
+        return wandb.Table(columns=["", *content["classes"]], data=rows)
 
     stay_offline_without_account("WandbLogger")
     logged: dict[str, Any] = {f"report/predictions/{name}": images(grid) for name, grid in content["grids"].items()}

@@ -10,7 +10,7 @@ from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.analysis.weighing import ONLY_CROP, weigh
 from ppar_lightning.data.loading import collate
 from ppar_lightning.data.transforms import Augment
-from ppar_lightning.images.classes import IGNORE, colourise
+from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.images.drawing import data_uri
 
 RANKS = ("worst", "2nd worst", "2nd best", "best")
@@ -44,8 +44,8 @@ def predictions(run: LoadedRun, domain: str, images: int) -> list[Panel]:
         shown = np.where(score.label == IGNORE, IGNORE, score.prediction)
         tiles = {
             "image": data_uri(score.image.permute(1, 2, 0).numpy()),
-            "ground truth": data_uri(colourise(score.label.numpy()), sharp=True),
-            "prediction": data_uri(colourise(shown), sharp=True),
+            "ground truth": data_uri(run.data.classes.colourise(score.label.numpy()), sharp=True),
+            "prediction": data_uri(run.data.classes.colourise(shown), sharp=True),
             "confidence": data_uri((255 * confidence).round().astype(np.uint8)),
         }
         figures = f"mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}"
@@ -74,7 +74,8 @@ def weight_maps(run: LoadedRun) -> list[Panel]:
         drawn = np.where(counted[..., None], colours, np.uint8(0))
         clear = weight[counted]
         spread = f"{clear.min():.2f} to {clear.max():.2f}" if clear.size else "none, no label is clear enough"
-        tiles = {"crop": data_uri(sample["image"]), "label": data_uri(colourise(sample["label"]), sharp=True)}
+        label = run.data.classes.colourise(sample["label"])
+        tiles = {"crop": data_uri(sample["image"]), "label": data_uri(label, sharp=True)}
         tiles["weight"] = data_uri(drawn, sharp=True)
         panels.append(Panel(f"{sample['domain']}, {sample['name']}: weights {spread}", tiles))
     return panels

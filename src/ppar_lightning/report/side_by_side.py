@@ -8,7 +8,6 @@ import pandas as pd
 from rich.console import Console
 from rich.markdown import Markdown
 
-from ppar_lightning.images.classes import CLASSES
 from ppar_lightning.metrics import unseen_mean
 from ppar_lightning.report.seed_table import check_comparable
 from ppar_lightning.runs.markdown import mean_title, number, table
@@ -80,11 +79,12 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
 def _tables(runs: dict[str, TestedRun], lines: pd.DataFrame) -> Iterator[str]:
     """Write a table of domain x run for each mean, and one of class x domain for each difference to the first run."""
     means = list(dict.fromkeys(mean for run in runs.values() for mean in run.unseen_means))
+    names = list(dict.fromkeys(name for run in runs.values() for name in run.classes))
     domains = lines.groupby("domain", sort=False)[["role", "protocol", "images"]].agg(
         lambda values: " / ".join(values.astype(str).unique())
     )
     scores = lines.pivot(index=["run", "score"], columns="domain", values="value")[domains.index]
-    scores = scores.reindex(pd.MultiIndex.from_product([runs, [*means, *CLASSES]]))
+    scores = scores.reindex(pd.MultiIndex.from_product([runs, [*means, *names]]))
     unseen = [{domain for domain, score in run.scores.items() if score.unseen} for run in runs.values()]
     shared = [domain for domain in domains.index if all(domain in own for own in unseen)]
     if shared:

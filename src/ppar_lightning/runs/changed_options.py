@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from ppar_lightning.renamed import BY_DEVICE
+from ppar_lightning.runs.renamed import BY_DEVICE
 
 SCORED = ("seed_everything", "model", "data", "trainer.precision", "trainer.limit_test_batches")
 """Options, and groups of them, that a score depends on."""

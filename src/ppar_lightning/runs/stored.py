@@ -3,19 +3,39 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ppar_lightning.images.classes import CITYSCAPES
 
-def stored(checkpoint: Mapping[str, Any], backbone: str) -> tuple[dict[str, Any] | None, int | None]:
-    """Read what a checkpoint of a run says.
+
+def described(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of a checkpoint's segmenter; in place of classes, 0.1.0 had their number.
+
+    Args:
+        checkpoint: Content of a checkpoint of a run.
+    """
+    found = dict(checkpoint.get("segmenter") or {})
+    if (number := found.pop("num_classes", None)) is not None:
+        found["classes"] = numbered(number)
+    return found
+
+
+def numbered(number: int) -> str | list[str]:
+    """Return the classes that a description of 0.1.0 means: those of Cityscapes if there are 19, else numbers."""
+    return "cityscapes19" if number == len(CITYSCAPES) else [str(k) for k in range(number)]
+
+
+def stored(checkpoint: Mapping[str, Any], segmenter: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """Complete the options of a segmenter by what a checkpoint of a run says.
 
     Args:
         checkpoint: Its content.
-        backbone: Name of the backbone in the options.
+        segmenter: Options of the segmenter.
 
     Returns:
-        Config of the backbone, None if the checkpoint has another backbone; width of the text prototypes, None if the
-        checkpoint has none.
+        Options that differ: nothing pretrained, the classes, and the config of the backbone unless one is given or the
+        checkpoint has another backbone; and the width of the text prototypes, None if the checkpoint has none.
     """
-    described = checkpoint.get("segmenter") or {}
-    config = described.get("backbone_config") if described.get("backbone") == backbone else None
+    known = described(checkpoint)
+    config = known.get("backbone_config") if known.get("backbone") == segmenter["backbone"] else None
+    found = {"pretrained": False, "backbone_config": segmenter.get("backbone_config") or config}
     text = checkpoint["state_dict"].get("objective.prototypes.otp")
-    return config, None if text is None else text.shape[1]
+    return found | {key: known[key] for key in ("classes",) if key in known}, None if text is None else text.shape[1]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ppar_lightning.images.classes import CITYSCAPES, ClassList, class_list
 from ppar_lightning.metrics import UNSEEN, unseen_mean
 from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import UNKNOWN, read_manifest, session_end, training_notes
@@ -61,6 +62,7 @@ class TestedRun:
         checkpoint: Path of the scored checkpoint, relative to the run folder if it lies there; empty if not recorded.
         started: Time in ISO 8601 at which the test started; empty if not recorded.
         manifest: The manifest of the run; None if there is none.
+        classes: The classes that were scored in.
     """
 
     __test__ = False  # otherwise pytest would collect the class as a test
@@ -72,6 +74,7 @@ class TestedRun:
     checkpoint: str
     started: str
     manifest: dict[str, Any] | None
+    classes: ClassList = CITYSCAPES
 
     @property
     def unseen_means(self) -> dict[str, float]:
@@ -165,9 +168,10 @@ def read_test(folder: Path) -> TestedRun:
         selected, data = list(test.get("target_selection", [])), dict(test.get("data", {}))
         changes = list(test.get("changes", []))
         checkpoint, started = test.get("checkpoint", ""), test.get("started", "")
+        classes = class_list(test.get("classes", "cityscapes19"))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not what `ppar test` writes ({error!r}): {command} again") from error
-    return TestedRun(scores, data, selected, changes, checkpoint, started, read_manifest(folder))
+    return TestedRun(scores, data, selected, changes, checkpoint, started, read_manifest(folder), classes)
 
 
 def find_test(folder: Path) -> TestedRun | None:

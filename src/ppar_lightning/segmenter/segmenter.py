@@ -1,20 +1,18 @@
 """The network: a backbone, a decoder, a classifier. It knows nothing about how it is trained.
 
-segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus", num_classes=19)
+segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus")
 label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
 """
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppar_lightning.images.classes import CLASSES, PALETTE, spread_colours
+from ppar_lightning.images.classes import Classes, class_list
 from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.card import ABOUT, CARD
@@ -53,6 +51,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     Attributes:
         backbone: The pretrained part; with ``freeze_stages``, some of its parameters have no gradient.
+        classes: The K classes that it predicts.
         num_classes: K.
         description: Arguments that rebuild this network without its weights; the backbone's name is only a label then.
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
@@ -65,7 +64,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self,
         backbone: str = "tinyclip",
         head: Literal["deeplabv3plus", "fpn", "pyramid"] = "pyramid",
-        num_classes: int = 19,
+        classes: Classes = "cityscapes19",
         pretrained: bool = True,
         freeze_stages: int = 0,
         output_stride: Literal[8, 16, 32] | None = None,
@@ -80,7 +79,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
             head: ``deeplabv3plus`` or ``fpn`` for hierarchical backbones (ResNet, ConvNeXt, Swin, EfficientNet-Lite),
                 ``pyramid`` for plain ViTs.
-            num_classes: K, the number of classes.
+            classes: The K classes: the name of a list of the package, a YAML file, or the list itself.
             pretrained: Load the backbone's weights; False reads only its config and initialises it at random.
             freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), with their norms in eval mode;
                 0 freezes nothing.
@@ -112,6 +111,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             self.head = FPN(channels, decoder_channels)
         else:
             self.head = DeepLabV3Plus((channels[0], channels[-1]), decoder_channels, stride)
+        self.classes = class_list(classes)
+        num_classes = len(self.classes)
         self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
         self.auxiliary = FCN(channels[-2], decoder_channels, num_classes) if auxiliary else None
         self.num_classes = num_classes
@@ -120,7 +121,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
 
         self.training_summary: str | None = None
-        self.description = given | {"pretrained": False, "backbone_config": self.backbone.config}
+        known = {"classes": self.classes.entries(), "backbone_config": self.backbone.config}
+        self.description = given | {"pretrained": False} | known
 
     def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **options: Any) -> str | None:
         """Save weights, ``config.json`` (None: ``description``) and model card as huggingface_hub does."""
@@ -128,22 +130,9 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""
-        kind = "of Cityscapes" if self.classes == CLASSES else "by number"
-        predicts = f"{self.num_classes} classes {kind}: {', '.join(self.classes)}"
+        predicts = f"{self.num_classes} classes: {', '.join(self.classes)}"
         content = {"training_summary": self.training_summary, "predicts": predicts} | kwargs
         return super().generate_model_card(*args, **content)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the K classes: Cityscapes' names if K is 19, else numbers."""
-        return CLASSES if self.num_classes == len(CLASSES) else tuple(map(str, range(self.num_classes)))
-
-    @property
-    def palette(self) -> npt.NDArray[np.uint8]:
-        """RGB colour of each class, (K, 3): Cityscapes' colours if K is 19, else evenly spread hues."""
-        return (
-            PALETTE if self.num_classes == len(PALETTE) else np.array(spread_colours(self.num_classes), dtype=np.uint8)
-        )
 
     @property
     def normalisation(self) -> tuple[Colour, Colour]:
@@ -160,7 +149,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             window: Size and stride of a sliding window, in pixels; None segments the whole picture at once.
 
         Returns:
-            (H, W) tensor of train ids on the CPU: uint8, or int64 if there are more than 256 classes.
+            (H, W) uint8 tensor of train ids on the CPU.
 
         Raises:
             ValueError: ``picture`` is not a picture.
@@ -173,8 +162,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         finally:
             for module, mode in modes.items():
                 module.training = mode
-        label = logits.float().argmax(dim=1)[0].cpu()
-        return label.byte() if self.num_classes <= 256 else label
+        return logits.float().argmax(dim=1)[0].byte().cpu()
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment RGB images (B, 3, H, W) in [0, 1], of any size, into logits (B, K, H, W)."""

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.streets.geometry import CIRCLE, Street, disc, facing, grid, polygon, rect, upright
 from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.stencils import END_SHADE, SIDE_SHADE, Point, paint_flat
 
-LABEL = {name: index for index, name in enumerate(CLASSES)}
+LABEL = {name: index for index, name in enumerate(CITYSCAPES)}
 WHOLE = rect(0, 0, 1, 1)
 
 

@@ -10,7 +10,7 @@ import yaml
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample
 from ppar_lightning.data.datasets.label_ids import MEANINGS
 from ppar_lightning.data.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, Layout
-from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.classes import CITYSCAPES, IGNORE
 from ppar_lightning.images.decoding import EXPORT
 
 LINES = "with lines like '7: road'"
@@ -51,7 +51,7 @@ class Folder(FolderDataset):
         self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, as a class or as ignore"
         table = _train_ids(ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids)))
         self.layouts = (Layout(images, labels, table),)
-        self.scored_classes = tuple(sorted(set(table.values()) - {IGNORE}))
+        self.scored_classes = [CITYSCAPES[k] for k in sorted({*table.values()} - {IGNORE})]
         super().__init__(root, split, domain, on_bad_sample)
 
 
@@ -74,7 +74,7 @@ def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
         label_id, train_id = _number(key), MEANINGS.get(meaning, -1) if isinstance(meaning, str) else _number(meaning)
         if label_id not in range(256) or train_id not in MEANINGS.values():
             line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # a user may write anything there
-            takes = f"a train id of 0-18, ignore, or one of {', '.join(CLASSES)}"
+            takes = f"a train id of 0-18, ignore, or one of {', '.join(CITYSCAPES)}"
             raise ValueError(f"ids maps {line}; map an id of 0-255 to {takes}")
         table[label_id] = train_id
     return table

@@ -4,16 +4,13 @@ from importlib.resources import files
 
 import yaml
 
-from ppar_lightning.images.classes import CITYSCAPES_LABEL_IDS, CLASSES, IGNORE
+from ppar_lightning.images.classes import CITYSCAPES, IGNORE
 
-MEANINGS = {name: train_id for train_id, name in enumerate(CLASSES)} | {"ignore": IGNORE}
+MEANINGS = {name: train_id for train_id, name in enumerate(CITYSCAPES)} | {"ignore": IGNORE}
 """Class name or `ignore` -> train id."""
 
 TRAIN_IDS = {train_id: train_id for train_id in MEANINGS.values()}
 """Train id -> itself, the table for files that hold train ids."""
-
-LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | dict(CITYSCAPES_LABEL_IDS)
-"""Label id -> train id, for all ids of Cityscapes' `labelIds` files; 255 is the license plate, -1 stored in a byte."""
 
 _TABLES = yaml.safe_load((files(__package__) / "label_ids.yaml").read_text())
 
@@ -21,3 +18,7 @@ _TABLES = yaml.safe_load((files(__package__) / "label_ids.yaml").read_text())
 def shipped_ids(name: str) -> dict[int, int]:
     """Return a table of `label_ids.yaml`: label id -> train id, for every id that occurs."""
     return {label_id: MEANINGS[meaning] for label_id, meaning in _TABLES[name].items()}
+
+
+LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | shipped_ids("cityscapes")
+"""Label id -> train id, for all ids of Cityscapes' `labelIds` files; 255 is the license plate, -1 stored in a byte."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.datasets.label_ids import shipped_ids
 from ppar_lightning.data.layout import Layout
-from ppar_lightning.images.classes import SYNTHIA_16
+from ppar_lightning.images.classes import class_list
 from ppar_lightning.images.decoding import read_red_label
 
 
@@ -25,7 +25,7 @@ class SYNTHIA(FolderDataset):
 
     layouts = (Layout("RGB/*.png", "GT/LABELS/*.png", shipped_ids("synthia"), beside="_labelTrainIds"),)
     splits = ("train", "val", "all")
-    scored_classes = SYNTHIA_16
+    scored_classes = class_list("synthia16")
     counts: ClassVar = {"train": 6580, "val": 2820, "all": 9400}
 
     def select(self, names: Sequence[str]) -> Sequence[str]:

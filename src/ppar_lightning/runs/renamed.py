@@ -5,20 +5,29 @@ Old ones are accepted for one version, in configs and on the command line.
 An option is written as its path of keys, without the dashes; a path also stands for all options below it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
+from ppar_lightning.images.classes import CITYSCAPES
+
 RENAMED: Mapping[str, str] = {"pictures": "prediction_grid"}
 """Old path -> new path, which differs in its last key only."""
 
-WITHDRAWN: Mapping[str, Any] = {"detect_nan": "raise", "finite.policy": "raise", "model.ppar.min_stride": 8}
+WORDS = "model.ppar.class_names"
+"""Option whose words belong to ``data.classes`` now."""
+
+WITHDRAWN: Mapping[str, Any] = {
+    **{"detect_nan": "raise", "finite.policy": "raise", "model.ppar.min_stride": 8},
+    **{"model.segmenter.num_classes": len(CITYSCAPES), WORDS: [*CITYSCAPES]},
+}
 """Path (the new one of a renamed option) -> the value that every run has now. Only that value is accepted."""
 
 
-ADDED: Mapping[tuple[str, str], Any] = {("model", "continuation"): "extend"}
+ADDED: Mapping[tuple[str, str], Any] = {("model", "continuation"): "extend", ("data", "classes"): "cityscapes19"}
 """Option that configs of 0.1.0 lack -> the value that their runs have."""
 
 BY_DEVICE = "model.ppar.clip_dtype"
@@ -46,6 +55,7 @@ def current_config(config: dict[str, Any], parent: str = "") -> dict[str, Any]:
         ValueError: A withdrawn option has a value that is no longer there.
     """
     found: dict[str, Any] = {}
+    config = config if parent else with_words(config)
     for key, value in config.items():
         path = current_name(f"{parent}{key}")
         name = key if path == f"{parent}{key}" else path.removeprefix(parent)
@@ -70,10 +80,33 @@ def current_words(words: Sequence[str]) -> list[str]:
         if not name.startswith("--"):
             found.append(word)
         elif (path := current_name(name[2:])) in WITHDRAWN:
-            refuse_others(path, yaml.safe_load(value if equals else next(upcoming, "")))
+            chosen = yaml.safe_load(value if equals else next(upcoming, ""))
+            if path == WORDS and (classes := worded(chosen)):
+                found.append(f"--data.classes={json.dumps(classes)}")
+            else:
+                refuse_others(path, chosen)
         else:
             found.append(f"--{path}{equals}{value}")
     return found
+
+
+def with_words(config: dict[str, Any]) -> dict[str, Any]:
+    """Move the words of ``model.ppar.class_names`` into ``data.classes``, where they are now."""
+    model, data = config.get("model") or {}, config.get("data") or {}
+    options = model.get("ppar") or {}
+    if not (classes := worded(options.get("class_names"))):
+        return config
+    options = {name: value for name, value in options.items() if name != "class_names"}
+    return config | {"model": model | {"ppar": options}, "data": data | {"classes": classes}}
+
+
+def worded(names: Any) -> list[dict[str, Any]] | None:
+    """Return Cityscapes' classes with other words for their sentences; None unless there are 19 of them."""
+    if not isinstance(names, list | tuple) or len(names) != len(CITYSCAPES) or [*names] == [*CITYSCAPES]:
+        return None
+    words = dict(zip(CITYSCAPES, CITYSCAPES.words, strict=True))
+    entries = zip(CITYSCAPES.entries(), names, strict=True)
+    return [entry | {"words": list(words.get(name, (name,)))} for entry, name in entries]
 
 
 def current_name(path: str) -> str:
