@@ -1,12 +1,30 @@
 """Tiny stand-ins for the models that a config names, and a config over small trees."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from transformers import ResNetConfig, ResNetModel
+from transformers import (
+    AutoModelForSemanticSegmentation,
+    AutoModelForUniversalSegmentation,
+    ConvNextConfig,
+    EomtConfig,
+    Mask2FormerConfig,
+    OneFormerConfig,
+    ResNetConfig,
+    ResNetModel,
+    SegformerConfig,
+    SwinConfig,
+    UperNetConfig,
+)
 from trees import camvid, urbansyn
+
+from ppar_lightning.images.classes import CITYSCAPES
+from ppar_lightning.segmenter.pretrained import SHIPPED
 
 
 def resnet(folder: Path) -> str:
@@ -41,3 +59,39 @@ def small_config(folder: Path) -> str:
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(config))
     return str(folder / "small.yaml")
+
+
+def foreign(kind: str, folder: Path, labels: Sequence[str] = CITYSCAPES) -> str:
+    """A tiny segmentation model of transformers with random weights and classes of its own, as its owner saves it."""
+    torch.manual_seed(0)
+    named = {"id2label": dict(enumerate(labels)), "label2id": {name: k for k, name in enumerate(labels)}}
+    stages = {"depths": [1, 1, 1, 1], "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+    swin = SwinConfig(embed_dim=8, num_heads=[1, 1, 1, 1], window_size=4, image_size=64, **stages)
+    queries = {"hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 2, "num_attention_heads": 2, "num_queries": 5}
+    queries |= {"encoder_feedforward_dim": 16, "dim_feedforward": 16}
+    eight = {"hidden_sizes": [8, 8, 8, 8]}
+    config: Any = {
+        "segformer": lambda: SegformerConfig(
+            **eight, depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8
+        ),
+        "upernet": lambda: UperNetConfig(
+            backbone_config=ConvNextConfig(**eight, **stages), hidden_size=8, use_auxiliary_head=False
+        ),
+        "mask2former": lambda: Mask2FormerConfig(
+            backbone_config=swin, feature_size=32, mask_feature_size=32, **queries
+        ),
+        "oneformer": lambda: OneFormerConfig(
+            backbone_config=swin, mask_dim=32, conv_dim=32, text_encoder_width=16, **queries
+        ),
+        "eomt": lambda: EomtConfig(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=64, num_blocks=1
+        ),
+    }[kind]()
+    config.update(named)
+    universal = kind in ("mask2former", "oneformer", "eomt")
+    loader = AutoModelForUniversalSegmentation if universal else AutoModelForSemanticSegmentation
+    loader.from_config(config).save_pretrained(folder)
+    if kind == "oneformer":
+        for file in SHIPPED["tinyclip"].glob("tokenizer*.json"):
+            shutil.copy(file, folder)
+    return str(folder)

@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from ppar_lightning.metrics import class_iou, mean_iou, unseen_mean
+from ppar_lightning.metrics import CHUNK, class_iou, image_counts, interval, mean_iou, resampled_iou, unseen_mean
 
 
 def test_miou_by_hand():
@@ -46,3 +47,61 @@ def test_the_mean_over_unseen_domains_leaves_the_sources_out():
     assert unseen_mean(values, {"fog", "night", "rain"}) == pytest.approx(0.3)
     assert math.isnan(unseen_mean(values, ()))
     assert math.isnan(unseen_mean({}, {"fog"}))
+
+
+def counts_of(images: list[tuple[list[int], list[int]]], classes: int) -> torch.Tensor:
+    """Counts of images that are given as (label, prediction)."""
+    return torch.cat([image_counts(torch.tensor([guess]), torch.tensor([label]), classes) for label, guess in images])
+
+
+def test_counts_of_images_add_up_to_the_confusion_matrix():
+    rng = torch.Generator().manual_seed(0)
+    label, guess = (torch.randint(0, 5, (4, 9, 7), generator=rng) for _ in range(2))
+    label[:, :3] = 255
+    confusion = MulticlassConfusionMatrix(5, ignore_index=255)(guess, label)[:4, :].double()
+    counts = image_counts(guess, label, 5)
+    assert counts.shape == (4, 5, 3)
+    total = counts.sum(dim=0)
+    assert total[:4, 0].tolist() == confusion.diagonal().tolist()
+    assert total[:4, 1].tolist() == confusion.sum(dim=1).tolist()
+    assert total[:, 1].sum() == total[:, 2].sum() == 4 * 6 * 7
+    label[label == 4] = 255
+    others = image_counts(guess, label, 4)  # a prediction of class 4 is of none of the four
+    assert others[..., 1].sum() > others[..., 2].sum()
+    assert others[..., 0].sum() == total[:4, 0].sum()
+
+
+def test_an_interval_of_equal_images_is_a_point_and_of_others_is_not():
+    same = counts_of([([0, 0, 1, 1], [0, 1, 1, 1])] * 6, 2)
+    iou = resampled_iou(same, 100, "fog")
+    assert iou.shape == (100, 2)
+    assert iou.unique(dim=0).tolist() == [[1 / 2, 2 / 3]]
+    mixed = counts_of([([0, 0, 1, 1], [0, 1, 1, 1]), ([0, 0, 1, 1], [0, 0, 1, 1]), ([0, 1, 1, 255], [1, 0, 0, 0])], 2)
+    low, high = interval(mean_iou(resampled_iou(mixed, 1000, "fog"), range(2)))
+    whole = mixed.sum(dim=0).double()
+    middle = float((whole[:, 0] / (whole[:, 1] + whole[:, 2] - whole[:, 0])).mean())
+    assert 0 <= low < middle < high <= 1
+
+
+def test_resamples_are_those_that_a_loop_over_images_gives():
+    rng = torch.Generator().manual_seed(0)
+    counts = image_counts(*(torch.randint(0, 3, (7, 8, 8), generator=rng) for _ in range(2)), 3)
+    resamples = 2 * CHUNK + 3
+    found = resampled_iou(counts, resamples, "rain")
+    weights = np.random.default_rng([*b"rain"]).multinomial(7, [1 / 7] * 7, CHUNK)
+    for row in (0, CHUNK - 1):
+        drawn = torch.cat([counts[[image] * times] for image, times in enumerate(weights[row])]).sum(dim=0).double()
+        assert torch.equal(found[row], drawn[:, 0] / (drawn[:, 1] + drawn[:, 2] - drawn[:, 0]))
+    assert found.shape == (resamples, 3)
+    assert torch.equal(found, resampled_iou(counts, resamples, "rain"))
+    assert not torch.equal(found, resampled_iou(counts, resamples, "snow"))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    hits = rng.binomial(100, rng.beta(6, 4, 20_000))  # pixels of class 1 that an image has right, of 100
+    counts = torch.tensor(np.stack([np.stack([0 * hits + 50] * 3, 1), np.stack([hits, 0 * hits + 100, hits], 1)], 1))
+    truth = float(mean_iou(resampled_iou(counts.sum(dim=0, keepdim=True), 1, ""), range(2)))
+    ends = [interval(mean_iou(resampled_iou(part, 400, str(k)), range(2))) for k, part in enumerate(counts.split(100))]
+    covered = np.mean([low <= truth <= high for low, high in ends])
+    assert 0.9 < covered < 0.98

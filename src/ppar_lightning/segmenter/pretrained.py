@@ -92,7 +92,8 @@ def _remedy(name: str) -> str:
 def normalisation(name: str) -> tuple[Colour, Colour]:
     """Return the mean and standard deviation, for RGB in [0, 1], that a model was trained with.
 
-    They are read from its ``preprocessor_config.json``; without it, a CLIP gets CLIP's and any other model ImageNet's.
+    They are read from its ``preprocessor_config.json``, with its rescaling if that is unusual. Without the file, a CLIP
+    gets CLIP's and any other model ImageNet's.
 
     Raises:
         ValueError: The file is damaged, or does not hold three numbers for each of the two.
@@ -100,9 +101,13 @@ def normalisation(name: str) -> tuple[Colour, Colour]:
     path = cached_file(resolve(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if path is not None:
         try:
-            settings = json.loads(Path(path).read_text())
+            settings = dict(json.loads(Path(path).read_text()))
+            unit = 255 * settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 255
+            if settings.get("do_normalize") is False:
+                settings |= {"image_mean": [0] * 3, "image_std": [1] * 3}
             if "image_mean" in settings and "image_std" in settings:
-                mean, std = np.array([settings["image_mean"], settings["image_std"]], float).reshape(2, 3).tolist()
+                values = np.array([settings["image_mean"], settings["image_std"]], float).reshape(2, 3) / unit
+                mean, std = values.tolist()
                 return tuple(mean), tuple(std)
         except (TypeError, ValueError, RecursionError) as error:
             remedy = "it must be JSON with three numbers each as image_mean and image_std, or without both"
