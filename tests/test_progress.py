@@ -84,7 +84,7 @@ def test_only_the_first_rank_prints(capsys):
 
 
 def options(**given) -> Namespace:
-    unset = {"callbacks": None, "enable_progress_bar": None, "enable_model_summary": None, "barebones": False}
+    unset = {"callbacks": None, "enable_progress_bar": None, "enable_model_summary": None}
     return Namespace(**(unset | given))
 
 
@@ -95,7 +95,7 @@ def test_a_terminal_gets_a_bar_and_everything_else_lines_unless_the_user_says_ot
     assert shown() == [ProgressLines, ParameterCounts]
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True, write=sys.stdout.write, flush=lambda: None))
     assert shown(enable_progress_bar=True) == [TerminalBar, ParameterCounts]
-    assert shown(enable_progress_bar=False, enable_model_summary=False) == shown(barebones=True) == []
+    assert shown(enable_progress_bar=False, enable_model_summary=False) == []
     assert shown(callbacks=TQDMProgressBar()) == [ParameterCounts]
     assert shown(callbacks=[ModelSummary(), RichProgressBar()]) == []
 

@@ -246,7 +246,7 @@ def test_selection_on_a_target_is_refused(tmp_path, capsys, monitor):
 
 
 @pytest.mark.slow
-@pytest.mark.remedy("callbacks/selection.py::refuse_targets")
+@pytest.mark.remedy("callbacks/selection.py::TargetSelectionGuard.setup")
 def test_selection_that_is_allowed_is_recorded_with_the_protocol(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         fit(tmp_path / "run", *MONITOR)

@@ -18,9 +18,6 @@ from ppar_lightning.disk.files import write_whole
 from ppar_lightning.load import load_segmenter
 from ppar_lightning.segmenter.segmenter import Segmenter
 
-OPSET = 20
-"""Version of the ONNX operator set."""
-
 EXAMPLE = (2, 3, 150, 218)
 """Shape of the traced input. It avoids 1 and multiples of the stride, which tracing might take for fixed sizes."""
 
@@ -84,7 +81,8 @@ def export_torch(segmenter: Segmenter, path: Path) -> None:
 def export_onnx(segmenter: Segmenter, path: Path) -> None:
     """Write an ONNX file, whole or not at all, from ``image`` to ``logits``, with the class names in its metadata.
 
-    Weights of more than 2 GB go to a second file, ``{path}.data``, which belongs into the same folder.
+    Weights of more than 2 GB go to a second file, ``{path}.data``, which belongs into the same folder. Both files are
+    written or neither.
 
     Args:
         segmenter: The network, on the CPU; it is set to eval mode.
@@ -104,32 +102,20 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
             segmenter.eval(),
             (torch.rand(EXAMPLE),),
             dynamic_shapes=(AXES,),
-            opset_version=OPSET,
+            opset_version=20,
             input_names=["image"],
             output_names=["logits"],
             verbose=False,
         )
     assert program is not None
     program.model.metadata_props["classes"] = ",".join(segmenter.classes)
-    if sum(each.nbytes for each in segmenter.state_dict().values()) > LIMIT:
-        _write_pair(program, path)
-    else:
-        write_whole(path, program.model_proto.SerializeToString())
-
-
-def _write_pair(program: torch.onnx.ONNXProgram, path: Path) -> None:
-    """Write graph and weights as two files, both or neither; the graph comes last."""
-    data = data_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-        whole = Path(folder, path.name)
-        program.save(whole, external_data=True)
-        graph = whole.read_bytes()
-        with data_of(whole).open("rb") as file:
-            os.fsync(file.fileno())
-        data_of(whole).replace(data)
-    try:
-        write_whole(path, graph)
-    except OSError:
-        data.unlink()
-        raise
+        large = sum(each.nbytes for each in segmenter.state_dict().values()) > LIMIT
+        program.save(Path(folder, path.name), external_data=large)
+        files = sorted(Path(folder).iterdir(), reverse=True)  # the weights come before the graph
+        for each in files:
+            with each.open("rb") as file:
+                os.fsync(file.fileno())
+        for each in files:
+            each.replace(path.with_name(each.name))

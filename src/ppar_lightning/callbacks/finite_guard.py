@@ -54,7 +54,8 @@ class FiniteGuard(L.Callback):
         """
         seen, self._seen = self._seen, []
         bad_terms, bad_gradients = look(seen, optimizer)
-        if not bad_terms and (not bad_gradients or loss_scale(trainer) > 1):
+        scaler = getattr(trainer.precision_plugin, "scaler", None)  # of fp16
+        if not bad_terms and not (bad_gradients and (scaler is None or scaler.get_scale() <= 1)):
             return
         faults = bad_loss_terms(seen) if bad_terms else bad_parameters(seen, pl_module)
         named = [(fault, pair) for fault, batch in faults for pair in zip(batch["domain"], batch["name"], strict=True)]
@@ -70,12 +71,6 @@ class FiniteGuard(L.Callback):
         where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
         remedy = "lower the learning rate or raise --trainer.precision"
         raise ValueError(f"{where}; the batch {state} {folder}; {remedy}")
-
-
-def loss_scale(trainer: L.Trainer) -> float:
-    """Return the scale of fp16's loss scaler, 1 without one."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    return 1.0 if scaler is None else scaler.get_scale()
 
 
 @torch.no_grad()

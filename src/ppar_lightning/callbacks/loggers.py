@@ -3,17 +3,16 @@
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
-from urllib.parse import urlparse
 
 import pandas as pd
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
+from requests.utils import get_netrc_auth
 
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.runs.curves import read_rows
@@ -122,19 +121,13 @@ def wandb_run(loggers: Iterable[Logger]) -> dict[str, str] | None:
 
 
 def stay_offline_without_account(logger: Any) -> None:
-    """Set W&B to offline, and say so, if a logger's config names it and this machine has no account."""
-    if "WandbLogger" in str(logger) and "WANDB_MODE" not in os.environ and not has_account():
-        os.environ["WANDB_MODE"] = "offline"
-        print("W&B: no account on this machine, logging offline; `wandb sync` uploads the run later")
+    """Set W&B to offline, and say so, if a logger's config names it and this machine has no account.
 
-
-def has_account() -> bool:
-    """Return whether W&B has a key, in the environment or where `wandb login` stores it.
-
-    W&B itself is not asked, because it would cache its mode before that can be set.
+    An account has its key in the environment or where `wandb login` stores it. W&B itself is not asked, because it
+    would cache its mode before that can be set.
     """
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return "WANDB_API_KEY" in os.environ or netrc().authenticators(host) is not None
-    except (OSError, NetrcParseError):
-        return False
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    if "WandbLogger" not in str(logger) or {"WANDB_MODE", "WANDB_API_KEY"} & {*os.environ} or get_netrc_auth(host):
+        return
+    os.environ["WANDB_MODE"] = "offline"
+    print("W&B: no account on this machine, logging offline; `wandb sync` uploads the run later")

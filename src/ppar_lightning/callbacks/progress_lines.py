@@ -22,12 +22,9 @@ class ProgressLines(ProgressBar):
     Steps have a line only if they are logging steps, whose values Lightning holds on the CPU; no line reads the device.
     """
 
-    def __init__(self) -> None:
-        """Start the clock."""
-        super().__init__()
-        self._begun = self._due = now()  # times of the monotonic clock
-        self._first = 0  # step of this session's start
-        self._logged = False  # whether the step is a logging step
+    _begun = _due = 0.0  # times of the monotonic clock
+    _first = 0  # step of this session's start
+    _logged = False  # whether the step is a logging step
 
     def disable(self) -> None:
         """Lightning asks for this on all ranks but the first, which alone prints."""
@@ -60,11 +57,8 @@ class ProgressLines(ProgressBar):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the scores of a validation in a training."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            known = trainer.callback_metrics
-            scores = {
-                name: 100 * float(known.get(f"val/{name}/miou", math.nan)) for name in data_of(trainer).eval_splits
-            }
-            listed = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+            known, names = trainer.callback_metrics, data_of(trainer).eval_splits
+            listed = ", ".join(f"{name} {100 * float(known.get(f'val/{name}/miou', math.nan)):.1f}" for name in names)
             self._print(f"step {trainer.global_step}, validation: mIoU (%) {listed}")
 
     def on_test_batch_end(self, *given: Any) -> None:
@@ -79,8 +73,8 @@ class ProgressLines(ProgressBar):
         """Describe a logging step."""
         step, total, values = trainer.global_step, trainer.estimated_stepping_batches, trainer.callback_metrics
         start = "train/loss/"
-        terms = {name.removeprefix(start): float(values[name]) for name in values if name.startswith(start)}
-        listed = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
+        terms = [name for name in values if name.startswith(start)]
+        listed = ", ".join(f"{name.removeprefix(start)} {float(values[name]):.3f}" for name in terms)
         loss, speed = trainer.progress_bar_metrics["loss"], values["train/images_per_second"]
         left = timedelta(seconds=round((now() - self._begun) / (step - self._first) * (total - step)))
         place = f"step {step}/{total}, epoch {trainer.current_epoch}"

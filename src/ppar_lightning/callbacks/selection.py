@@ -1,6 +1,5 @@
 """The guard against selecting checkpoints by unseen domains, on which the run is to be judged."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -11,31 +10,9 @@ from ppar_lightning.callbacks.access import data_of
 
 def monitored_targets(trainer: L.Trainer) -> list[str]:
     """List the metrics of unseen domains that a callback of a run monitors."""
-    return targets_among(getattr(trainer, "callbacks", ()), data_of(trainer).unseen)
-
-
-def targets_among(callbacks: Iterable[object], unseen: Iterable[str]) -> list[str]:
-    """List the metrics of unseen domains that callbacks monitor.
-
-    Args:
-        callbacks: Callbacks, such as ModelCheckpoint and EarlyStopping, or their options.
-        unseen: Names of the unseen domains.
-    """
-    names = {"unseen", *unseen}
-    monitors = (getattr(callback, "monitor", None) for callback in callbacks)
+    names = {"unseen", *data_of(trainer).unseen}
+    monitors = (getattr(callback, "monitor", None) for callback in getattr(trainer, "callbacks", ()))
     return sorted({monitor for monitor in monitors if monitor and names & set(monitor.split("/")[1:2])})
-
-
-def refuse_targets(targets: Sequence[str]) -> None:
-    """Refuse to select checkpoints by metrics of unseen domains.
-
-    Raises:
-        ValueError: There are such metrics.
-    """
-    if targets:
-        remedy = "monitor a source domain, or set --allow_target_selection true, which the report will state"
-        names = ", ".join(targets)
-        raise ValueError(f"{names} is monitored, but unseen domains must not select the checkpoint: {remedy}")
 
 
 class TargetSelectionGuard(L.Callback):
@@ -55,11 +32,11 @@ class TargetSelectionGuard(L.Callback):
         Raises:
             ValueError: An unseen domain is monitored, and that is not allowed.
         """
-        targets = monitored_targets(trainer)
-        if not self.allow:
-            refuse_targets(targets)
-        if targets and stage == "fit":
-            names = ", ".join(targets)
+        names = ", ".join(monitored_targets(trainer))
+        if names and not self.allow:
+            remedy = "monitor a source domain, or set --allow_target_selection true, which the report will state"
+            raise ValueError(f"{names} is monitored, but unseen domains must not select the checkpoint: {remedy}")
+        if names and stage == "fit":
             rank_zero_warn(f"checkpoints are selected on unseen domains, by {names}: scores on them are biased")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,9 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """Look up the versions of Python, this package and its main requirements."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"  # a source tree that is run without being installed
-    return found
+    installed = {each.name.lower(): each.version for each in reversed([*distributions()])}  # the first one counts
+    # A source tree may be run without being installed.
+    return {"python": platform.python_version()} | {name: installed.get(name, "not installed") for name in PACKAGES}
 
 
 def revision(folder: Path) -> str | None:

@@ -12,7 +12,6 @@ from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.data.dataset import Skipped
 from ppar_lightning.disk.files import write_whole
 
-HEADER = ["stage", "domain", "name", "message"]
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
 """Names that are not valid UTF-8 are written with escape codes."""
 
@@ -26,7 +25,7 @@ class SkippedSamples(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remove the lines of an earlier run, and list the files without a counterpart. A prediction uses this too."""
-        path, stage, data = list_of(trainer), stage_of(trainer), data_of(trainer)
+        (path, stage), data = place(trainer), data_of(trainer)
         if trainer.is_global_zero:
             if stage == "predict" or trainer.ckpt_path is None:
                 drop(path, stage)
@@ -39,7 +38,7 @@ class SkippedSamples(L.Callback):
     ) -> None:
         """List the samples that were replaced in a batch."""
         if batch["error"]:
-            append(list_of(trainer), stage_of(trainer), batch["error"])
+            append(*place(trainer), batch["error"])
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -52,7 +51,7 @@ class SkippedSamples(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print how many samples were left out. A prediction uses this too."""
         trainer.strategy.barrier()
-        path, stage = list_of(trainer), stage_of(trainer)
+        path, stage = place(trainer)
         count = sum(line.startswith(f"{stage},") for line in read_lines(path)) if trainer.is_global_zero else 0
         if count:
             samples = "1 sample was" if count == 1 else f"{count} samples were"
@@ -62,14 +61,9 @@ class SkippedSamples(L.Callback):
     on_predict_end = on_fit_end
 
 
-def list_of(trainer: L.Trainer) -> Path:
-    """Return the path of the run's list."""
-    return Path(trainer.default_root_dir) / "skipped.csv"
-
-
-def stage_of(trainer: L.Trainer) -> str:
-    """Return the stage that is written in the lines of this run."""
-    return "predict" if trainer.predicting else "train"
+def place(trainer: L.Trainer) -> tuple[Path, str]:
+    """Return the path of the run's list, and the stage that is written in the lines of this run."""
+    return Path(trainer.default_root_dir) / "skipped.csv", "predict" if trainer.predicting else "train"
 
 
 def read_lines(path: Path) -> list[str]:
@@ -85,7 +79,9 @@ def drop(path: Path, stage: str) -> None:
 
 def append(path: Path, stage: str, skipped: Iterable[Skipped]) -> None:
     """Add the samples that are not listed yet, in one write, because other ranks append at the same time."""
-    table = pd.DataFrame([(stage, *each) for each in skipped], columns=HEADER).replace(r"\s+", " ", regex=True)
+    table = pd.DataFrame([(stage, *each) for each in skipped], columns=["stage", "domain", "name", "message"]).replace(
+        r"\s+", " ", regex=True
+    )
     lines = table.to_csv(index=False, lineterminator="\n").encode(**ENCODING).decode().splitlines(keepends=True)
     listed = read_lines(path)
     path.parent.mkdir(parents=True, exist_ok=True)

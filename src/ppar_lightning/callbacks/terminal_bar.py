@@ -30,10 +30,7 @@ def display(trainer: Namespace) -> Iterator[L.Callback]:
         trainer: The trainer's options, with callbacks as objects.
     """
     own = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    shown = (
-        (trainer.enable_progress_bar, ProgressBar, TerminalBar if sys.stdout.isatty() else ProgressLines),
-        (trainer.enable_model_summary, ModelSummary, ParameterCounts),
-    )
-    for enabled, kind, callback in shown:
-        if enabled is not False and not trainer.barebones and not any(isinstance(each, kind) for each in own):
-            yield callback()
+    if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
+        yield TerminalBar() if sys.stdout.isatty() else ProgressLines()
+    if trainer.enable_model_summary is not False and not any(isinstance(each, ModelSummary) for each in own):
+        yield ParameterCounts()

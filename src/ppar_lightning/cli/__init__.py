@@ -40,9 +40,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command-line arguments without the program's name; None takes those of this process.
     """
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # waiting threads would otherwise spin and slow down other processes
+    # Waiting threads would otherwise spin and slow down other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command, *words = map(expanded, (sys.argv[1:] if args is None else args) or HELP)
     try:
         if command in HELP:

@@ -13,9 +13,6 @@ from ppar_lightning.shipped_configs import find
 
 NAMES = ("--config", "-c")
 
-FLAGS = ("--overwrite", "--skip_existing")
-"""Options of ``predict`` that take no value, so that pictures may follow them."""
-
 FOLDER = "--trainer.default_root_dir"
 
 
@@ -62,7 +59,7 @@ def long_form(words: Sequence[str]) -> list[str]:
             places.append(word)
         else:
             rest.append(word)
-            free = name in FLAGS
+            free = name in ("--overwrite", "--skip_existing")  # which take no value
     if run is None and not places:
         return list(words)
     if not run or not places:

@@ -110,17 +110,15 @@ class EpochOrder:
 
     def draws(self, epoch: int) -> tuple[Integers, Integers]:
         """Return an epoch: (N,) indices into the concatenated sources, and (N,) train ids to show, or NO_FOCUS."""
-        images, classes = [], []
+        parts = []
         for number, quota in enumerate(self.quotas):
             by_class = round(self.sampling.class_share * quota)
-            images.append(self._cycled(number, epoch, quota - by_class))
-            classes.append(np.full(quota - by_class, NO_FOCUS))
+            parts.append((self._cycled(number, epoch, quota - by_class), np.full(quota - by_class, NO_FOCUS)))
             if by_class:
-                focused = self._focused(number, epoch, by_class)
-                images.append(focused[0])
-                classes.append(focused[1])
+                parts.append(self._focused(number, epoch, by_class))
         order = np.random.default_rng((self.seed, epoch)).permutation(self.total)
-        return np.concatenate(images)[order], np.concatenate(classes)[order]
+        images, classes = (np.concatenate(part)[order] for part in zip(*parts, strict=True))
+        return images, classes
 
     def _cycled(self, number: int, epoch: int, count: int) -> Integers:
         """Return the next `count` images of the endlessly reshuffled pool, sorted, as `draws` shuffles them again."""

@@ -9,9 +9,6 @@ from ppar_lightning.data.crops import cut, draw_box
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.images.variation import draw_variation
 
-VARIATION = 1
-"""Number added to the entropy of a sample, so that its variation has another random stream than its crop."""
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -99,6 +96,6 @@ class Augment:
         if self.style is not None:
             chance.random()  # 0.1.0 drew this number too, so its runs can be repeated
             image = self.style(image, rng, chance)
-        rng, chances = np.random.default_rng((*entropy, VARIATION)), (how.jitter, how.blur, how.flip)
+        rng, chances = np.random.default_rng((*entropy, 1)), (how.jitter, how.blur, how.flip)  # another random stream
         variation = draw_variation(image, rng, chances, how.jitter_strength)
         return {**sample, "image": image, "label": label, "variation": variation}

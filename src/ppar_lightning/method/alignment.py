@@ -8,9 +8,6 @@ from torch.nn import functional as F
 
 from ppar_lightning.method.options import AnchorOrder
 
-MIN_POSITIONS = 8
-"""Number of grid positions that a class needs in the global batch to count in the alignment."""
-
 UNKNOWN = -1e4
 """Cosine with an anchor that does not exist yet. It is so low that the anchor's share of any softmax is 0."""
 
@@ -86,6 +83,6 @@ def class_balanced_mean(loss: Tensor, weight: Tensor, one_hot: Tensor, total: Te
         This rank's part of the mean, a scalar; the mean is the sum of the parts of all ranks.
     """
     part = torch.einsum("bn,bnk->k", loss * weight, one_hot)
-    balanced = count >= MIN_POSITIONS
+    balanced = count >= 8
     means = torch.where(balanced, part / total.clamp_min(1e-12), torch.zeros_like(part))
     return means.sum() / balanced.sum().clamp_min(1)

@@ -4,9 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FULL_COUNT = 64
-"""Total weight of a class in a batch from which on its bank moves by the full 1 - mu."""
-
 
 class VisualBank(nn.Module):
     """Running unit mean of the features of each class, the baseline that CLIP's prototypes are compared with."""
@@ -33,7 +30,7 @@ class VisualBank(nn.Module):
         """
         total, weight = sums[:, :-1], sums[:, -1:]
         mean = total / weight.clamp_min(1e-12)
-        momentum = self.momentum ** (weight / FULL_COUNT).clamp_max(1)
+        momentum = self.momentum ** (weight / 64).clamp_max(1)
         first = self.bank.abs().amax(dim=1, keepdim=True) == 0
         moved = torch.where(first, mean, momentum * self.bank + (1 - momentum) * mean)
         self.bank.copy_(torch.where(weight > 0, F.normalize(moved, dim=-1), self.bank))

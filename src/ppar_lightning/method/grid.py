@@ -10,12 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MAX_IGNORED = 0.5
-"""A position counts only if a smaller share of its cell than this is ignored."""
-
-MIN_PURITY = 0.3
-"""A position counts only if its class has at least this share of its cell."""
-
 
 class Grid(NamedTuple):
     """Equal cells, starting at the image's top left corner; the last may extend past its bottom and right edges."""
@@ -139,5 +133,5 @@ def grid_labels(label: Tensor, grid: Grid, num_classes: int) -> GridLabels:
     # One image at a time: the one-hot map of a whole batch of crops would be the largest tensor of the step.
     shares = torch.stack([grid.pool((image == classes).float()) for image in label]).flatten(2).transpose(1, 2)
     purity, winner = shares.max(dim=-1)
-    counted = (1 - shares.sum(dim=-1) < MAX_IGNORED) & (purity >= MIN_PURITY)
+    counted = (1 - shares.sum(dim=-1) < 0.5) & (purity >= 0.3)
     return GridLabels(winner * counted, purity, counted, shares.amax(dim=1) > 0)

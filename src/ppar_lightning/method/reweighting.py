@@ -12,9 +12,6 @@ from ppar_lightning.method.options import Granularity
 MIN_SIGMA = 0.02
 """Smallest standard deviation that margins are divided by."""
 
-CLIP = 3.0
-"""Bound of a standardised margin, in standard deviations."""
-
 
 def margins(cosine: Tensor, label: Tensor) -> Tensor:
     """r_n = <z_n, A_y> - max over k != y of <z_n, A_k>.
@@ -83,7 +80,7 @@ class MarginStatistics(nn.Module):
     def standardise(self, margin: Tensor, label: Tensor) -> Tensor:
         """u_n = clip((r_n - m_y) / sigma_y, -3, 3), (B, n); 0 for a class not seen yet."""
         visited = (self.sums[:, 2] > 0)[label]
-        return ((margin - self.mean[label]) / self.sigma[label]).clamp(-CLIP, CLIP) * visited
+        return ((margin - self.mean[label]) / self.sigma[label]).clamp(-3, 3) * visited
 
     def update(self, sums: Tensor) -> None:
         """Update the statistics of the classes in the batch.
