@@ -81,10 +81,9 @@ def examine(config: Namespace, trial: Callable[[], str | None]) -> NoReturn:
 def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[SplitCheck]) -> Iterator[list[Finding]]:
     """Check the machine, then each split, then whether there are enough images, and yield findings as they are made."""
     devices, processes = check_devices(config.trainer)
-    downloads = check_downloads(config.model)
-    weights = weights_size(config.model.segmenter.backbone) if downloads[0].level == "ok" else 0
-    rendered = check_rendered(config.model, data.sources)
-    yield [check_versions(), devices, *downloads, *rendered, *check_run_folder(config, weights)]
+    models = [*check_downloads(config.model), *check_rendered(config.model, data.sources)]
+    folder = check_run_folder(config, weights_size(config.model.segmenter.backbone))
+    yield [check_versions(), devices, *models, *folder]
     for check in checks:
         if (dataset := check.open()) is not None:
             indices = sample_indices(len(dataset), config.samples)

@@ -14,9 +14,6 @@ from ppar_lightning.callbacks.provenance import refuse_another
 from ppar_lightning.doctor.finding import Finding, Level, attempt
 from ppar_lightning.runs.run_folder import CONFIG, is_run
 
-SMALLEST_CHECKPOINT = 64_000_000
-"""Number of bytes that a small network's checkpoint, pictures and curves need."""
-
 
 def check_versions() -> Finding:
     """List the versions and the GPUs."""
@@ -59,7 +56,7 @@ def check_run_folder(config: Namespace, weights: int) -> list[Finding]:
     """
     folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    needed = max(3 * weights, SMALLEST_CHECKPOINT)  # AdamW keeps two moments of each weight
+    needed = max(3 * weights, 64_000_000)  # AdamW keeps two moments of each weight; pictures and curves need some too
     free = shutil.disk_usage(parent).free
     elsewhere = "give another folder with --trainer.default_root_dir"
     room = f"{free / 1e9:.1f} GB free in {parent}, a checkpoint may take {needed / 1e9:.1f} GB"

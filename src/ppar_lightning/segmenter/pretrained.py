@@ -81,6 +81,8 @@ def load_weights(loader: Any, name: str, config: Any) -> Any:
 
 def _remedy(name: str) -> str:
     """Say what to do about a model that cannot be loaded."""
+    if name in SHIPPED:
+        return "set --model.segmenter.pretrained false, as it comes without weights, or install the package again"
     if Path(resolve(name)).is_dir():
         return "copy it there again, with its tokenizer, or give the folder of another transformers model"
     if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
