@@ -237,7 +237,7 @@ def test_images_encoded_again_as_jpeg_are_read(tmp_path, key):
     assert after[0]["image"].shape == (*trees.SIZE, 3)
 
 
-@pytest.mark.remedy("data/layout.py::_by_name")
+@pytest.mark.remedy("data/layout.py::by_name")
 def test_one_sample_in_two_files_is_an_error(tmp_path):
     path = trees.kitti(tmp_path) / "training/image_2/000001_10.jpg"
     trees.write_image(path)

@@ -17,6 +17,7 @@ from ppar_lightning.images.decoding import (
     PNG,
     is_turned,
     lookup_table,
+    read_coloured_label,
     read_image,
     read_label,
     read_red_label,
@@ -63,14 +64,19 @@ def test_value_outside_the_table_names_file_and_value(tmp_path):
     np.testing.assert_array_equal(dataset[0]["label"], trees.stripes([10, 14, 0]))
 
 
-@pytest.mark.remedy("images/decoding.py::to_train_ids")
-def test_values_that_do_not_fit_a_byte_are_outside_the_table():
+def test_values_that_do_not_fit_a_byte():
     table = lookup_table({0: 0, 44: 3})
     np.testing.assert_array_equal(to_train_ids(np.array([[0, 44]], np.uint16), table, Path("x")), [[0, 3]])
     for value in (300, -1):  # 300 is 44 in a byte
-        with pytest.raises(ValueError, match=f"x: label value {value} is no id of 0-255; put a label of 8 bits in its"):
+        with pytest.raises(ValueError, match=f"x: label value {value} is not among this data set's ids 0, 44; check"):
             to_train_ids(np.array([[0, value]], np.int32), table, Path("x"))
     np.testing.assert_array_equal(to_train_ids(np.array([[0, 44]], np.uint8), table, Path("x")), [[0, 3]])
+    wide = lookup_table({0: 254, 300: 3})  # 254 is a train id like others
+    np.testing.assert_array_equal(to_train_ids(np.array([[0, 300]], np.uint16), wide, Path("x")), [[254, 3]])
+    with pytest.raises(ValueError, match="x: label value 301, 65535 is not among"):
+        to_train_ids(np.array([[0, 301, 65535]], np.uint16), wide, Path("x"))
+    with pytest.raises(ValueError, match="ids 0, 1, .*, 39, ...; check"):
+        to_train_ids(np.array([[60]], np.uint8), lookup_table({k: k for k in range(50)}), Path("x"))
 
 
 @pytest.mark.remedy("images/decoding.py::read_label")
@@ -78,7 +84,9 @@ def test_colour_picture_as_label_is_refused(tmp_path):
     path = trees.camvid(tmp_path) / "testannot/0001TP_000000.png"
     trees.write_image(path)
     dataset = DATASETS["camvid"](root=tmp_path, split="test", domain="camvid")
-    with pytest.raises(ValueError, match=r"0000.png: a colour picture, not a map of ids; put a grey or palette PNG"):
+    with pytest.raises(
+        ValueError, match=r"0000.png: a picture of mode \w+, not a map of ids; put a grey or palette PNG"
+    ):
         dataset[0]
     for palette in (False, True):
         trees.write_label(path, trees.stripes([0, 3]), palette)
@@ -189,7 +197,7 @@ def test_a_label_with_a_block_overwritten_is_damaged_though_it_can_be_decoded(tm
         np.testing.assert_array_equal(read_label(path), label)
 
 
-READERS = pytest.mark.parametrize("reader", [read_image, read_label, read_red_label])
+READERS = pytest.mark.parametrize("reader", [read_image, read_label, read_coloured_label, read_red_label])
 
 
 @pytest.mark.remedy("images/decoding.py::_read")
@@ -247,22 +255,67 @@ def test_an_image_of_one_bit(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_label_in_colours_or_with_alpha_is_refused(tmp_path, mode):
-    with pytest.raises(ValueError, match=r"a.png: a colour picture, not a map of ids"):
+    with pytest.raises(ValueError, match=r"a.png: a picture of mode \w+, not a map of ids"):
         read_label(saved(tmp_path / "a.png", mode))
 
 
 @pytest.mark.remedy("images/decoding.py::_refuse")
-@pytest.mark.parametrize(("reader", "mode"), [(read_label, "L"), (read_red_label, "RGB")])
-@pytest.mark.parametrize("suffix", ["jpg", "gif", "bmp", "webp", "tif"])
+@pytest.mark.parametrize(
+    ("reader", "mode", "suffix"),
+    [
+        *((read_label, "L", suffix) for suffix in ("jpg", "gif", "webp")),
+        *((read_coloured_label, "RGB", suffix) for suffix in ("jpg", "gif", "webp")),
+        *((read_red_label, "RGB", suffix) for suffix in ("jpg", "gif", "webp", "bmp", "tif")),
+    ],
+)
 def test_a_label_of_another_kind_by_a_png_s_name_is_refused(tmp_path, reader, mode, suffix):
     saved(tmp_path / f"a.{suffix}", mode).rename(tmp_path / "a.png")
     kind = {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix)
-    with pytest.raises(
-        ValueError, match=rf"(?i)a.png: no label that .* \({kind}, mode .*, or export its ids again as PNG"
-    ):
+    with pytest.raises(ValueError, match=rf"(?i)a.png: no label that .* \({kind}, mode .*, or export it again as PNG"):
         reader(tmp_path / "a.png")
     saved(tmp_path / "a.png", mode)
-    assert reader(tmp_path / "a.png").shape == RED.shape[:2]
+    assert reader(tmp_path / "a.png").shape[:2] == RED.shape[:2]
+
+
+def test_a_tiff_may_hold_a_jpeg_which_is_refused_as_a_label(tmp_path):
+    ids = Image.fromarray(UPRIGHT)
+    for compression in ("raw", "tiff_lzw", "packbits", "tiff_adobe_deflate"):
+        ids.save(tmp_path / "a.tif", compression=compression)
+        np.testing.assert_array_equal(read_label(tmp_path / "a.tif"), UPRIGHT)
+    ids.save(tmp_path / "a.tif", compression="jpeg")
+    with pytest.raises(ValueError, match=r"a.tif: no label that can be decoded \(TIFF, mode L\)"):
+        read_label(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_labels_of_every_lossless_kind(tmp_path, suffix):
+    path, palette = tmp_path / f"a.{suffix}", Image.fromarray(UPRIGHT)
+    palette.putpalette([7 * k % 256 for k in range(768)])
+    channels = np.dstack([UPRIGHT] * 3)
+    for picture in (Image.fromarray(UPRIGHT), palette, Image.fromarray(channels)):
+        picture.save(path)
+        np.testing.assert_array_equal(read_label(path), UPRIGHT)
+    palette.save(path)
+    np.testing.assert_array_equal(read_coloured_label(path), np.asarray(palette.convert("RGB")))
+    Image.fromarray(channels + np.array([0, 0, 1], np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"a picture of mode \w+, not a map of ids"):
+        read_label(path)
+    if suffix != "bmp":
+        Image.fromarray(UPRIGHT.astype(np.uint16) * 300).save(path)
+        np.testing.assert_array_equal(read_label(path), UPRIGHT.astype(int) * 300)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_three_equal_channels_are_taken_as_one_and_alpha_only_if_it_hides_nothing(tmp_path, depth):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.dstack([UPRIGHT, UPRIGHT, UPRIGHT, np.full_like(UPRIGHT, 255)]).astype(depth))
+    if depth == np.uint8:
+        np.testing.assert_array_equal(read_label(path), UPRIGHT)
+        cv2.imwrite(str(path), np.dstack([UPRIGHT] * 4))
+        with pytest.raises(ValueError, match="a picture of mode RGBA"):
+            read_label(path)
+    cv2.imwrite(str(path), np.dstack([UPRIGHT] * 3).astype(depth))
+    np.testing.assert_array_equal(read_label(path), UPRIGHT)
 
 
 @pytest.mark.remedy("images/decoding.py::_refuse")
@@ -280,7 +333,7 @@ def test_an_image_of_a_kind_that_cannot_be_read_is_named(tmp_path):
         picture.convert("L").save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (20, 30, 3)
     with pytest.raises(
-        ValueError, match=r"a.tif: no label that can be decoded \(TIFF, mode F\); .*, or export its ids again as PNG"
+        ValueError, match=r"a.tif: a picture of mode F, not a map of ids; put a grey or palette PNG of its ids"
     ):
         read_label(tmp_path / "a.tif")
     Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(tmp_path / "a.png")

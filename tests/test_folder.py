@@ -9,6 +9,7 @@ import trees
 
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.images.classes import CITYSCAPES
 
 
 def own_folder(root):
@@ -47,38 +48,46 @@ LINES = "0: road\n7: 8\n200: ignore\n"
 
 
 @pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
+@pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
+@pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
 @pytest.mark.remedy("data/datasets/folder.py::_read_ids")
-@pytest.mark.remedy("data/datasets/folder.py::_read_ids")
-@pytest.mark.remedy("data/datasets/folder.py::_train_ids")
+@pytest.mark.remedy("data/listing.py::find")
+@pytest.mark.remedy("data/meanings.py::Meanings.__init__")
 @pytest.mark.remedy("data/domain.py::Domain._open")
 @pytest.mark.parametrize(
     ("change", "message", "remedy"),
     [
         (
             {"ids": {0: 0, 7: "lawn", 200: 255}},
-            "ids maps 7 to 'lawn'; map an id of 0-255 to a train id of 0-18, ignore, or one of road,",
+            "ids maps 7 to 'lawn'; map an id of 0-65535 to a train id of 0-18, ignore, or one of road,",
             {"ids": {0: 0, 7: "terrain", 200: "ignore"}},
         ),
         ({"ids": {0: 0, 7: 19, 200: 255}}, "ids maps 7 to 19; map .* a train id of", {"ids": {0: 0, 7: 18, 200: 255}}),
-        ({"ids": {256: 1}}, "ids maps 256 to 1; map an id of 0-255", {"ids": {0: 0, 7: 0, 200: 255}}),
+        ({"ids": {65536: 1}}, "ids maps 65536 to 1; map an id of 0-65535", {"ids": {0: 0, 7: 0, 200: 255}}),
         ({"ids": {"road": 7}}, "ids maps 'road' to 7; map an id of", {"ids": {0: 0, 7: "road", 200: 255}}),
-        ({"ids": "gone.yaml"}, "ids file gone.yaml not found.*; write one with lines like '7: road'", "gone.yaml"),
+        ({"ids": "gone.yaml"}, "file gone.yaml not found.*; write ids with lines like '7: road'", "gone.yaml"),
         ({"ids": "list.yaml"}, "list.yaml is no mapping in YAML; write it with lines like '7: road'", "list.yaml"),
         ({"ids": "bad.yaml"}, "bad.yaml is no mapping in YAML; write it with lines like '7: road'", "bad.yaml"),
         ({"images": "photos"}, r"images is 'photos'; write a pattern with \* that ends in .png or .jpg", {}),
         ({"labels": "maps/*.jpg"}, r"labels is 'maps/.*.jpg'; write a pattern with \* that ends in .png", {}),
+        ({"labels": None}, "labels is ''; write a pattern", {}),
+        ({"labels": "maps/*.jpg"}, "; or give pairs alone", {"images": "", "labels": "", "pairs": "pairs.csv"}),
+        ({"pairs": "pairs.csv"}, r"images is 'photos/.*; or give pairs alone, without images and labels", {}),
+        ({"encoding": "RGB"}, "encoding is 'RGB'; choose ids or colours", {"encoding": "ids"}),
+        ({"uncovered": "lawn"}, "uncovered is 'lawn'; give a train id of 0-18, ignore, or", {"uncovered": "terrain"}),
         (
-            {"labels": None},
-            "data set 'folder' does not take options .*missing .* argument: 'labels'.*; it takes images: str, labels:",
-            {},
+            {"offset": "one"},
+            r"data set 'folder' does not take options .*\('str' object .*; it takes images: str .*, offset: int",
+            {"offset": 1},
         ),
-        ({"masks": "x"}, "data set 'folder' has no option masks; it takes images: str, labels: str, ids: ", {}),
+        ({"masks": "x"}, "data set 'folder' has no option masks; it takes images: str .*, labels: str .*, ids: ", {}),
     ],
 )
 def test_faults_in_the_options_of_a_folder(tmp_path, change, message, remedy):
     right = {**own_folder(tmp_path), "ids": {0: 0, 7: 8, 200: "ignore"}}
     (tmp_path / "list.yaml").write_text("- road")
     (tmp_path / "bad.yaml").write_text("0: [road")
+    (tmp_path / "pairs.csv").write_text("image,label\nphotos/ulm/day/1.jpg,maps/ulm/day/1_id.png\n")
     given = {key: value for key, value in (right | change).items() if value is not None}
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         Domain("folder", str(tmp_path), eval_split="day", options=given).open("mine", "eval")
@@ -108,7 +117,10 @@ def test_an_id_that_is_not_listed_is_added_to_ids(tmp_path, where):
 
 
 @pytest.mark.remedy("images/decoding.py::read_label")
-@pytest.mark.parametrize("remedy", ["let option labels match the maps of ids", "put a grey or palette PNG of its ids"])
+@pytest.mark.parametrize(
+    "remedy",
+    ["set encoding to colours", "let option labels match the maps of ids", "put a grey or palette PNG of its ids"],
+)
 def test_a_pattern_that_matches_coloured_labels(tmp_path, remedy):
     options = own_folder(tmp_path) | {"ids": {0: 0, 7: 8, 200: "ignore"}}
     paths = [path.with_stem("1_colour") for path in tmp_path.rglob("1_id.png")]
@@ -116,11 +128,16 @@ def test_a_pattern_that_matches_coloured_labels(tmp_path, remedy):
         trees.write_image(path)
     wrong = options | {"labels": options["labels"].replace("_id", "_colour")}
     domain = Domain("folder", str(tmp_path), eval_split="day", options=wrong)
-    with pytest.raises(ValueError, match=f"1_colour.png: a colour picture, not a map of ids; .*{remedy}"):
+    with pytest.raises(ValueError, match=rf"1_colour.png: a picture of mode \w+, not a map of ids; .*{remedy}"):
         domain.open("mine", "eval")[0]
     if remedy.startswith("put"):
         for path in paths:
             shutil.copy(path.with_stem("1_id"), path)
+    elif remedy.startswith("set"):
+        for path in paths:  # if the colours are those of the classes
+            label = trees.stripes([0, 8, 255])
+            trees.write_label(path, CITYSCAPES.colourise(label))
+        domain = Domain("folder", str(tmp_path), eval_split="day", options={**wrong, "ids": {}, "encoding": "colours"})
     else:
         domain = Domain("folder", str(tmp_path), eval_split="day", options=options)
     np.testing.assert_array_equal(domain.open("mine", "eval")[0]["label"], trees.stripes([0, 8, 255]))

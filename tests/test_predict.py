@@ -99,7 +99,7 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
 def test_a_file_that_is_no_map_is_not_continued_with(run, pictures, tmp_path, capsys):
     picture, path = str(pictures / "a.jpg"), tmp_path / "out" / "a.png"
     path.parent.mkdir()
-    Image.new("RGB", (60, 40)).save(path)
+    Image.new("RGB", (60, 40), "red").save(path)
     remedy = "give --overwrite instead of --skip_existing, or another folder with --predictions.folder"
     with pytest.raises(ValueError, match=f"a.png is not a map of 19 classes: {remedy}"):
         read_map(path, 19)

@@ -2,12 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-LABEL_SUFFIXES = (".png",)
+from ppar_lightning.images.decoding import LOSSLESS, PICTURES
+
+LABELS = tuple(suffix for suffixes in LOSSLESS.values() for suffix in suffixes)
+"""Suffixes of label pictures."""
+
+OUTLINES = (".json",)
+"""Suffix of labels in JSON."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +20,8 @@ class Layout:
     """Paths of images and labels under the root, and what the labels hold.
 
     In both paths, `{split}` stands for the split and `*` for the sample's name, which must be the same in both. The
-    last `*` may also match sub-folders; an earlier one matches a folder or a part of its name. Images may be .jpg
-    instead of .png and vice versa.
+    last `*` may also match sub-folders; an earlier one matches a folder or a part of its name. A suffix stands for all
+    of its kind: images may be .jpg instead of .png, and label pictures .tif.
     """
 
     images: str
@@ -32,11 +37,20 @@ class Layout:
         Raises:
             ValueError: Two files belong to the same sample.
         """
-        found = _matches(root, self.labels.replace("{split}", split), LABEL_SUFFIXES)
-        labels = _by_name((name, path) for name, path in found if not (self.beside and name.endswith(self.beside)))
-        others = set(labels.values())  # images and labels may share a folder
-        found = _matches(root, self.images.replace("{split}", split), IMAGE_SUFFIXES)
-        return _by_name((name, path) for name, path in found if path not in others), labels
+        found = _matches(
+            root, self.labels.replace("{split}", split), OUTLINES if self.labels.endswith(OUTLINES) else LABELS
+        )
+        labels = by_name((name, path) for name, path in found if not (self.beside and name.endswith(self.beside)))
+        return self.find_images(root, split, set(labels.values())), labels  # which may share a folder
+
+    def find_images(self, root: Path, split: str, others: Set[Path] = frozenset()) -> dict[str, Path]:
+        """Return the images without others by name, sorted by name.
+
+        Raises:
+            ValueError: Two files belong to the same sample.
+        """
+        found = _matches(root, self.images.replace("{split}", split), PICTURES)
+        return by_name((name, path) for name, path in found if path not in others)
 
     def expected(self, split: str) -> str:
         """Return the two paths in one phrase, for messages."""
@@ -69,7 +83,12 @@ def _is_loop(folder: Path) -> bool:
     return folder.is_symlink() and any(folder.samefile(above) for above in folder.parents)
 
 
-def _by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Return files by their sample's name, sorted by name.
+
+    Raises:
+        ValueError: Two files belong to the same sample.
+    """
     files: dict[str, Path] = {}
     for name, path in found:
         if name in files:

@@ -12,9 +12,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ppar_lightning.data.dataset import SegmentationDataset
 from ppar_lightning.images.classes import IGNORE
-from ppar_lightning.images.decoding import Array, read_image
+from ppar_lightning.images.decoding import PICTURES, Array, read_image
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 
 GAP = 100
@@ -107,7 +106,7 @@ def find(place: str) -> list[Found]:
     Raises:
         FileNotFoundError: There is no picture.
     """
-    path, kinds = Path(place), PICTURES | VIDEOS
+    path, kinds = Path(place), VIDEOS.union(PICTURES)
     if path.is_file():  # a file that the user names is a picture, whatever its suffix
         return _found(path, path.parent)
     base = path if path.is_dir() else _fixed_part(path)

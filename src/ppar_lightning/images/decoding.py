@@ -9,13 +9,12 @@ from typing import NoReturn
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
-
-from ppar_lightning.images.classes import IGNORE
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 cv2.utils.logging.setLogLevel(0)  # an error of this package names the file in one line, and OpenCV adds lines to it
 
 Array = npt.NDArray[np.uint8]
+Table = npt.NDArray[np.int16]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """The first bytes of every PNG."""
@@ -23,8 +22,23 @@ PNG = b"\x89PNG\r\n\x1a\n"
 RGB = 2
 """Colour type in the header of a PNG."""
 
-UNKNOWN = 254
-"""Entry of a lookup table for a value that the data set does not define."""
+DEEP_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+"""OpenCV's flags for RGB of 8 or 16 bits; Pillow keeps the high bytes of 16, which are 0 for every id."""
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+"""Suffixes of files that are read as images."""
+
+LOSSLESS = {"PNG": (".png",), "TIFF": (".tif", ".tiff"), "BMP": (".bmp",)}
+"""Kind of file that keeps the ids of a label, as Pillow calls it -> suffixes."""
+
+GREY = ("1", "L", "I;16", "I;16B", "P")
+"""Pillow's modes of pictures whose pixels are one id each."""
+
+UNKNOWN = -2
+"""Entry of a lookup table for a value that the data set does not define; as a byte 254, as in older fingerprints."""
+
+SHOWN = 40
+"""Largest number of ids that an error lists."""
 
 EXPORT = "put a grey or palette PNG of its ids in its place"
 """Remedy for a label in colours, unless a data set names a better one."""
@@ -37,7 +51,7 @@ RESTORE = "restore it from where it came from"
 
 SAVE = {
     "image": "save it as PNG or JPEG of 8 bits",
-    "label": "export its ids again as PNG, as other formats may lose ids",
+    "label": "export it again as PNG, as other formats may lose ids",
 }
 """Remedy for a file of another kind."""
 
@@ -64,31 +78,62 @@ def is_turned(path: Path) -> bool:
 
 
 def read_label(path: Path, remedy: str = EXPORT) -> npt.NDArray[np.integer]:
-    """Decode a PNG of label ids, upright like images; one with a palette gives its indices, not its colours.
+    """Decode a file of label ids, upright like images; one with a palette gives its indices, not its colours.
 
     Args:
-        path: The file.
+        path: PNG, TIFF or BMP: grey, with a palette, or with three equal channels.
         remedy: What the user can do if the file holds colours, for error messages.
 
     Returns:
         (H, W), the ids as they are stored, whatever the bit depth.
 
     Raises:
-        ValueError: The file cannot be read, is damaged, is no PNG, or is a colour image.
+        ValueError: The file cannot be read, is damaged, is of a kind that may lose ids, or is a colour image.
     """
-    encoded = _read_png(path)
-    try:  # with Pillow, because OpenCV would expand a palette to its colours
+    encoded = _read(path)
+    picture, depth = _open_label(path, encoded)
+    if picture.mode in GREY:
+        label = np.asarray(picture)
+        spread = picture.mode == "L" and depth < 8  # decoders spread fewer bits over 0-255
+        return label // (255 // (2**depth - 1)) if spread else label
+    opaque = picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255)
+    if picture.mode == "RGB" or opaque:
+        channels = _decode(path, encoded, DEEP_RGB, "label")
+        if (channels == channels[..., :1]).all():
+            return np.asarray(channels[..., 0])
+    raise ValueError(f"{path}: a picture of mode {picture.mode}, not a map of ids; {remedy}")
+
+
+def read_coloured_label(path: Path) -> Array:
+    """Decode a label in colours, upright like images.
+
+    Args:
+        path: PNG, TIFF or BMP: RGB, with a palette, or grey. An alpha channel is dropped.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: The file cannot be read, is damaged, or is of a kind that may change colours.
+    """
+    return np.asarray(_open_label(path, _read(path))[0].convert("RGB"))
+
+
+def _open_label(path: Path, encoded: Array) -> tuple[Image.Image, int]:
+    """Open a label of a lossless kind with Pillow, because OpenCV expands palettes. The number is its bit depth."""
+    try:
         Image.open(BytesIO(encoded.data)).verify()  # decoding alone would not check the checksums
         picture = Image.open(BytesIO(encoded.data))
+        lossless = picture.format in LOSSLESS and "jpeg" not in str(picture.info.get("compression"))
         ImageOps.exif_transpose(picture, in_place=True)
-        label = np.asarray(picture)
+        picture.load()
+        tags = getattr(picture, "tag_v2", {})
+        depth = int(encoded[24]) if picture.format == "PNG" else tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0]
     except Exception:  # Pillow raises many kinds of error for a damaged file
         _refuse(path, encoded, "label")
-    if picture.mode not in ("1", "L", "I;16", "P"):
-        raise ValueError(f"{path}: a colour picture, not a map of ids; {remedy}")
-    depth = int(encoded[24])
-    spread = picture.mode == "L" and depth < 8  # decoders spread fewer bits over 0-255
-    return label // (255 // (2**depth - 1)) if spread else label
+    if not lossless:
+        _refuse(path, encoded, "label")
+    return picture, depth
 
 
 def read_red_label(path: Path) -> npt.NDArray[np.integer]:
@@ -100,9 +145,10 @@ def read_red_label(path: Path) -> npt.NDArray[np.integer]:
     Raises:
         ValueError: The file cannot be read, is damaged, is no PNG, or is no RGB image.
     """
-    # Pillow would keep only the high byte of a 16-bit channel, which is 0 for every id
-    encoded = _read_png(path)
-    label = _decode(path, encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH, "label")
+    encoded = _read(path)
+    if encoded[: len(PNG)].tobytes() != PNG:
+        _refuse(path, encoded, "label")
+    label = _decode(path, encoded, DEEP_RGB, "label")
     if encoded[25] != RGB:
         raise ValueError(f"{path}: not the RGB file with ids in red that was expected; {RESTORE}")
     return np.asarray(label[..., 0])
@@ -113,14 +159,6 @@ def _read(path: Path) -> Array:
         return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); {RESTORE}, or allow to read it") from error
-
-
-def _read_png(path: Path) -> Array:
-    """Read a label file, which must be a PNG: other formats may lose ids."""
-    encoded = _read(path)
-    if encoded[: len(PNG)].tobytes() != PNG:
-        _refuse(path, encoded, "label")
-    return encoded
 
 
 def _decode(path: Path, encoded: Array, flags: int, kind: str) -> npt.NDArray[np.integer]:
@@ -142,20 +180,20 @@ def _refuse(path: Path, encoded: Array, kind: str) -> NoReturn:
     raise ValueError(f"{path}: no {kind} that can be decoded ({found}); {RESTORE}, or {SAVE[kind]}")
 
 
-def lookup_table(ids: Mapping[int, int]) -> Array:
-    """Turn a mapping label id -> train id into a table of 256 entries, UNKNOWN where the mapping has none."""
-    table = np.full(256, UNKNOWN, dtype=np.uint8)
+def lookup_table(ids: Mapping[int, int]) -> Table:
+    """Turn a mapping label id -> train id into a table of at least 256 entries, UNKNOWN where the mapping has none."""
+    table = np.full(max([256, *(label_id + 1 for label_id in ids)]), UNKNOWN, dtype=np.int16)
     for label_id, train_id in ids.items():
         table[label_id] = train_id
     return table
 
 
-def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remedy: str = WRONG_ROOT) -> Array:
+def to_train_ids(label: npt.NDArray[np.integer], table: Table, path: Path, remedy: str = WRONG_ROOT) -> Array:
     """Map label ids to train ids.
 
     Args:
         label: (H, W), ids as stored.
-        table: (256,), from `lookup_table`.
+        table: From `lookup_table`.
         path: The label file, for error messages.
         remedy: What the user can do, for error messages.
 
@@ -165,16 +203,18 @@ def to_train_ids(label: npt.NDArray[np.integer], table: Array, path: Path, remed
     Raises:
         ValueError: A value is not in the table.
     """
-    if label.dtype != np.uint8 and (label.min() < 0 or label.max() > IGNORE):
-        wide = ", ".join(map(str, np.unique(label[(label < 0) | (label > IGNORE)])[:5]))
-        raise ValueError(f"{path}: label value {wide} is no id of 0-255; put a label of 8 bits in its place")
-    mapped = np.asarray(cv2.LUT(np.ascontiguousarray(label, dtype=np.uint8), table), dtype=np.uint8)
+    if label.dtype == np.uint8 and len(table) == 256:
+        mapped = np.asarray(cv2.LUT(np.ascontiguousarray(label), table))
+    else:
+        listed = (label >= 0) & (label < len(table))
+        mapped = np.where(listed, np.take(table, label, mode="clip"), UNKNOWN)
     outside = mapped == UNKNOWN
     if outside.any():
-        unknown = ", ".join(map(str, np.unique(label[outside])[:5]))
-        known = ", ".join(map(str, np.flatnonzero(table != UNKNOWN)))
-        raise ValueError(f"{path}: label value {unknown} is not among this data set's ids {known}; {remedy}")
-    return mapped
+        unknown = ", ".join(map(str, np.unique(label[outside])[:5].astype(int)))
+        known = np.flatnonzero(table != UNKNOWN)
+        listing = ", ".join(map(str, known[:SHOWN])) + ", ..." * (len(known) > SHOWN)
+        raise ValueError(f"{path}: label value {unknown} is not among this data set's ids {listing}; {remedy}")
+    return mapped.astype(np.uint8)
 
 
 def resize(array: Array, size: tuple[int, int], interpolation: int) -> Array:

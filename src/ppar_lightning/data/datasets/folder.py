@@ -1,64 +1,112 @@
-"""A folder of the user's own: options say where its files are and what the label ids mean."""
+"""A folder of the user's own: options say where its files are and what the labels mean."""
 
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import yaml
 
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample
-from ppar_lightning.data.datasets.label_ids import MEANINGS
-from ppar_lightning.data.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, Layout
-from ppar_lightning.images.classes import CITYSCAPES, IGNORE
-from ppar_lightning.images.decoding import EXPORT
+from ppar_lightning.data.layout import LABELS, OUTLINES, Layout
+from ppar_lightning.data.listing import CocoLayout, PairList, find
+from ppar_lightning.data.meanings import Meanings
+from ppar_lightning.data.outlines import read_outlines
+from ppar_lightning.images.classes import CITYSCAPES, IGNORE, Classes, ClassList, class_list
+from ppar_lightning.images.colour_key import ColourKey
+from ppar_lightning.images.decoding import EXPORT, PICTURES, Array, read_coloured_label
 
 LINES = "with lines like '7: road'"
 
 
 class Folder(FolderDataset):
-    """Images and label maps of any folder, scored over the classes that `ids` names.
+    """Images and labels of any folder, in any classes.
 
     Args:
         root: The folder.
         split: Name that replaces `{split}` in the patterns.
         domain: Name of the domain, which its samples carry.
         images: Pattern of the images under the root, such as `images/{split}/*.jpg`; `*` is a sample's name.
-        labels: Pattern of the label maps, PNG files of ids from 0 to 255, with the same `*`.
-        ids: Label id -> train id, name of a class or `ignore`, for every id that occurs; or the path of a YAML file
-            with this mapping, relative to the root or to the working directory.
+        labels: Pattern of the labels, with the same `*`: pictures (PNG, TIFF or BMP), or JSON of Cityscapes or LabelMe;
+            or one JSON file of COCO, without `*`.
+        pairs: In place of both patterns, a CSV file with the columns `image`, `label` and, as far as wanted, `split`.
+        classes: The list that the labels are in, in any form of `data.classes`, which is the default.
+        ids: Every id in the pictures, or the colours and names in JSON that no class has -> train id, name of a class,
+            or `ignore`; or the path of a YAML file with this mapping, relative to the root or to the working directory.
+        offset: Pictures hold train id + offset; lower ids are ignored, and so is 255 unless a class has it. It is 0 by
+            default, and not used if there are ids.
+        encoding: Whether pictures hold `ids`, or the `colours` of the classes, where black is ignored.
+        colour_distance: Another colour counts as the nearest one, up to this Euclidean distance in levels of 0-255.
+        uncovered: Class of the pixels that no object of the JSON covers, or `ignore`.
+        target: The list of the run, `data.classes`.
         on_bad_sample: See `FolderDataset`.
     """
 
-    colour_remedy: ClassVar[str] = f"let option labels match the maps of ids, or {EXPORT}"
+    colour_remedy: ClassVar[str] = f"set encoding to colours, let option labels match the maps of ids, or {EXPORT}"
 
     def __init__(
         self,
         root: str | Path | None,
         split: str,
         domain: str,
-        images: str,
-        labels: str,
-        ids: str | Path | Mapping[int, int | str],
+        images: str = "",
+        labels: str = "",
+        pairs: str = "",
+        classes: Classes | None = None,
+        ids: str | Path | Mapping[int | str, int | str] | None = None,
+        offset: int | None = None,
+        encoding: Literal["ids", "colours"] = "ids",
+        colour_distance: float = 0.0,
+        uncovered: str = "ignore",
+        target: ClassList = CITYSCAPES,
         on_bad_sample: OnBadSample = "raise",
     ) -> None:
-        for option, pattern, suffixes in (("images", images, IMAGE_SUFFIXES), ("labels", labels, LABEL_SUFFIXES)):
-            if "*" not in pattern or not pattern.endswith(suffixes):
+        drawn = labels.endswith(OUTLINES)
+        for option, pattern, suffixes in (("images", images, PICTURES), ("labels", labels, LABELS + OUTLINES)):
+            starred = "*" in pattern or (drawn and option == "labels")
+            if pattern if pairs else not (starred and pattern.endswith(suffixes)):
                 raise ValueError(
-                    f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}, "
-                    "and save files of other kinds as one of these"
+                    f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}, and save "
+                    "files of other kinds as one of these; or give pairs alone, without images and labels"
                 )
-        self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, as a class or as ignore"
-        table = _train_ids(ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids)))
-        self.layouts = (Layout(images, labels, table),)
-        self.scored_classes = [CITYSCAPES[k] for k in sorted({*table.values()} - {IGNORE})]
+        if encoding not in ("ids", "colours"):
+            raise ValueError(f"encoding is {encoding!r}; choose ids or colours")
+        if isinstance(classes, str) and Path(root or "", classes).is_file():
+            classes = str(Path(root or "", classes))
+        self.labelled_in = target if classes is None else class_list(classes)
+        given = {} if ids is None else ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids))
+        self.id_remedy = "give ids with all of them, or an offset"
+        if ids is not None:
+            self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, as a class or as ignore"
+        forms = ["names"] if drawn else [encoding, "names"] if pairs else [encoding]
+        self.meanings = Meanings(self.labelled_in, given, forms, offset)
+        self.uncovered = self.meanings.train_id(uncovered)
+        if self.uncovered < 0:
+            raise ValueError(f"uncovered is {uncovered!r}; give {self.meanings.choices()}")
+        table, colours, names = self.meanings.ids, self.meanings.colours, self.meanings.names
+        self.key = (
+            ColourKey(tuple(colours), tuple(colours.values()), colour_distance) if encoding == "colours" else None
+        )
+        self.coco = CocoLayout(images, labels, table, names=names) if drawn and "*" not in labels else None
+        self.layouts = (self.coco or (PairList("", pairs, table) if pairs else Layout(images, labels, table)),)
+        scored = sorted(set(table.values()) - {IGNORE})
+        self.scored_classes = [self.labelled_in[k] for k in scored] or self.labelled_in
         super().__init__(root, split, domain, on_bad_sample)
 
+    def read_label(self, index: int) -> Array:
+        """Return the label of a sample: (H, W) uint8 train ids or IGNORE.
 
-def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
-    found = next((file for file in (Path(root or "", path), path) if file.is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f"ids file {path} not found, neither in {root} nor here; write one {LINES}")
+        Raises:
+            ValueError: The file is damaged, or an id, colour or name in it has no meaning.
+        """
+        path = self.pairs[index][1]
+        if path.suffix.lower() in OUTLINES:
+            outlines = self.coco.drawn[self.names[index]] if self.coco else read_outlines(path)
+            return outlines.draw(self.meanings.names, self.uncovered, path)
+        return self.key.train_ids(read_coloured_label(path), path) if self.key else super().read_label(index)
+
+
+def _read_ids(root: str | Path | None, path: Path) -> Mapping[int | str, int | str]:
+    found = find(root, path, f"ids {LINES}")
     try:
         ids = yaml.safe_load(found.read_text())
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -66,22 +114,3 @@ def _read_ids(root: str | Path | None, path: Path) -> Mapping[int, int | str]:
     if not isinstance(ids, Mapping):
         raise ValueError(f"{found} is no mapping in YAML; write it {LINES}")
     return ids
-
-
-def _train_ids(ids: Mapping[int, int | str]) -> dict[int, int]:
-    table: dict[int, int] = {}
-    for key, meaning in ids.items():
-        label_id, train_id = _number(key), MEANINGS.get(meaning, -1) if isinstance(meaning, str) else _number(meaning)
-        if label_id not in range(256) or train_id not in MEANINGS.values():
-            line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(meaning)[:60]}"  # a user may write anything there
-            takes = f"a train id of 0-18, ignore, or one of {', '.join(CITYSCAPES)}"
-            raise ValueError(f"ids maps {line}; map an id of 0-255 to {takes}")
-        table[label_id] = train_id
-    return table
-
-
-def _number(value: object) -> int:
-    """Return an integer, given as such or in digits, else -1. YAML's `yes` is not taken for 1."""
-    if isinstance(value, str) and value.isdecimal() and len(value) < 9:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else -1

@@ -1,0 +1,155 @@
+"""Labels as outlines and masks in JSON: of Cityscapes and LabelMe, one file an image, and of COCO, one for all."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from ppar_lightning.images.decoding import RESTORE, Array
+
+Points = npt.NDArray[np.float64]
+Parts = Sequence[Points] | Mapping[str, Any]
+
+KINDS = "polygons as Cityscapes and LabelMe write them, one file for each image, or COCO's, one file for all"
+
+
+class Outlines(NamedTuple):
+    """The objects of an image, in the order in which they are drawn.
+
+    Attributes:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        objects: Name of each object, with its polygons, lists of points (x, y), or with COCO's run-length code of its
+            pixels.
+    """
+
+    height: int
+    width: int
+    objects: list[tuple[str, Parts]]
+
+    def draw(self, ids: Mapping[str, int], uncovered: int, path: Path) -> Array:
+        """Draw the objects. Pixels on an outline belong to the object, as in the tools of Cityscapes and LabelMe.
+
+        Args:
+            ids: Name -> train id or IGNORE. Cityscapes' groups, such as `cargroup`, need no names of their own.
+            uncovered: Train id of pixels without an object, or IGNORE.
+            path: The file, for error messages.
+
+        Returns:
+            (H, W) train ids or IGNORE.
+
+        Raises:
+            ValueError: A name has no train id, or the file is damaged.
+        """
+        refuse_unknown((name for name, _ in self.objects), ids, path)
+        with _naming(path):
+            canvas = Image.new("L", (self.width, self.height), uncovered)
+            pen = ImageDraw.Draw(canvas)
+            for name, parts in self.objects:
+                train_id = ids[_known(name, ids)]
+                if isinstance(parts, Mapping):
+                    canvas.paste(train_id, mask=Image.fromarray(_mask(parts, self.height, self.width)))
+                    continue
+                for points in parts:
+                    pen.polygon(points.ravel().tolist(), fill=train_id, outline=train_id)
+            return np.asarray(canvas)
+
+
+def refuse_unknown(names: Iterable[str], ids: Mapping[str, int], path: Path) -> None:
+    """Refuse names without a train id.
+
+    Raises:
+        ValueError: There is one; the message lists all.
+    """
+    unknown = sorted({name for name in names if _known(name, ids) not in ids})
+    if unknown:
+        remedy = f"map each name in ids to a class or to ignore, as in ids: {{{unknown[0]}: ignore}}"
+        raise ValueError(f"{path} has objects of no class: {', '.join(unknown)}; {remedy}")
+
+
+def read_outlines(path: Path) -> Outlines:
+    """Read a file of Cityscapes or LabelMe.
+
+    Raises:
+        ValueError: It is none.
+    """
+    with _naming(path):
+        content = json.loads(path.read_bytes())
+        objects: list[tuple[str, Parts]]
+        if "shapes" in content:
+            objects = [(shape["label"], [_outline(shape)]) for shape in content["shapes"]]
+            return Outlines(content["imageHeight"], content["imageWidth"], objects)
+        shown = (each for each in content["objects"] if not each.get("deleted"))
+        objects = [(each["label"], [np.array(each["polygon"], dtype=float)]) for each in shown]
+        return Outlines(content["imgHeight"], content["imgWidth"], objects)
+
+
+def read_coco(path: Path) -> dict[str, Outlines]:
+    """Read a file of COCO: `file_name` of each image -> its objects, crowds among them.
+
+    Raises:
+        ValueError: It is none.
+    """
+    with _naming(path):
+        content = json.loads(path.read_bytes())
+        names = {each["id"]: each["name"] for each in content["categories"]}
+        found = {each["id"]: Outlines(each["height"], each["width"], []) for each in content["images"]}
+        for each in content["annotations"]:
+            parts = each["segmentation"]
+            if not isinstance(parts, Mapping):  # in COCO's coordinates, pixel 0 lies between 0 and 1
+                parts = [np.array(part, dtype=float).reshape(-1, 2) - 0.5 for part in parts]
+            if not parts:
+                raise ValueError(f"annotation {each['id']} is a box without an outline")
+            found[each["image_id"]].objects.append((names[each["category_id"]], parts))
+        return {each["file_name"]: found[each["id"]] for each in content["images"]}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in any error, because such a file may lack, or hold, anything."""
+    try:
+        yield
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise ValueError(f"{path}: no JSON of {KINDS} ({found}); {RESTORE}, or export it again") from error
+
+
+def _outline(shape: Mapping[str, Any]) -> Points:
+    """Return the polygon of a shape of LabelMe."""
+    points, kind = np.array(shape["points"], dtype=float), shape.get("shape_type", "polygon")
+    if kind == "rectangle":
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    if kind != "polygon":
+        raise ValueError(f"shape of kind {kind!r}: draw polygons and rectangles")
+    return points
+
+
+def _mask(code: Mapping[str, Any], height: int, width: int) -> Array:
+    """Decode COCO's runs of pixels, column by column, which are off and on by turns: (H, W), 255 where on."""
+    counts = code["counts"] if isinstance(code["counts"], list) else _runs(code["counts"])
+    pixels = np.repeat(np.arange(len(counts)) % 2 * 255, counts).astype(np.uint8)
+    return np.ascontiguousarray(pixels.reshape(width, height).T)
+
+
+def _runs(text: str) -> npt.NDArray[np.int64]:
+    """Decode compressed runs: digits of 5 bits, the lowest first; the fourth run and later add to the last but one."""
+    digits = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(digits & 32 == 0)
+    first = np.append(0, last[:-1] + 1)
+    place = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
+    values = np.add.reduceat((digits & 31) << place, first)
+    values -= (digits[last] & 16 > 0).astype(np.int64) << (place[last] + 5)  # the sign
+    for start in (1, 2):
+        values[start::2] = np.cumsum(values[start::2])
+    return values
+
+
+def _known(name: str, ids: Mapping[str, int]) -> str:
+    """Return the name under which a label is listed, if at all."""
+    return name if name in ids else name.removesuffix("group")

@@ -1,0 +1,79 @@
+"""Colours of a label picture and what they mean."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from ppar_lightning.images.decoding import Array
+
+Colour = tuple[int, int, int]
+Codes = npt.NDArray[np.int32]
+
+SHOWN = 3
+"""Number of unknown colours that an error names, the most frequent first."""
+
+
+@dataclass(frozen=True)
+class ColourKey:
+    """Train ids of colours.
+
+    Attributes:
+        colours: RGB colours, 0-255, each once.
+        meanings: Train id of each, or IGNORE.
+        distance: Another colour counts as the nearest of these, up to this Euclidean distance, in levels of 0-255.
+    """
+
+    colours: tuple[Colour, ...]
+    meanings: tuple[int, ...]
+    distance: float = 0.0
+
+    def train_ids(self, picture: Array, path: Path) -> Array:
+        """Map colours to train ids.
+
+        Args:
+            picture: (H, W, 3) RGB.
+            path: The label file, for error messages.
+
+        Returns:
+            (H, W) train ids or IGNORE.
+
+        Raises:
+            ValueError: A colour is further from all known ones than the distance.
+        """
+        codes = _codes(picture)
+        found = _table(self)[codes]
+        other = found == 0
+        if other.any():
+            found[other] = self._nearest(codes[other], codes.size, path)
+        return (found - 1).astype(np.uint8)
+
+    def _nearest(self, codes: Codes, pixels: int, path: Path) -> npt.NDArray[np.uint16]:
+        """Return 1 + the train id of the nearest colour for each of the codes."""
+        values, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        distance, nearest = cKDTree(self.colours).query(np.stack([values >> 16, values >> 8 & 255, values & 255], 1))
+        far = np.flatnonzero(distance > self.distance)
+        if len(far):
+            first = far[np.argsort(-counts[far], kind="stable")][:SHOWN]
+            named = ", ".join(f"'#{values[k]:06x}' ({counts[k] / pixels:.2%} of the pixels)" for k in first)
+            more = f" and {len(far) - SHOWN} more colours" if len(far) > SHOWN else ""
+            remedy = "give a class this colour, map it in ids as a class or as ignore, or raise colour_distance"
+            raise ValueError(f"{path}: {named}{more} belong to no class; {remedy} to {np.ceil(distance.max()):.0f}")
+        return np.asarray(self.meanings, dtype=np.uint16)[nearest][place] + 1
+
+
+def _codes(colours: npt.NDArray[np.integer]) -> Codes:
+    """Pack (..., 3) colours into one number each."""
+    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+@lru_cache(maxsize=16)
+def _table(key: ColourKey) -> npt.NDArray[np.uint16]:
+    """Return (2^24,) 1 + the train id of each colour, 0 if there is none; pages of zeros take no memory."""
+    table = np.zeros(1 << 24, dtype=np.uint16)
+    table[_codes(np.array(key.colours))] = np.array(key.meanings) + 1
+    return table
