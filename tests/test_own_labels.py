@@ -8,6 +8,7 @@ import pytest
 import trees
 from PIL import Image
 
+from ppar_lightning.cli import main
 from ppar_lightning.data.datasets.folder import Folder
 from ppar_lightning.images.classes import class_list
 from ppar_lightning.images.colour_key import ColourKey
@@ -283,6 +284,48 @@ def test_a_list_of_pairs_that_is_none(root, lines):
         pairs(root)
     (root / "pairs.csv").write_text("image,label\nphotos/a.jpg,labels/a.png\n")
     assert len(pairs(root)) == 1
+
+
+def convert(root, *words: str) -> int:
+    """Run the command and return its status."""
+    given = ["convert", "labels", str(root), str(root / "maps"), "--images", "photos/*.jpg", "--labels", "labels/*.png"]
+    try:
+        main([*given, "--classes", json.dumps(CLASSES), *words])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.mark.remedy("convert/labels.py::write_maps")
+@pytest.mark.remedy("convert/labels.py::main")
+def test_convert_writes_maps_that_need_no_options(root, capsys):
+    trees.write_image(root / "photos/b/c.jpg")
+    for name in ("a", "b/c"):
+        trees.write_label(root / f"labels/{name}.png", class_list(CLASSES).colourise(IDS))
+    words = ["--encoding", "colours"]
+    assert convert(root, *words, "--ids", '{"#5a5a5a": crate}') == 0
+    assert "2 maps of train ids 0-2" in capsys.readouterr().out
+    assert {path.relative_to(root / "maps").as_posix() for path in (root / "maps").rglob("*.png")} == {
+        "a.png",
+        "b/c.png",
+    }
+    expected = np.where(IDS == 0, 1, IDS)
+    np.testing.assert_array_equal(own(root, labels="maps/*.png")[1]["label"], expected)
+    assert convert(root, *words) == 1
+    assert "maps already exists: move it away" in capsys.readouterr().err
+    (root / "maps").rename(root / "away")
+    trees.write_label(root / "labels/b/c.png", IDS)
+    for wrong, message in (
+        (words, "b/c.png: '#010101'"),
+        (["--encode", "x"], "`ppar convert labels --help` lists the"),
+    ):
+        assert convert(root, *wrong) == 1
+        assert message in capsys.readouterr().err
+    assert {path.name for path in root.iterdir()} == {"photos", "labels", "away"}
+    assert convert(root, "--help") == 0
+    assert "--encoding {ids,colours}" in capsys.readouterr().out
+    trees.write_label(root / "labels/b/c.png", class_list(CLASSES).colourise(IDS))
+    assert convert(root, *words) == 0
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".webp", ".tif", ".tiff", ".ppm", ".jpeg"])

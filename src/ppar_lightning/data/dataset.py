@@ -183,6 +183,10 @@ class FolderDataset(SegmentationDataset):
         """Return the names of `self.split`: here all, in a data set with lists those that its list contains."""
         return names
 
+    def code(self) -> bytes:
+        """Return what the values in label files mean, to be hashed; the same in all versions."""
+        return self.table.astype(np.uint8).tobytes()
+
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
         """Read a label file: (H, W) label ids, as they are stored."""
         return read_label(path, self.colour_remedy)

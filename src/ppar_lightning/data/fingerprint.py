@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-import numpy as np
-
 from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.split import Split
 
@@ -26,8 +24,8 @@ def fingerprint(split: Split) -> Fingerprint:
     """Take the fingerprint of a split. Two splits hold the same images if their fingerprints are equal."""
     found: Fingerprint = {"images": len(split), "hash": identity(split, lambda file: file.st_size)[:16]}
     if isinstance(split.whole, FolderDataset):
-        table = split.whole.table if split.table is None else np.append(split.whole.table, split.table)
-        found["ids"] = hashlib.sha256(table.tobytes()).hexdigest()[:16]
+        code = split.whole.code() + (b"" if split.table is None else split.table.tobytes())
+        found["ids"] = hashlib.sha256(code).hexdigest()[:16]
     return found
 
 
