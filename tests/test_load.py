@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from test_cli import evaluate, fit
 
 import ppar_lightning
-from ppar_lightning import Segmenter, load_segmenter
+from ppar_lightning import Segmenter, load, load_segmenter
 from ppar_lightning.images.classes import CLASSES, PALETTE
 from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.inputs import to_image
@@ -210,24 +210,24 @@ def test_a_run_whose_record_is_damaged_is_loaded_without_it(run, tmp_path):
     assert "not recorded" in card(tmp_path / "run", tmp_path / "saved")
 
 
-@pytest.mark.remedy("load.py::load_segmenter")
-@pytest.mark.remedy("load.py::load_segmenter")
+@pytest.mark.remedy("load.py::read_weights")
+@pytest.mark.remedy("load.py::read_weights")
 @pytest.mark.remedy("load.py::_from_checkpoint")
 @pytest.mark.remedy("load.py::_from_checkpoint")
 def test_what_cannot_be_loaded_is_named(run, segmenter, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no\.ckpt not found: name a checkpoint that `ppar fit` has written"):
+    with pytest.raises(FileNotFoundError, match=r"no\.ckpt not found: give a checkpoint that `ppar fit` has written"):
         load_segmenter(own / "no.ckpt")
     with pytest.raises(
-        FileNotFoundError, match="neither a run .*: name a folder that `ppar fit` or the segmenter's save_"
+        FileNotFoundError, match="neither a run .*: name a folder that `ppar fit` or save_pretrained"
     ):
         load_segmenter(own)
     (own / "config.yaml").touch()
     with pytest.raises(FileNotFoundError, match="no checkpoint yet; wait for the first, or resume `ppar fit`"):
         load_segmenter(own)
     torch.save({"state_dict": {}}, own / "other.ckpt")
-    with pytest.raises(ValueError, match="holds no segmenter: give one that this version of `ppar fit` wrote"):
+    with pytest.raises(ValueError, match="holds no segmenter: give one that `ppar fit` or"):
         load_segmenter(own / "other.ckpt")
     shutil.copytree(run, tmp_path / "run")
     checkpoint = (tmp_path / "run" / "checkpoints" / "last.ckpt").rename(tmp_path / "first.ckpt")
@@ -240,7 +240,7 @@ def test_what_cannot_be_loaded_is_named(run, segmenter, tmp_path):
     load_segmenter(tmp_path / "saved")
 
 
-@pytest.mark.remedy("load.py::_from_checkpoint")
+@pytest.mark.remedy("load.py::load_segmenter")
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -253,14 +253,14 @@ def test_a_checkpoint_that_does_not_fit_its_description_is_one_line(run, segment
     state = {f"segmenter.{name}": value for name, value in segmenter.state_dict().items()}
     path = tmp_path / "a.ckpt"
     torch.save({"segmenter": segmenter.description | change, "state_dict": state}, path)
-    with pytest.raises(ValueError, match=rf"^{path}: .* do not fit \(.*{fault}.*\): give one that this version.*$"):
+    with pytest.raises(ValueError, match=rf"^{path} cannot be loaded \(.*{fault}.*\): give one that `ppar fit` or .*$"):
         load_segmenter(path)
     load_segmenter(run / "checkpoints" / "last.ckpt")  # `ppar fit` wrote it
 
 
 def test_a_checkpoint_without_weights_is_one_line(segmenter, tmp_path):
     torch.save({"segmenter": segmenter.description}, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match=r"^.*a\.ckpt holds no state_dict: give one that this version.*$"):
+    with pytest.raises(ValueError, match=r"^.*a\.ckpt holds no state_dict: give one that `ppar fit` or .*$"):
         load_segmenter(tmp_path / "a.ckpt")
 
 
@@ -271,7 +271,7 @@ def test_a_saved_segmenter_that_does_not_fit_its_weights_is_one_line(segmenter, 
     config = json.loads((tmp_path / "config.json").read_text())
     changed = json.dumps(config | json.loads(content)) if content.endswith("}") else content
     (tmp_path / "config.json").write_text(changed)
-    again = "give a folder that the save_pretrained of a segmenter of this version has written"
+    again = "give one that `ppar fit` or the save_pretrained of a segmenter of this version has written"
     with pytest.raises(ValueError, match=rf"^{tmp_path} cannot be loaded \(.+\): {again}$"):
         load_segmenter(tmp_path)
     segmenter.save_pretrained(tmp_path)
@@ -281,7 +281,7 @@ def test_a_saved_segmenter_that_does_not_fit_its_weights_is_one_line(segmenter, 
 def test_a_network_that_is_no_segmenter_is_not_taken_for_one(segmenter, tmp_path):
     segmenter.backbone.network.save_pretrained(tmp_path)
     with pytest.raises(
-        ValueError, match=r"cannot be loaded \(.+\): give a folder that the save_pretrained of a segmenter"
+        ValueError, match=r"cannot be loaded \(.+\): give one that `ppar fit` or the save_pretrained of a segmenter"
     ):
         load_segmenter(tmp_path)
 
@@ -289,7 +289,7 @@ def test_a_network_that_is_no_segmenter_is_not_taken_for_one(segmenter, tmp_path
 def test_weights_that_are_missing_are_not_drawn_instead(segmenter, tmp_path):
     segmenter.save_pretrained(tmp_path)
     save_file({"classifier.bias": torch.zeros(19)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"Missing key\(s\).* \.\.\.\): give a folder"):
+    with pytest.raises(ValueError, match=r"Missing key\(s\).* \.\.\.\): give one"):
         load_segmenter(tmp_path)
 
 
@@ -310,7 +310,7 @@ def test_a_model_of_the_hub_whose_owner_gives_no_access_is_one_line(monkeypatch)
     def refuse(*_, **__):
         raise GatedRepoError.__new__(GatedRepoError)
 
-    monkeypatch.setattr(Segmenter, "from_pretrained", refuse)
+    monkeypatch.setattr(load, "hf_hub_download", refuse)
     with pytest.raises(FileNotFoundError, match="its owner has not given access; ask on its page of the hub"):
         load_segmenter("someone/gated")
 

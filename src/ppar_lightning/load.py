@@ -1,11 +1,15 @@
 """Load a trained segmenter from a run folder, a checkpoint, a saved folder or the hub."""
 
+import json
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ppar_lightning.disk.tensors import cause, read_tensors
 from ppar_lightning.runs.run_folder import LAST, is_run
@@ -20,6 +24,21 @@ HUB = {
     RepositoryNotFoundError: "the hub shows no model of that name",
 }
 """Error of the hub library -> the reason in words; its own messages name neither the model nor a remedy."""
+
+SAVED = ("config.json", "model.safetensors")
+"""Files of save_pretrained."""
+
+AGAIN = "give one that `ppar fit` or the save_pretrained of a segmenter of this version has written"
+
+
+class SavedWeights(NamedTuple):
+    """Weights as a file holds them; what is missing there is missing here."""
+
+    file: Path
+    description: dict[str, Any]
+    """Arguments that build the segmenter."""
+    state: dict[str, Tensor]
+    """Tensors by their names in the segmenter, and those of PPAR as ``objective...``, if the file has them."""
 
 
 def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
@@ -36,56 +55,59 @@ def load_segmenter(source: str | Path, device: str | torch.device = "cpu") -> Se
         FileNotFoundError: There is no such file or model, or the run has no checkpoint.
         ValueError: The file holds no segmenter of this package, or weights that do not fit its description.
     """
-    path, summary = Path(source).expanduser(), None
-    if is_run(path):
-        summary, path = describe_run(path), path / LAST
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} not found: the run has no checkpoint yet; wait for the first, or resume `ppar fit`"
-            )
-    if path.suffix == ".ckpt":
-        segmenter = _from_checkpoint(path)
-    elif path.is_dir() and not (path / "config.json").is_file():
-        fault = f"{path} holds neither a run (config.yaml) nor a saved segmenter (config.json)"
-        raise FileNotFoundError(
-            f"{fault}: name a folder that `ppar fit` or the segmenter's save_pretrained has written"
-        )
-    else:
-        segmenter = _from_saved(path if path.exists() else source)
-    segmenter.training_summary = summary
+    weights = read_weights(source)
+    try:
+        segmenter = Segmenter(**{**weights.description, "pretrained": False})
+        own = {name: each for name, each in weights.state.items() if not name.startswith(("objective.", "whitening."))}
+        segmenter.load_state_dict(own)  # strict, because missing weights would otherwise be random
+    except Exception as error:  # Python, transformers and torch raise different errors
+        raise ValueError(f"{source} cannot be loaded ({_fault(error)}): {AGAIN}") from error
+    folder = Path(source).expanduser()
+    segmenter.training_summary = describe_run(folder) if is_run(folder) else None
     return segmenter.to(device).eval().requires_grad_(False)
 
 
-def _from_checkpoint(path: Path) -> Segmenter:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: name a checkpoint that `ppar fit` has written")
+def read_weights(source: str | Path) -> SavedWeights:
+    """Read what `load_segmenter` loads, and build nothing.
+
+    Raises:
+        FileNotFoundError: There is no such file or model, or the run has no checkpoint.
+        ValueError: The file holds no segmenter.
+    """
+    path = Path(source).expanduser()
+    if is_run(path) and not (path := path / LAST).is_file():
+        remedy = "the run has no checkpoint yet; wait for the first, or resume `ppar fit`"
+        raise FileNotFoundError(f"{path} not found: {remedy}")
+    if path.suffix == ".ckpt":
+        return _from_checkpoint(path)
+    if path.is_dir() and not (path / "config.json").is_file():
+        fault = f"{path} holds neither a run (config.yaml) nor a saved segmenter (config.json)"
+        raise FileNotFoundError(f"{fault}: name a folder that `ppar fit` or save_pretrained has written")
+    return _from_saved(path if path.exists() else source)
+
+
+def _from_checkpoint(path: Path) -> SavedWeights:
     checkpoint: Any = read_tensors(path, "give a checkpoint that `ppar fit` has written")
-    again = "give one that this version of `ppar fit` wrote"
     for entry in ("segmenter", "state_dict"):
         if not isinstance(checkpoint, dict) or entry not in checkpoint:
-            raise ValueError(f"{path} holds no {entry}: {again}")
-    prefix, state = "segmenter.", checkpoint["state_dict"]
-    try:
-        segmenter = Segmenter(**{**described(checkpoint), "pretrained": False})
-        segmenter.load_state_dict({key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)})
-    except Exception as error:  # Python, transformers and torch raise different errors
-        raise ValueError(f"{path}: weights and description do not fit ({_fault(error)}): {again}") from error
-    return segmenter
+            raise ValueError(f"{path} holds no {entry}: {AGAIN}")
+    state = {name.removeprefix("segmenter."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    return SavedWeights(path, described(checkpoint), state)
 
 
-def _from_saved(source: str | Path) -> Segmenter:
+def _from_saved(source: str | Path) -> SavedWeights:
     unknown = f"{source} is neither a run folder, a checkpoint (.ckpt), a saved segmenter nor a model on the hub"
     if Path(source).is_file():
         raise ValueError(f"{unknown}, but a file of another kind: name the folder of the run or saved segmenter")
+    local = Path(source).is_dir()
     try:
-        # Strict, because missing weights would otherwise be random.
-        return Segmenter.from_pretrained(str(source), strict=True, pretrained=False)
-    except Exception as error:  # as above; the hub library adds errors of its own
-        if isinstance(error, HFValidationError | OSError) and not Path(source).is_dir():
+        config, file = (Path(source, name) if local else Path(hf_hub_download(str(source), name)) for name in SAVED)
+        return SavedWeights(file, described({"segmenter": json.loads(config.read_text())}), load_file(file))
+    except Exception as error:  # the libraries of the hub and of safetensors have errors of their own
+        if isinstance(error, HFValidationError | OSError) and not local:
             why = next((why for kind, why in HUB.items() if isinstance(error, kind)), cause(error))
             raise FileNotFoundError(f"{unknown} (no such path, and {why}): give one that is there") from error
-        again = "give a folder that the save_pretrained of a segmenter of this version has written"
-        raise ValueError(f"{source} cannot be loaded ({_fault(error)}): {again}") from error
+        raise ValueError(f"{source} cannot be loaded ({cause(error)}): {AGAIN}") from error
 
 
 def _fault(error: Exception) -> str:

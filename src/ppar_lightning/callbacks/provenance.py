@@ -38,15 +38,17 @@ class Provenance(L.Callback):
     metrics of unseen domains that select checkpoints), ``wandb`` (id and group of its W&B run), ``overrides`` (option
     -> its value in the config files and in the run), ``finished`` (whether training is finished), ``steps`` (done and
     planned), ``early_stop`` (why an EarlyStopping ended it, if one did), ``origin`` (the checkpoint of another run that
-    it started from, if any), and ``sessions``: one for each call of ``ppar fit`` for this run. The time of a session
-    (seconds, validation included) and its peak memory (GiB) are updated at the end and with each checkpoint, because a
-    killed run loses what comes after its last checkpoint.
+    it continued, if any), ``weights`` (those that it started from, and what was taken of them), and ``sessions``: one
+    for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included) and its peak memory
+    (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes after its last
+    checkpoint.
 
     A run claims the folder with its config before anything else, so that of two runs that start at once one is refused.
     If it fails before its first batch ends, it removes the config again, and the corrected command may use the folder.
     A run that is resumed changes neither file before that.
 
     Attributes:
+        weights: Record of the weights that a new training starts from, set before it begins.
         overrides: In a test or validation, one line for each option that differs from the training's.
     """
 
@@ -61,6 +63,7 @@ class Provenance(L.Callback):
         self.config = config
         self.checkpoint = checkpoint
         self.changes = changes
+        self.weights: dict[str, Any] | None = None
         self.overrides: list[str] = []
         self._manifest: dict[str, Any] = {}  # empty on other ranks, and unless a training runs
         self._claimed = self._begun = False
@@ -116,6 +119,7 @@ class Provenance(L.Callback):
             "overrides": carried(earlier.get("overrides", {}), self.changes, yaml.safe_load(self.config)),
             "finished": earlier.get("finished", False),
             "origin": source,
+            "weights": self.weights or earlier.get("weights"),
             "sessions": [*earlier["sessions"], session | {"batch": math.prod(sizes)}],
         }
 

@@ -21,6 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
 
 from ppar_lightning.callbacks import CONFIGURED, run_callbacks
+from ppar_lightning.callbacks.initial_weights import Part, refuse_both, start_from
 from ppar_lightning.callbacks.loggers import run_loggers, stay_offline_without_account
 from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.provenance import Provenance
@@ -38,7 +39,7 @@ from ppar_lightning.doctor.trial import FIRST_STEP, TrialDoneError
 from ppar_lightning.images.classes import inlined
 from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.changed_options import Overrides, overrides
-from ppar_lightning.runs.checkpoints import find_checkpoint
+from ppar_lightning.runs.checkpoints import find_checkpoint, refuse_finished
 from ppar_lightning.runs.renamed import current_config, current_words
 from ppar_lightning.runs.stored import stored
 from ppar_lightning.shortage import shortage
@@ -100,6 +101,10 @@ class PPARCLI(LightningCLI):
         parser.add_argument(
             "--allow_target_selection", type=bool, default=False, help="Allow unseen domains to select checkpoints."
         )
+        helped = "Run, checkpoint, saved segmenter or hub id whose weights a new training starts from."
+        parser.add_argument("--weights", type=str | None, default=None, help=helped)
+        helped = "What is taken of --weights; parts and classes that do not fit are new."
+        parser.add_argument("--weights_part", type=Part, default="all", help=helped)
         parser.add_argument("--overwrite", action="store_true", help="Replace earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.add_argument("--skip_existing", action="store_true", help="Leave out pictures that already have a map.")
@@ -137,8 +142,15 @@ class PPARCLI(LightningCLI):
         training = self.subcommand == "fit"
         refuse_flags(config.trainer)
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
-        if Path(config.ckpt_path or "").is_file():  # it may also be a keyword of Lightning
-            read_checkpoint(Path(config.ckpt_path), training)  # before anything is built or written
+        path = Path(config.ckpt_path or "")
+        if path.is_file():  # it may also be a keyword of Lightning
+            checkpoint = read_checkpoint(path, training)  # before anything is built or written
+            if training:
+                refuse_finished(path, checkpoint, config.trainer)
+        if training and config.weights and config.ckpt_path not in (None, "last"):
+            refuse_both(config)
+        if not training and any(word.partition("=")[0] == "--weights" for word in self.words):
+            raise ValueError("--weights starts a training: give --ckpt_path, the checkpoint of a run")
         config.model.for_training = training
         if not training:
             config["return_predictions" if self.subcommand == "predict" else "verbose"] = (
@@ -172,7 +184,10 @@ class PPARCLI(LightningCLI):
         resumed = command == "fit" and checkpoint not in (None, "last")  # which stays if there is no checkpoint
         kwargs["logger"] = run_loggers(named, config.default_root_dir, command, resumed)
         changes = self.changes(yaml.safe_load(self.record)) if command == "fit" else {}
-        own = run_callbacks(Provenance(self.record, checkpoint, changes))
+        provenance = Provenance(self.record, checkpoint, changes)
+        if command == "fit" and not resumed and (source := self.config["fit"].weights):
+            provenance.weights = start_from(self.model, source, self.config["fit"].weights_part)
+        own = run_callbacks(provenance)
         self.trainer_defaults["callbacks"] = [*own, *display(config)]  # besides those that the config names
         return super().instantiate_trainer(**kwargs)
 

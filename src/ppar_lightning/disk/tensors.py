@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 ENTRIES: dict[str, type] = {"state_dict": dict, "global_step": int, "pytorch-lightning_version": str}
 """Entries that every checkpoint of a run has, but not a file that holds only weights, with their types."""
@@ -36,17 +37,19 @@ def read_checkpoint(path: Path, training: bool = False) -> dict[str, Any]:
 
 
 def read_tensors(path: Path, remedy: str) -> Any:
-    """Read a file of ``torch.save`` that contains only tensors and plain values.
+    """Read a file of ``torch.save`` that contains only tensors and plain values, or a ``.safetensors`` file.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, of another kind, or would run code; the message ends with ``remedy``.
     """
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         with warnings.catch_warnings(action="ignore"):  # warnings about a pickle that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} not found: {remedy}") from error
     except Exception as error:  # torch raises many kinds of error for a damaged file
         raise ValueError(f"{path} cannot be read ({cause(error)}); {remedy}") from error
 

@@ -3,6 +3,7 @@
 import os
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,24 @@ def find_checkpoint(folder: str, wanted: str | None, training: bool) -> str | No
     if path != last and not path.exists() and not re.match(r"hpc$|registry|\w+://", str(wanted)):
         raise FileNotFoundError(f"{state}: give a checkpoint that exists, or --ckpt_path last")
     return wanted
+
+
+def refuse_finished(path: Path, checkpoint: Mapping[str, Any], options: Any) -> None:
+    """Refuse a checkpoint that leaves nothing to train; a finished run may be called again in its own folder.
+
+    Args:
+        path: The checkpoint.
+        checkpoint: Its content.
+        options: Options of the trainer.
+
+    Raises:
+        ValueError: The checkpoint is that of another run and has done the planned steps, or it has done more.
+    """
+    others = not path.resolve().is_relative_to(Path(options.default_root_dir).resolve())
+    step, epochs = checkpoint["global_step"], checkpoint.get("epoch", 0)
+    late = 0 <= options.max_steps < step + others
+    if late or (others and 0 <= (options.max_epochs or -1) <= epochs):
+        plan = f"{options.max_steps:,} steps" if late else f"{options.max_epochs} epochs"
+        fault = f"nothing is left to train: {path} has done {step:,} steps, and {plan} are planned"
+        more = "plan more with --trainer.max_steps or max_epochs"
+        raise ValueError(f"{fault}: {more}, or begin a new training from its weights with --weights {path}")

@@ -51,6 +51,8 @@ def training_notes(manifest: dict[str, Any]) -> list[str]:
         notes.append(f"Training is not finished{':' * bool(done)}{done}.")
     elif manifest.get("early_stop") is not None:
         notes.append(f"EarlyStopping ended training after{done}, before the end of its schedules.")
+    if started := manifest.get("weights"):
+        notes.append(f"Training started from the weights of `{started['checkpoint']}` ({', '.join(started['taken'])}).")
     if origin:
         known = ", ".join(f"{name} {origin[name]}" for name in ("step", "seed") if origin.get(name) is not None)
         notes.append(
