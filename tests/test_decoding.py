@@ -59,8 +59,8 @@ def test_value_outside_the_table_names_file_and_value(tmp_path):
         ValueError, match=r"testannot/0001TP_000000.png: label value 77 .* ids 0, .*, 11; check .* folder,"
     ):
         DATASETS["camvid"](root=tmp_path, split="test", domain="camvid")[0]
-    layout, ids = DATASETS["camvid"].layouts[0], camvid.IDS | {77: 14}
-    dataset = DATASETS["folder"](tmp_path, "test", "own", images=layout.images, labels=layout.labels, ids=ids)
+    patterns = {"images": "{split}/*.png", "labels": "{split}annot/*.png"}
+    dataset = DATASETS["folder"](tmp_path, "test", "own", **patterns, ids=camvid.IDS | {77: 14})
     np.testing.assert_array_equal(dataset[0]["label"], trees.stripes([10, 14, 0]))
 
 

@@ -1,6 +1,7 @@
 """The pages: commands, numbers and examples of docs/datasets.md and protocols.md; files, names and tests of all."""
 
 import ast
+import json
 import re
 import shlex
 from importlib import import_module
@@ -13,8 +14,10 @@ import yaml
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.datasets import DATASETS
+from ppar_lightning.data.datasets.folder import Folder
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.protocols import PROTOCOLS
+from ppar_lightning.images.classes import class_list
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "datasets.md").read_text()
@@ -22,13 +25,20 @@ COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)).spli
 SECTIONS = re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", TEXT, flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_options_of_a_command_are_accepted(command, monkeypatch, capsys):
-    program, subcommand, *words = shlex.split(command)
-    assert (program, subcommand) == ("ppar", "doctor")
+OWN = dict(SECTIONS)["A folder of your own: `folder`"]
+RECIPES = [yaml.safe_load(block)["data"] for block in re.findall(r"```yaml\n(.*?)```", OWN, flags=re.DOTALL)]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "convert" not in command])
+def test_the_options_of_a_command_are_accepted(command, monkeypatch, capsys, tmp_path):
+    (tmp_path / "hall.yaml").write_text(yaml.safe_dump({"data": RECIPES[1]}))
+    places = {"runs/hall/config.yaml": "configs/gta.yaml", "hall.yaml": str(tmp_path / "hall.yaml")}
+    program, subcommand, *words = (places.get(word, word) for word in shlex.split(command))
+    assert program == "ppar"
+    assert subcommand == "doctor" or command.endswith("runs/hall/config.yaml --config hall.yaml")
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match="0"):
-        main(["doctor", *words, "--print_config"])
+        main([subcommand, *words, "--print_config"])
     data = yaml.safe_load(capsys.readouterr().out)["data"]
     assert all(domain["dataset"] or name in DATASETS for name, domain in (data["sources"] | data["unseen"]).items())
 
@@ -51,6 +61,87 @@ def test_every_domain_of_a_config_in_the_text_exists():
         data = yaml.safe_load(block)["data"]
         for name, domain in (data.get("sources", {}) | data["unseen"]).items():
             assert domain.get("dataset", name) in DATASETS
+
+
+def outlines_of(labels: dict[str, tuple[int, int]], tool: str) -> dict:
+    """What a tool writes about upright boxes: name -> first and last column."""
+    corners = {name: [[a, 0], [b, 0], [b, 47], [a, 47]] for name, (a, b) in labels.items()}
+    if tool == "coco":
+        boxes = {name: [[a + 0.2, 0, b + 0.8, 0, b + 0.8, 48, a + 0.2, 48]] for name, (a, b) in labels.items()}
+        drawn = [
+            {"id": k, "image_id": 1, "category_id": k, "segmentation": box} for k, box in enumerate(boxes.values())
+        ]
+        names = [{"id": k, "name": name} for k, name in enumerate(boxes)]
+        image = {"id": 1, "file_name": "1.jpg", "height": 48, "width": 80}
+        return {"images": [image], "categories": names, "annotations": drawn}
+    if tool == "labelme":
+        shapes = [{"label": name, "points": points, "shape_type": "polygon"} for name, points in corners.items()]
+        return {"imageHeight": 48, "imageWidth": 80, "shapes": shapes}
+    objects = [{"label": name, "polygon": points} for name, points in corners.items()]
+    return {"imgHeight": 48, "imgWidth": 80, "objects": objects}
+
+
+CRATE, PERSON = (20, 39), (40, 59)
+"""Columns of a crate and of a person."""
+BOXES = {"crate": CRATE, "person": PERSON}
+MADE = [
+    ("photos/night/1.jpg", "maps/night/1.png", trees.stripes([1, 2, 5, 0]), [0, 1, 11, 255]),
+    ("photos/1.jpg", "maps/1.png", trees.stripes([1, 3, 5, 0]), [0, 2, 4, 255]),
+    ("photos/1.jpg", "masks/1.png", trees.stripes([0, 255]), [0, 1]),
+    (
+        "photos/1.webp",
+        "colours/1.png",
+        np.array([(90, 90, 90), (255, 0, 255), (218, 24, 63), (255, 255, 255)], np.uint8)[trees.stripes(range(4))],
+        [0, 1, 2, 255],
+    ),
+    (
+        "val/1.jpg",
+        "annotations/instances_val.json",
+        outlines_of({"wooden crate": CRATE, "person": PERSON}, "coco"),
+        [0, 1, 2, 0],
+    ),
+    ("photos/1.jpg", "photos/1.json", outlines_of(BOXES, "labelme"), [0, 1, 2, 0]),
+    (
+        "leftImg8bit/val/ulm/1_leftImg8bit.png",
+        "gtFine/val/ulm/1_gtFine_polygons.json",
+        outlines_of({"road": (0, 79), "cargroup": CRATE, "person": PERSON, "static": (60, 79)}, "cityscapes"),
+        [0, 13, 11, 255],
+    ),
+    ("a/x.jpg", "b/y.png", trees.stripes([0, 1, 2]), [0, 1, 2]),
+]
+"""Of each recipe an image, a label, what is in it, and the stripes of train ids that it stands for."""
+
+
+@pytest.mark.parametrize("number", range(len(RECIPES)))
+def test_the_recipe_for_labels_of_ones_own_reads_them(number, tmp_path):
+    assert len(RECIPES) == len(MADE)
+    image, label, content, expected = MADE[number]
+    trees.write_image(tmp_path / image)
+    (tmp_path / label).parent.mkdir(parents=True, exist_ok=True)
+    if label.endswith(".json"):
+        (tmp_path / label).write_text(json.dumps(content))
+    else:
+        trees.write_label(tmp_path / label, content)
+    (tmp_path / "pairs.csv").write_text(f"image,label,split\n{image},{label},val\n")
+    ((name, domain),) = RECIPES[number]["unseen"].items()
+    split = Domain(**(domain | {"root": str(tmp_path)})).open(
+        name, "eval", classes=class_list(RECIPES[number].get("classes", "cityscapes19"))
+    )
+    assert len(split) == 1
+    found = split[0]["label"]
+    np.testing.assert_array_equal(found, trees.stripes(expected))
+
+
+def test_the_command_that_converts_labels_writes_what_folder_reads(tmp_path, capsys):
+    (command,) = (each for each in COMMANDS if "convert" in each)
+    classes = RECIPES[3]["classes"]
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(classes))
+    trees.write_image(tmp_path / "hall/photos/1.jpg")
+    trees.write_label(tmp_path / "hall/colours/1.png", class_list(classes).colourise(trees.stripes([0, 1, 2, 255])))
+    words = command.replace("/data/", f"{tmp_path}/").replace("classes.yaml", str(tmp_path / "classes.yaml"))
+    main(shlex.split(words)[1:])
+    label = Folder(tmp_path, "all", "own", "hall/photos/*.jpg", "maps/*.png", classes=classes)[0]["label"]
+    np.testing.assert_array_equal(label, trees.stripes([0, 1, 2, 255]))
 
 
 def test_the_data_set_that_is_added_works(tmp_path, monkeypatch):
