@@ -67,7 +67,7 @@ def outlines_of(labels: dict[str, tuple[int, int]], tool: str) -> dict:
     """What a tool writes about upright boxes: name -> first and last column."""
     corners = {name: [[a, 0], [b, 0], [b, 47], [a, 47]] for name, (a, b) in labels.items()}
     if tool == "coco":
-        boxes = {name: [[a + 0.2, 0, b + 0.8, 0, b + 0.8, 48, a + 0.2, 48]] for name, (a, b) in labels.items()}
+        boxes = {name: [[a, 0, b + 0.8, 0, b + 0.8, 48, a, 48]] for name, (a, b) in labels.items()}
         drawn = [
             {"id": k, "image_id": 1, "category_id": k, "segmentation": box} for k, box in enumerate(boxes.values())
         ]

@@ -219,9 +219,7 @@ def test_what_cannot_be_loaded_is_named(run, segmenter, tmp_path):
     own.mkdir()
     with pytest.raises(FileNotFoundError, match=r"no\.ckpt not found: give a checkpoint that `ppar fit` has written"):
         load_segmenter(own / "no.ckpt")
-    with pytest.raises(
-        FileNotFoundError, match="neither a run .*: name a folder that `ppar fit` or save_pretrained"
-    ):
+    with pytest.raises(FileNotFoundError, match="neither a run .*: name a folder that `ppar fit` or save_pretrained"):
         load_segmenter(own)
     (own / "config.yaml").touch()
     with pytest.raises(FileNotFoundError, match="no checkpoint yet; wait for the first, or resume `ppar fit`"):

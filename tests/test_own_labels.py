@@ -178,7 +178,7 @@ def test_one_file_of_coco(root, name):
     label = dataset[0]["label"]
     assert set(np.unique(label)) == {0, 1, 2}
     assert (label == 2).sum() == 37 * 19
-    assert (label == 1).sum() == pytest.approx(20 * 24 + 20 * 18 / 2, rel=0.15)  # an outline is half a pixel wider
+    assert (label == 1).sum() == pytest.approx(20 * 24 + 20 * 18 / 2, rel=0.15)  # pixels on the outline belong to it
     np.testing.assert_array_equal(dataset.read_label(0), label)
     assert own(root, labels="all.json").read_label(0)[47, 79] == 255
 

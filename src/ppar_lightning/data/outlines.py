@@ -33,7 +33,7 @@ class Outlines(NamedTuple):
     objects: list[tuple[str, Parts]]
 
     def draw(self, ids: Mapping[str, int], uncovered: int, path: Path) -> Array:
-        """Draw the objects. Pixels on an outline belong to the object, as in the tools of Cityscapes and LabelMe.
+        """Draw the objects. Pixels that hold a part of an outline belong to it, as in Cityscapes' and LabelMe's tools.
 
         Args:
             ids: Name -> train id or IGNORE. Cityscapes' groups, such as `cargroup`, need no names of their own.
@@ -101,8 +101,8 @@ def read_coco(path: Path) -> dict[str, Outlines]:
         found = {each["id"]: Outlines(each["height"], each["width"], []) for each in content["images"]}
         for each in content["annotations"]:
             parts = each["segmentation"]
-            if not isinstance(parts, Mapping):  # in COCO's coordinates, pixel 0 lies between 0 and 1
-                parts = [np.array(part, dtype=float).reshape(-1, 2) - 0.5 for part in parts]
+            if not isinstance(parts, Mapping):
+                parts = [np.array(part, dtype=float) for part in parts]
             if not parts:
                 raise ValueError(f"annotation {each['id']} is a box without an outline")
             found[each["image_id"]].objects.append((names[each["category_id"]], parts))
