@@ -5,10 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 CHANNELS = 12
-CLASSES = 19
+CLASSES = len(CITYSCAPES)
+WORDS = CITYSCAPES.words
 
 
 class Batch(NamedTuple):

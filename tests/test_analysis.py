@@ -23,7 +23,7 @@ from ppar_lightning.analysis.loaded_run import checkpoints, load_run
 from ppar_lightning.analysis.weighing import auc, compare, weigh
 from ppar_lightning.cli import main
 from ppar_lightning.data.protocols import PROTOCOLS
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.metrics import class_iou, mean_iou
 from ppar_lightning.report.panels import weight_maps
 from ppar_lightning.runs.run_folder import read_config
@@ -274,7 +274,7 @@ def test_the_diagnostics_of_a_run_in_a_table_and_a_picture(run, tmp_path):
     table = measures.set_index(["measure", "domain", "class"])["value"].to_dict()
     assert len(table) == len(measures)
     assert all(math.isfinite(value) for value in table.values())
-    own = [table["cosine/vtp_otp", "", name] for name in CLASSES]
+    own = [table["cosine/vtp_otp", "", name] for name in CITYSCAPES]
     assert table["cosine/vtp_otp", "", ""] == pytest.approx(sum(own) / 19, abs=1e-5)
     for domain in run.domains:
         assert 0 < table["distance/otp", domain, ""] < 2

@@ -124,7 +124,7 @@ def test_an_image_without_a_label(city, capsys):
 def test_names_for_another_number_of_classes(tmp_path, capsys):
     words = ("--model.ppar.class_names", "[road, sky]", "--trainer.default_root_dir", str(tmp_path))
     message = complaint(capsys, *words, *QUIET)
-    assert "ppar.class_names holds 2 names for a segmenter of 19 classes" in message
+    assert "['road', 'sky'] is no longer supported: leave the option out; data.classes gives names" in message
 
 
 def test_text_embeddings_of_the_wrong_shape(tmp_path, capsys):

@@ -23,7 +23,7 @@ from ppar_lightning.callbacks.finite_guard import FiniteGuard
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.cli import main, resolve, training
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES, class_list
 
 UNSEEN = ("fog", "night", "rain", "snow", "city")
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
@@ -111,7 +111,7 @@ def test_test_scores_source_and_unseen_domains_by_name(run, capsys):
         known = [value for value in domain["iou"].values() if value is not None]
         assert domain["miou"] == pytest.approx(sum(known) / len(known))
         assert f"{100 * domain['miou']:.1f}" in table
-    assert all(label in table for label in CLASSES)
+    assert all(label in table for label in CITYSCAPES)
     by_domain = {row["domain"]: row for row in rows(run / "test.csv")}
     assert float(by_domain["fog"]["miou"]) == pytest.approx(record["domains"]["fog"]["miou"], abs=1e-6)
     logged = rows(run / "curves" / "test" / "version_0" / "metrics.csv")[-1]
@@ -400,6 +400,18 @@ def test_a_renamed_option_is_accepted_with_a_line_that_names_the_new_one(tmp_pat
     for words in (["--pictures.images", "5"], ["--pictures.images=5"], ["--config", str(tmp_path / "old.yaml")]):
         with pytest.warns(FutureWarning, match="option pictures is now prediction_grid"):
             assert shown(capsys, "fit", "--config", CONFIG, *words, "--detect_nan", "raise") == new
+
+
+def test_words_of_0_1_0_become_those_of_the_classes(tmp_path, capsys):
+    names = ["asphalt", *CITYSCAPES[1:]]
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump({"model": {"ppar": {"class_names": names}}}))
+    for words in (["--config", str(tmp_path / "old.yaml")], ["--model.ppar.class_names", str(names)]):
+        config = yaml.safe_load(shown(capsys, "fit", "--config", CONFIG, *words))
+        classes = class_list(config["data"]["classes"])
+        assert classes.names == CITYSCAPES.names
+        assert classes.words == (("asphalt",), *CITYSCAPES.words[1:])
+    same = ["--model.ppar.class_names", str([*CITYSCAPES]), "--model.segmenter.num_classes", "19"]
+    assert yaml.safe_load(shown(capsys, "fit", "--config", CONFIG, *same))["data"]["classes"] == "cityscapes19"
 
 
 @pytest.mark.remedy("runs/renamed.py::refuse_others")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from ranks import run_ranks
-from streets_batch import CHANNELS, CLASSES, Batch, make_batch
+from streets_batch import CHANNELS, CLASSES, WORDS, Batch, make_batch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -37,7 +37,7 @@ class Step(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         options = PPAROptions(clip=clip_folder, visual_size=None, clip_dtype="float32")
-        self.objective = PPAR(options, CHANNELS, CLASSES).eval()  # no dropout, which differs between ranks
+        self.objective = PPAR(options, CHANNELS, WORDS).eval()  # no dropout, which differs between ranks
         self.classifier = nn.Conv2d(CLASSES, CLASSES, 1)
         self.decoder = nn.Conv2d(CHANNELS, CHANNELS, 1)
 

@@ -22,7 +22,7 @@ from ppar_lightning.cli import main
 from ppar_lightning.cli.training import DoctorCLI
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.examination import sample_indices
-from ppar_lightning.images.classes import IGNORE, PALETTE
+from ppar_lightning.images.classes import CITYSCAPES, IGNORE
 from ppar_lightning.images.drawing import COLUMNS, TILE, fit, overlay, sheet
 from ppar_lightning.module import PPARModule
 
@@ -105,7 +105,7 @@ def test_picture(roots, capsys):
     assert picture[18 + 100, 5].tolist() == [85, 115, 140]  # grey under sky, (70, 130, 180)
     assert picture[18 + 100, TILE + 5].tolist() == [85, 115, 140]
     assert picture[18 + 100, TILE - 5].tolist() == [100, 100, 100]  # ignored
-    assert picture[18 + 192 + 9, 10].tolist() == PALETTE[0].tolist()
+    assert picture[18 + 192 + 9, 10].tolist() == CITYSCAPES.palette[0].tolist()
     assert cv2.imread(str(roots / "pictures/city.png")).shape == picture.shape  # two of each split, four in a row
 
 
@@ -471,11 +471,11 @@ STOPPED = [
     ("--data.sampling", "{kind: rare_class, min_pixels: 100000}"),
     ("--trainer.val_check_interval", "50"),
     ("--trainer.precision", "64-true"),
-    ("--model.segmenter.num_classes", "20", "--model.ppar.enabled", "false"),
+    ("--data.classes", "[hat, dog]", "--model.ppar.enabled", "false"),
     ("--model.segmenter.freeze_stages", "9"),
     ("--trainer.max_steps", "-1", "--trainer.max_time", "00:08:00:00"),
     ("--model.ppar.text_embeddings", "wide.npy"),
-    ("--model.ppar.class_names", '["a", "b"]'),
+    ("--data.classes", '["a"]'),
     ("--model.segmenter.head", "pyramid"),
     ("--checkpoint.monitor", "val/unseen/miou"),
     ("--model.ppar.clip", "no/such"),

@@ -22,7 +22,7 @@ from ppar_lightning.data.protocols import PROTOCOLS
 from ppar_lightning.data.transforms import Augment, Augmentation
 from ppar_lightning.disk.cache import load_array
 from ppar_lightning.disk.tensors import read_tensors
-from ppar_lightning.images.classes import CLASSES, IGNORE
+from ppar_lightning.images.classes import CITYSCAPES, IGNORE
 from ppar_lightning.images.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
 from ppar_lightning.images.variation import Variation, vary
 from ppar_lightning.segmenter.sliding import predict, slide, starts
@@ -100,7 +100,7 @@ def test_any_bytes_as_an_image_or_a_label(folder, data):
             assert found[0].dtype == np.uint8 if reader is read_image else found[0].dtype.kind in "bui"
 
 
-IDS = st.dictionaries(st.integers(0, 255), st.sampled_from([*range(len(CLASSES)), IGNORE]), max_size=40)
+IDS = st.dictionaries(st.integers(0, 255), st.sampled_from([*range(len(CITYSCAPES)), IGNORE]), max_size=40)
 LABELS = arrays.arrays(
     st.sampled_from([np.uint8, np.uint16, np.int32, np.int64, np.bool_]),
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -117,7 +117,7 @@ def test_any_value_under_any_table(label, ids):
 
 
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.dates(), st.sampled_from(CLASSES)
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.dates(), st.sampled_from(CITYSCAPES)
 )
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(LEAVES, inner, max_size=3))
 LINES = st.sampled_from(
@@ -147,7 +147,7 @@ def test_any_file_of_ids(folder, text):
 def samples(draw) -> dict:
     height, width, seed = draw(SIDES), draw(SIDES), draw(SEEDS)
     rng = np.random.default_rng(seed)
-    ids = np.array([*range(len(CLASSES)), IGNORE], np.uint8)
+    ids = np.array([*range(len(CITYSCAPES)), IGNORE], np.uint8)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     label = rng.choice(draw(st.lists(st.sampled_from(ids), min_size=1, max_size=3)), (height, width))
     return {"image": image, "label": label.astype(np.uint8), "name": "x", "domain": "y", "error": []}
@@ -162,7 +162,7 @@ SHARES = st.floats(0, 1)
     scale=st.tuples(st.floats(0.01, 20), st.floats(0.01, 20)).map(sorted).map(tuple),
     shares=st.tuples(SHARES, SHARES, SHARES, SHARES, SHARES),
     strength=st.floats(0, 3),
-    focus=st.one_of(st.none(), st.integers(0, len(CLASSES) - 1)),
+    focus=st.one_of(st.none(), st.integers(0, len(CITYSCAPES) - 1)),
     focus_pixels=st.sampled_from([0, 1, 3000]),
     seed=SEEDS,
 )

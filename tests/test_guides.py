@@ -16,9 +16,9 @@ from test_readme import parsed
 from ppar_lightning.callbacks.last_checkpoint import INTERVAL
 from ppar_lightning.cli import main
 from ppar_lightning.cli.words import long_form
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES, class_list
 from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.method.prompts import SYNONYMS, TEMPLATES
+from ppar_lightning.method.prompts import TEMPLATES
 from ppar_lightning.method.text import read_embeddings, text_prototypes
 from ppar_lightning.shipped_configs import names
 
@@ -155,10 +155,11 @@ def test_the_file_of_embeddings_of_the_tutorial_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (example,) = blocks("own_prototypes", "python")
     exec(example, {})
-    own = read_embeddings(tmp_path / "text.npy", len(CLASSES))
-    bare = text_prototypes(PPAROptions(prompts="bare"), len(CLASSES))
-    alike = {name for name, a, b in zip(CLASSES, own, bare, strict=True) if np.allclose(a, b, atol=1e-5)}
-    assert alike == set(CLASSES) - set(SYNONYMS)  # a bare name is the same prompt, but where synonyms are averaged
+    own = read_embeddings(tmp_path / "text.npy", len(CITYSCAPES))
+    bare = text_prototypes(PPAROptions(prompts="bare"), CITYSCAPES.words)
+    alike = {name for name, a, b in zip(CITYSCAPES, own, bare, strict=True) if np.allclose(a, b, atol=1e-5)}
+    single = {name for name, words in zip(CITYSCAPES, CITYSCAPES.words, strict=True) if words == (name,)}
+    assert alike == single  # a bare name is the same prompt, but where words are averaged
 
 
 def test_the_numbers_of_the_pages_are_the_codes():
@@ -166,8 +167,8 @@ def test_the_numbers_of_the_pages_are_the_codes():
     assert {name: int(count) for name, count in counts.items()} == {name: len(each) for name, each in TEMPLATES.items()}
     assert PPAROptions().prompts == "photo"
     assert PPAROptions().visual_size == 224
-    names = yaml.safe_load(blocks("own_prototypes", "yaml")[0])["model"]["ppar"]["class_names"]
-    assert len(names) == len(CLASSES)
-    assert "tree" not in SYNONYMS
+    prompts, words = (yaml.safe_load(block) for block in blocks("own_prototypes", "yaml"))
+    assert PPAROptions(**prompts["model"]["ppar"]).prompts == ["a picture of a {}", "a {} seen by a robot"]
+    assert class_list(words["data"]["classes"]).words == (("asphalt road", "street"), ("sky",), ("tram",))
     assert INTERVAL == 120
     assert "every two minutes" in TEXTS["resume"]

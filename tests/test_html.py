@@ -18,7 +18,7 @@ from ppar_lightning.analysis.image_scores import extremes
 from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.callbacks.results import log_tables, tabulate
 from ppar_lightning.cli import main
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.metrics import class_iou
 from ppar_lightning.report.chart import draw_curves
 from ppar_lightning.report.html import row_shares, shade
@@ -267,7 +267,7 @@ def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
     assert [len(pictures) for pictures in grids] == [2 * 4] * len(DOMAINS)  # image, label, prediction, confidence
     assert all(isinstance(picture, wandb.Image) for pictures in grids for picture in pictures)
     assert len(logged["report/weights"]) == 3 * 2  # crop, label and weight of a batch
-    assert logged["report/classes"].columns == ["", *CLASSES]
+    assert logged["report/classes"].columns == ["", *CITYSCAPES]
     assert len(logged["report/classes"].data) == len(DOMAINS)
     matrices = [name for name in logged if name.startswith(("report/confusion/", "report/prototypes/"))]
     assert len(matrices) == len(DOMAINS) + 3
@@ -278,7 +278,7 @@ def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
 
 
 def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
-    score = Score(True, "full", 3, 5, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5) | {"train": float("nan")})
+    score = Score(True, "full", 3, 5, {"miou": 0.5}, dict.fromkeys(CITYSCAPES, 0.5) | {"train": float("nan")})
     wandb.finish()  # a run of another test would be gone on with
     loggers = [CSVLogger(tmp_path), WandbLogger(save_dir=tmp_path, offline=True)]
     log_tables(loggers, tabulate({"fog": score}))

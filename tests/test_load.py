@@ -17,7 +17,7 @@ from test_cli import evaluate, fit
 
 import ppar_lightning
 from ppar_lightning import Segmenter, load, load_segmenter
-from ppar_lightning.images.classes import CLASSES, PALETTE
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.inputs import to_image
 from ppar_lightning.segmenter.pretrained import CLIP_MEAN_STD, IMAGENET_MEAN_STD
@@ -145,19 +145,25 @@ def test_what_is_no_picture_is_named(segmenter, given, picture, tmp_path):
 
 
 def test_the_classes_and_their_colours(segmenter):
-    assert segmenter.classes == CLASSES
-    assert segmenter.palette is PALETTE
+    assert segmenter.classes == CITYSCAPES
 
 
-def test_other_classes_have_numbers_and_colours_of_their_own(tmp_path):
-    other = Segmenter("resnet_small", "fpn", num_classes=30, pretrained=False, decoder_channels=8)
-    assert other.classes[:2] == ("0", "1")
-    assert other.palette.shape == (30, 3)
-    assert other.palette.dtype == np.uint8
-    assert len(np.unique(other.palette, axis=0)) == 30
-    assert other.palette.any(axis=1).all()  # black is IGNORE's
+def test_classes_without_colours_get_some(tmp_path):
+    names = [f"thing {k}" for k in range(254)]
+    given = {"head": "fpn", "pretrained": False, "decoder_channels": 8}
+    other = Segmenter("resnet_small", classes=[*names, {"name": "odd", "colour": [1, 2, 3], "words": ["x"]}], **given)
+    assert other.classes[:2] == ("thing 0", "thing 1")
+    colours = other.classes.palette[:255]
+    assert len(np.unique(colours, axis=0)) == 255
+    assert colours.any(axis=1).all()  # black is IGNORE's
+    assert colours[254].tolist() == [1, 2, 3]
     other.save_pretrained(tmp_path)
-    assert "It predicts 30 classes by number: 0, 1, " in (tmp_path / "README.md").read_text()
+    assert "It predicts 255 classes: thing 0, thing 1, " in (tmp_path / "README.md").read_text()
+    assert load_segmenter(tmp_path).classes == other.classes
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["classes"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_classes": 255}))  # as 0.1.0 wrote it
+    assert load_segmenter(tmp_path).classes[:2] == ("0", "1")
 
 
 def test_the_normalisation_is_that_of_the_backbone(segmenter):
@@ -173,7 +179,7 @@ def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
     assert "license: apache-2.0" in card
     assert "mIoU 12.3 by `full`" in card
     assert "load_segmenter" in card
-    assert "It predicts 19 classes of Cityscapes: road, sidewalk, " in card
+    assert "It predicts 19 classes: road, sidewalk, " in card
 
 
 def card(source, folder) -> str:
@@ -263,7 +269,7 @@ def test_a_checkpoint_without_weights_is_one_line(segmenter, tmp_path):
 
 
 @pytest.mark.remedy("load.py::_from_saved")
-@pytest.mark.parametrize("content", ['{"num_classes": 3}', "[]", "{"])
+@pytest.mark.parametrize("content", ['{"classes": ["a", "b"]}', "[]", "{"])
 def test_a_saved_segmenter_that_does_not_fit_its_weights_is_one_line(segmenter, tmp_path, content):
     segmenter.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

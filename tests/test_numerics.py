@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from streets_batch import CHANNELS, CLASSES, make_batch
+from streets_batch import CHANNELS, CLASSES, WORDS, make_batch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,7 +32,7 @@ def train(clip_folder, dtype: torch.dtype) -> Trained:
     """Six steps through all schedules, with a decoder and a classifier that learn under autocast."""
     torch.manual_seed(0)
     options = PPAROptions(clip=str(clip_folder), visual_size=None, clip_dtype="float32", momentum=0.9, lambda_align=1.0)
-    objective = PPAR(options, CHANNELS, CLASSES).eval()  # no dropout
+    objective = PPAR(options, CHANNELS, WORDS).eval()  # no dropout
     decoder = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS), nn.ReLU())
     classifier = nn.Sequential(nn.Conv2d(CHANNELS, CLASSES, 1), nn.Upsample(scale_factor=4, mode="bilinear"))
     parameters = [p for part in (objective, decoder, classifier) for p in part.parameters()]
@@ -97,7 +97,7 @@ class Products(TorchDispatchMode):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_cosines_and_softmaxes_are_fp32_inside(clip_folder, dtype, monkeypatch):
     options = PPAROptions(clip=str(clip_folder), visual_size=None, clip_dtype="float32", ensemble=1.0)
-    objective, batch = PPAR(options, CHANNELS, CLASSES), make_batch()
+    objective, batch = PPAR(options, CHANNELS, WORDS), make_batch()
     products, losses = Products(), objective._losses
 
     def spy(*inputs):
@@ -115,7 +115,7 @@ def test_cosines_and_softmaxes_are_fp32_inside(clip_folder, dtype, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_cosines_of_the_ensemble_are_fp32(clip_folder, dtype):
-    objective = PPAR(PPAROptions(clip=str(clip_folder), ensemble=1.0), CHANNELS, CLASSES)
+    objective = PPAR(PPAROptions(clip=str(clip_folder), ensemble=1.0), CHANNELS, WORDS)
     output = make_batch().output
     features = output.decoder.detach().to(dtype)
     output = output._replace(decoder=features, logits=torch.zeros_like(output.logits))
@@ -164,7 +164,7 @@ def test_many_updates_keep_banks_at_unit_norm_and_statistics_positive():
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_no_bank_takes_in_a_nan(clip_folder, value):
-    objective, batch = PPAR(PPAROptions(clip=str(clip_folder)), CHANNELS, CLASSES), make_batch()
+    objective, batch = PPAR(PPAROptions(clip=str(clip_folder)), CHANNELS, WORDS), make_batch()
     objective(batch.output, batch.image, batch.label, 0.5)
     objective.update()
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
@@ -195,9 +195,9 @@ class Operators(TorchDispatchMode):
 
 
 def test_no_operator_of_a_step_is_missing_on_mps(clip_folder):
-    segmenter = Segmenter("resnet_small", "fpn", CLASSES, pretrained=False, decoder_channels=16)
+    segmenter = Segmenter("resnet_small", "fpn", pretrained=False, decoder_channels=16)
     options = PPAROptions(clip=str(clip_folder), visual_size=32, clip_dtype="float32", ensemble=1.0)
-    objective = PPAR(options, segmenter.decoder_channels, CLASSES)
+    objective = PPAR(options, segmenter.decoder_channels, WORDS)
     whitening = InstanceSelectiveWhitening(ISWOptions(enabled=True, statistics=(0.1, 0.6)), segmenter.early_channels)
     image, label = torch.rand(2, 3, 61, 117), torch.randint(0, CLASSES, (2, 61, 117))
     with Operators():

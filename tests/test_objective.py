@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from streets_batch import CHANNELS, CLASSES, make_batch
+from streets_batch import CHANNELS, CLASSES, WORDS, make_batch
 from torch.nn.functional import cross_entropy, normalize
 
 from ppar_lightning.analysis.weighing import auc
@@ -17,9 +17,7 @@ from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 def build(clip_folder, **options) -> PPAR:
     torch.manual_seed(0)
-    return PPAR(
-        PPAROptions(clip=str(clip_folder), visual_size=None, clip_dtype="float32", **options), CHANNELS, CLASSES
-    )
+    return PPAR(PPAROptions(clip=str(clip_folder), visual_size=None, clip_dtype="float32", **options), CHANNELS, WORDS)
 
 
 def run(objective, batch, u=1.0, steps=1):

@@ -29,7 +29,7 @@ from ppar_lightning.runs.run_folder import read_config
 from ppar_lightning.runs.training_summary import describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
 
-GIVEN = ("--model.segmenter.num_classes", "19")
+GIVEN = ("--data.classes", "cityscapes19")
 ONE = ("--trainer.limit_test_batches", "1", "--data.eval_batch_size", "1")
 
 
@@ -186,22 +186,14 @@ def test_a_part_is_not_compared_with_more_of_the_images(run, part, tmp_path, cap
     assert "fog" not in printed
 
 
-@pytest.mark.remedy("module.py::refuse_classes")
-def test_any_other_number_of_classes_is_refused(run, capsys):
-    config = ["--config", str(run / "config.yaml")]
-    commands = (["validate", *config], ["test", *config], ["predict", *config], ["fit", "--config", CONFIG])
-    for words, number, ppar in zip(commands, (2, 20, 20, 150), ("false", "true", "false", "true"), strict=True):
-        given = ["--model.segmenter.num_classes", str(number), "--model.ppar.enabled", ppar]
-        line = complaint(capsys, *words, *given)
-        assert f"model.segmenter.num_classes is {number}, but labels have 19 classes: give 19" in line
-    assert (run / "checkpoints" / "last.ckpt").is_file()  # it was trained with GIVEN
-
-
-def test_doctor_refuses_another_number_of_classes(tmp_path, capsys):
-    words = [*SMALL, "--model.segmenter.num_classes", "20", "--samples", "1", "--output", str(tmp_path)]
-    with pytest.raises(SystemExit, match="1"):
-        main(["doctor", "--config", CONFIG, "--trainer.default_root_dir", str(tmp_path / "run"), *words])
-    assert "error  trial: model.segmenter.num_classes is 20" in capsys.readouterr().out
+@pytest.mark.remedy("module.py::PPARModule.on_load_checkpoint")
+def test_a_training_is_not_continued_with_other_classes(run, tmp_path, capsys):
+    words = ["fit", "--config", CONFIG, "--trainer.default_root_dir", str(tmp_path / "run"), *SMALL]
+    words += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    line = complaint(capsys, *words, "--data.classes", "[road, sky]")
+    assert "trained on 19 classes (road, sidewalk, building, ...), not on those of data.classes: give its list" in line
+    main([*words, "--data.classes", "cityscapes19"])
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
 
 
 def quiet_trainer(**options) -> Trainer:
@@ -214,15 +206,19 @@ def quiet_trainer(**options) -> Trainer:
     return Trainer(accelerator="cpu", **quiet | {"max_steps": 1} | options)
 
 
-def test_other_classes_train_with_loaders_of_ones_own_and_not_with_the_data_module():
+@pytest.mark.remedy("module.py::scored_as")
+def test_segmenter_and_data_must_have_the_same_classes_to_train():
     def build() -> PPARModule:
-        segmenter = Segmenter("resnet_small", "fpn", num_classes=2, pretrained=False, decoder_channels=8)
+        segmenter = Segmenter("resnet_small", "fpn", classes=["road", "sky"], pretrained=False, decoder_channels=8)
         return PPARModule(segmenter, PPAROptions(enabled=False))
 
     game = Domain(options={"size": [32, 64], "length": 2})
     data = DomainDataModule({"game": game}, crop=(32, 32), batch_size=1, workers=0)
-    with pytest.raises(ValueError, match="num_classes is 2, but labels have 19 classes: .* loaders of your own"):
+    line = r"predicts 2 classes \(road, ...\), but data.classes are 19 \(road, ...\): give Segmenter and data.classes"
+    with pytest.raises(ValueError, match=line):
         quiet_trainer().fit(build(), datamodule=data)
+    both = DomainDataModule({"game": game}, classes=["road", "sky"], crop=(32, 32), batch_size=1, workers=0)
+    quiet_trainer(limit_val_batches=0).fit(build(), datamodule=both)
     sample = {"image": torch.rand(3, 32, 32), "label": torch.randint(0, 2, (32, 32))}
     trainer = quiet_trainer()
     trainer.fit(build(), DataLoader([sample] * 2, batch_size=2))

@@ -21,7 +21,7 @@ from ppar_lightning.callbacks.prediction_writer import PredictionWriter, read_ma
 from ppar_lightning.cli import main
 from ppar_lightning.cli.words import spelt_out
 from ppar_lightning.data.own_pictures import PictureDataset, find
-from ppar_lightning.images.classes import CLASSES, PALETTE, colourise
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.module import PPARModule
 
 SIZES = {"a.jpg": (40, 60), "sub/b c.png": (33, 50), "sub/ü.png": (64, 32)}
@@ -61,17 +61,17 @@ def test_each_picture_gets_a_map_of_its_name_and_size(run, pictures, tmp_path, c
         written = (tmp_path / "out" / name).with_suffix(".png")
         with Image.open(written) as indexed:
             assert indexed.mode == "P"
-            assert indexed.getpalette()[: PALETTE.size] == PALETTE.ravel().tolist()
+            assert indexed.getpalette() == CITYSCAPES.palette.ravel().tolist()
             label = np.asarray(indexed)
         assert label.shape == size
         np.testing.assert_array_equal(label, segmenter.predict(pictures / name).numpy())
         overlay = np.asarray(Image.open((tmp_path / "out/overlays" / name).with_suffix(".jpg"))).astype(float)
-        halves = (np.asarray(Image.open(pictures / name)).astype(float) + colourise(label)) / 2
+        halves = (np.asarray(Image.open(pictures / name)).astype(float) + CITYSCAPES.colourise(label)) / 2
         assert overlay.shape == halves.shape
         assert np.abs(overlay - halves).mean() < 30  # JPEG of noise
         confidence = cv2.imread(str((tmp_path / "out/confidence" / name).with_suffix(".png")), cv2.IMREAD_UNCHANGED)
         assert confidence.shape == size
-        assert confidence.min() >= 255 // len(CLASSES)
+        assert confidence.min() >= 255 // len(CITYSCAPES)
     with (tmp_path / "out" / "shares.csv").open() as file:
         rows = {row.pop("picture"): row for row in csv.DictReader(file)}
     assert sorted(rows) == ["a", "sub/b c", "sub/ü"]

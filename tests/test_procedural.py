@@ -10,7 +10,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from ppar_lightning.data.datasets.streets import ProceduralStreets
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.streets.geometry import GROUND, Camera, Street, facing, rasterise, rect
 from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.render import DOMAINS, render, scene_style
@@ -51,17 +51,17 @@ def test_workers_render_the_same():
 
 def test_labels_are_train_ids_and_every_class_occurs_often():
     scenes = [render(2, index, "game") for index in range(80)]
-    counts = np.stack([np.bincount(scene.label.ravel(), minlength=len(CLASSES)) for scene in scenes])
-    assert counts.shape[1] == len(CLASSES)
+    counts = np.stack([np.bincount(scene.label.ravel(), minlength=len(CITYSCAPES)) for scene in scenes])
+    assert counts.shape[1] == len(CITYSCAPES)
     often = (counts >= 40).mean(axis=0)
-    assert often.min() > 0.15, dict(zip(CLASSES, often, strict=True))
+    assert often.min() > 0.15, dict(zip(CITYSCAPES, often, strict=True))
 
 
 def test_depth_is_positive_and_the_sky_is_farthest():
     scene = render(1, 5, "game")
     assert scene.depth.dtype == np.float32
     assert scene.depth.min() > 0
-    sky = scene.label == CLASSES.index("sky")
+    sky = scene.label == CITYSCAPES.index("sky")
     assert scene.depth[sky].min() > scene.depth[~sky].max()
 
 

@@ -15,7 +15,7 @@ from lightning import Trainer
 from ppar_lightning.callbacks.results import print_tables, write_figures
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.runs.tested_run import Score, read_confusion
 
 
@@ -134,7 +134,7 @@ def test_a_name_that_metrics_cannot_carry(name):
 
 @pytest.mark.parametrize("name", ["file", "allow_pickle", "index", "v1.2", "..", "a b", "a,b"])
 def test_figures_of_a_domain_of_any_name_are_kept(tmp_path, name):
-    score = Score(True, "full", 1, 1, {"miou": 0.5}, dict.fromkeys(CLASSES, 0.5))
+    score = Score(True, "full", 1, 1, {"miou": 0.5}, dict.fromkeys(CITYSCAPES, 0.5))
     matrix = torch.arange(361).view(19, 19)
     write_figures(tmp_path, {name: score}, {name: matrix}, {})
     print_tables({name: score})
@@ -148,7 +148,7 @@ def test_a_test_of_other_scores_keeps_the_earlier_one(tmp_path):
     matrix = torch.arange(361).view(19, 19)
 
     def test_by(protocol, pixels):
-        score = Score(True, protocol, 1, 1, {"miou": 0.5}, dict.fromkeys(CLASSES, math.nan))
+        score = Score(True, protocol, 1, 1, {"miou": 0.5}, dict.fromkeys(CITYSCAPES, math.nan))
         return write_figures(tmp_path, {"fog": score}, {"fog": pixels}, {})
 
     assert test_by("full", matrix) is None
@@ -165,7 +165,7 @@ def test_a_test_of_other_scores_keeps_the_earlier_one(tmp_path):
 
 
 def test_figures_without_a_value_are_null_and_empty(tmp_path):
-    nothing = Score(True, "full", 0, 0, {"miou": math.nan}, dict.fromkeys(CLASSES, math.nan))
+    nothing = Score(True, "full", 0, 0, {"miou": math.nan}, dict.fromkeys(CITYSCAPES, math.nan))
     write_figures(tmp_path, {"fog": nothing}, {}, {})
     text = (tmp_path / "test.json").read_text()
     assert "NaN" not in text

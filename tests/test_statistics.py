@@ -11,7 +11,7 @@ from ppar_lightning.data import statistics
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.statistics import UNREADABLE, class_statistics
 from ppar_lightning.disk.cache import cache_folder
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 
 
 def camvid(root, **domain):
@@ -28,10 +28,10 @@ def root(tmp_path):
 
 
 def counts_of(*rows):
-    table = np.zeros((len(rows), len(CLASSES)), np.int64)
+    table = np.zeros((len(rows), len(CITYSCAPES)), np.int64)
     for row, counts in enumerate(rows):
         for name, pixels in counts.items():
-            table[row, CLASSES.index(name)] = pixels
+            table[row, CITYSCAPES.index(name)] = pixels
     return table
 
 
@@ -62,7 +62,7 @@ def test_a_changed_file_is_noticed(root):
     before = path.stat()
     trees.write_label(path, trees.stripes([8], (4, 10)))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert class_statistics(camvid(root))[0, CLASSES.index("car")] == 40
+    assert class_statistics(camvid(root))[0, CITYSCAPES.index("car")] == 40
     for folder in ("train", "trainannot"):
         (root / folder / "0001TP_000002.png").unlink()
     assert len(class_statistics(camvid(root))) == 2
@@ -115,7 +115,7 @@ def test_a_user_without_a_home_sets_the_cache(root, monkeypatch, tmp_path):
 
 
 def test_counts_of_an_earlier_reading_of_labels_count_no_more(root, monkeypatch):
-    monkeypatch.setattr(statistics, "count_label", lambda whole, index: [7] * len(CLASSES))
+    monkeypatch.setattr(statistics, "count_label", lambda whole, index: [7] * len(CITYSCAPES))
     monkeypatch.setattr(statistics, "READING", statistics.READING - 1)
     assert (class_statistics(camvid(root)) == 7).all()
     monkeypatch.undo()
@@ -160,7 +160,7 @@ def test_only_a_label_that_was_unreadable_is_tried_again(root, monkeypatch):
 
     def stumble(whole, index):
         tried.append(index)
-        return [UNREADABLE] * len(CLASSES) if index == 1 else count(whole, index)
+        return [UNREADABLE] * len(CITYSCAPES) if index == 1 else count(whole, index)
 
     monkeypatch.setattr(statistics, "count_label", stumble)  # as by a network drive that is away for a moment
     assert (class_statistics(camvid(root))[1] == UNREADABLE).all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from ppar_lightning.images.classes import CLASSES
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.streets.render import SEEDS
 from tools.tinyclip import PATH
 from tools.tinyclip.batches import Batches
@@ -53,7 +53,7 @@ def test_seeds_of_training_and_test_are_apart():
 @pytest.mark.slow
 def test_class_prompts_are_nearest_to_held_out_crops(album):
     accuracy = class_accuracy(model(), tokenizer(), album, crops=12)
-    assert np.nanmean(accuracy) > 0.35, dict(zip(CLASSES, accuracy, strict=True))
+    assert np.nanmean(accuracy) > 0.35, dict(zip(CITYSCAPES, accuracy, strict=True))
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_patches_know_more_than_an_untrained_tower(album):
 @torch.no_grad()
 def test_class_prompts_differ():
     prompts = class_embeddings(model(), tokenizer())
-    cosines = prompts @ prompts.T - torch.eye(len(CLASSES))
+    cosines = prompts @ prompts.T - torch.eye(len(CITYSCAPES))
     assert cosines.max() < 0.9
 
 
@@ -93,7 +93,7 @@ def test_merges_follow_frequency_then_alphabet():
 
 def test_captions_name_what_they_are_about():
     rng = np.random.default_rng(0)
-    caption = scene_caption(rng, [CLASSES.index("sky")], ["fog"])
+    caption = scene_caption(rng, [CITYSCAPES.index("sky")], ["fog"])
     assert "sk" in caption or "cloud" in caption or "heaven" in caption
     assert any(caption.endswith(phrase) for phrase in CONDITIONS["fog"])
     assert len({object_caption(rng, 3) for _ in range(50)}) > 20

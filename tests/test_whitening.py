@@ -191,7 +191,7 @@ def test_gradients_reach_the_first_stages_of_every_hierarchy_and_the_looking_lea
     if config is not None:
         config.save_pretrained(tmp_path)
     backbone = name if config is None else str(tmp_path)
-    segmenter = Segmenter(backbone, head, 5, pretrained=False, decoder_channels=16, early_stages=2).train()
+    segmenter = Segmenter(backbone, head, [*"abcde"], pretrained=False, decoder_channels=16, early_stages=2).train()
     whitening = InstanceSelectiveWhitening(ISWOptions(enabled=True), segmenter.early_channels)
     image = torch.rand(2, 3, 64, 64)
     output = segmenter.outputs(image)
@@ -215,7 +215,7 @@ def test_one_early_stage_is_free_and_a_second_leaves_the_start_alone(tmp_path):
     states = []
     for stages in (1, 2):
         torch.manual_seed(0)
-        segmenter = Segmenter(str(tmp_path), "deeplabv3plus", 5, pretrained=False, early_stages=stages)
+        segmenter = Segmenter(str(tmp_path), "deeplabv3plus", pretrained=False, early_stages=stages)
         assert len(segmenter.early_channels) == stages
         states.append(segmenter.state_dict())
     assert states[0].keys() == states[1].keys()

@@ -17,12 +17,12 @@ from ppar_lightning.images.classes import CITYSCAPES
 RENAMED: Mapping[str, str] = {"pictures": "prediction_grid"}
 """Old path -> new path, which differs in its last key only."""
 
-WORDS = "model.ppar.class_names"
-"""Option whose words belong to ``data.classes`` now."""
+CLASSES = ("model.segmenter.num_classes", WORDS := "model.ppar.class_names")
+"""Options whose number and words belong to ``data.classes`` now."""
 
 WITHDRAWN: Mapping[str, Any] = {
     **{"detect_nan": "raise", "finite.policy": "raise", "model.ppar.min_stride": 8},
-    **{"model.segmenter.num_classes": len(CITYSCAPES), WORDS: [*CITYSCAPES]},
+    **dict(zip(CLASSES, (len(CITYSCAPES), [*CITYSCAPES]), strict=True)),
 }
 """Path (the new one of a renamed option) -> the value that every run has now. Only that value is accepted."""
 
@@ -125,5 +125,6 @@ def refuse_others(path: str, value: Any) -> None:
         ValueError: The value is another one.
     """
     if value != WITHDRAWN[path]:
-        remedy = f"leave the option out; every run has {WITHDRAWN[path]!r} now"
+        now = "data.classes gives names and words" if path in CLASSES else f"every run has {WITHDRAWN[path]!r}"
+        remedy = f"leave the option out; {now} now"
         raise ValueError(f"option {path} was withdrawn, and {value!r} is no longer supported: {remedy}")
