@@ -313,8 +313,8 @@ HOME = {
     "clip": ["fit", "--model.ppar.clip=~/clip"],
     "text_embeddings": ["fit", "--model.ppar.text_embeddings", "~/text.npy"],
     "ckpt_path": ["fit", "--ckpt_path=~/run/checkpoints/last.ckpt"],
-    "predictions": ["predict", "--predictions.folder=~/out"],
-    "pictures": ["predict", """--data.predict_dir=["~/a", "~/b"]"""],
+    "predictions": ["fit", "--predictions.folder=~/out"],
+    "pictures": ["fit", """--data.predict_dir=["~/a", "~/b"]"""],
     "logger": [
         "fit",
         "--trainer.logger=CSVLogger",

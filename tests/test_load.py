@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -329,13 +327,6 @@ def test_a_file_of_another_kind_is_one_line(segmenter, picture, tmp_path):
         ):
             load_segmenter(path)
     load_segmenter(tmp_path / "saved")
-
-
-def test_importing_and_loading_needs_no_lightning(segmenter, tmp_path):
-    segmenter.save_pretrained(tmp_path)
-    code = f"import sys, ppar_lightning as p; p.load_segmenter({str(tmp_path)!r}); print('lightning' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines()[-1] == "False"
 
 
 @pytest.mark.remedy("__init__.py::__getattr__")

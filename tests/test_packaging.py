@@ -54,6 +54,7 @@ def test_torch_is_pinned_and_nothing_needs_torchvision():
     assert not {"torchvision", "timm", "open-clip-torch", "segmentation-models-pytorch"} & set(PINS)
 
 
+@pytest.mark.slow  # where it is not installed, every test shows it
 def test_the_package_imports_without_torchvision():
     code = (
         "import sys; sys.modules['torchvision'] = None; "  # any import of it fails

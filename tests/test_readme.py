@@ -41,6 +41,7 @@ def parsed(words: list[str]) -> Namespace:
     return found[0]
 
 
+@pytest.mark.slow
 def test_from_a_clone_to_own_pictures(tmp_path, monkeypatch):
     """The five commands as they stand, with what is installed here and a short training."""
     first, *others = CLONE.splitlines()

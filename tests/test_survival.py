@@ -152,7 +152,7 @@ def test_a_run_that_max_time_stops_is_not_finished_and_its_last_line_continues_i
     folder.rename(tmp_path / "moved")
     main(["fit", "--config", str(tmp_path / "moved" / "config.yaml"), "--ckpt_path", "last"])  # nothing is left to do
     line = capsys.readouterr().out.splitlines()[-1]
-    main(shlex.split(line.partition("next: ppar ")[2]))
+    main([*shlex.split(line.partition("next: ppar ")[2]), "--trainer.limit_test_batches", "1"])
     assert (tmp_path / "moved" / "test.json").is_file()
 
 
