@@ -130,7 +130,6 @@ def refuse_finished(path: Path, checkpoint: Mapping[str, Any], options: Any) -> 
     step, epochs = checkpoint["global_step"], checkpoint.get("epoch", 0)
     late = 0 <= options.max_steps < step + others
     if late or (others and 0 <= (options.max_epochs or -1) <= epochs):
-        plan = f"{options.max_steps:,} steps" if late else f"{options.max_epochs} epochs"
-        fault = f"nothing is left to train: {path} has done {step:,} steps, and {plan} are planned"
-        more = "plan more with --trainer.max_steps or max_epochs"
-        raise ValueError(f"{fault}: {more}, or begin a new training from its weights with --weights {path}")
+        plan = f"max_steps is {options.max_steps}" if late else f"max_epochs is {options.max_epochs}"
+        fault = f"nothing is left to train: {path} has done {step:,} steps, and --trainer.{plan}"
+        raise ValueError(f"{fault}: plan more, or begin a new training from its weights with --weights {path}")

@@ -36,7 +36,7 @@ BY_DEVICE = "model.ppar.clip_dtype"
 
 def completed(config: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole config of a run as this version would save it, to be compared with ``now``, a present one."""
-    config = current_config(config)
+    config = {"weights": None, "weights_part": "all"} | current_config(config)
     for (group, name), value in ADDED.items():
         config[group].setdefault(name, value)
     if now["model"]["ppar"]["clip_dtype"] is None:
