@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -439,36 +440,58 @@ def fails(capsys, *words: str) -> str:
     return capsys.readouterr().err
 
 
-@pytest.mark.remedy("callbacks/initial_weights.py::refuse_both")
-@pytest.mark.remedy("cli/training.py::PPARCLI.before_instantiate_classes")
-@pytest.mark.remedy("runs/checkpoints.py::refuse_finished")
-def test_a_training_begins_with_other_weights_and_continues(source, tmp_path, capsys):
-    words = (*QUICK, "--model.segmenter.backbone", "resnet_small", "--model.segmenter.pretrained", "false")
-    words += ("--model.ppar.enabled", "false", "--data.classes", json.dumps(OWN[:3:2]), "--model.optimizer.lr", "0")
+@pytest.fixture(scope="module")
+def begun(source, tmp_path_factory) -> Path:
+    """A run of two classes that began with the weights of four, and has trained a step at rate 0."""
+    words = ("--model.segmenter.backbone", "resnet_small", "--model.segmenter.pretrained", "false", *QUICK)
+    words += ("--model.ppar.enabled", "false", "--data.classes", '["road", "car"]', "--model.optimizer.lr", "0")
+    return fit(tmp_path_factory.mktemp("begun") / "run", *words, "--weights", str(source[0]))
+
+
+def again(run: Path, *words: str) -> list[str]:
+    return ["fit", "--config", str(run / "config.yaml"), *words]
+
+
+def test_a_training_begins_with_other_weights(source, begun, tmp_path, capsys):
     path, old = source
-    folder = fit(tmp_path / "run", *words, "--weights", str(path))
-    found = weights(folder)
-    assert torch.equal(found["segmenter.classifier.weight"], old["segmenter.classifier.weight"][1:3])
-    assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] == 1
-    config, record = yaml.safe_load((folder / "config.yaml").read_text()), read_manifest(folder)
+    assert torch.equal(weights(begun)["segmenter.classifier.weight"], old["segmenter.classifier.weight"][1:3])
+    assert torch.load(begun / "checkpoints" / "last.ckpt")["global_step"] == 1
+    config, record = yaml.safe_load((begun / "config.yaml").read_text()), read_manifest(begun)
     assert (config["weights"], config["weights_part"]) == (str(path), "all")
     assert record["weights"]["hash"] == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     assert f"Training started from the weights of `{path}` (backbone, head.lateral," in " ".join(training_notes(record))
-    again = ["fit", "--config", str(folder / "config.yaml"), "--ckpt_path", "last"]
-    main([*again, "--trainer.max_steps", "2"])  # which the weights in its config do not disturb
-    assert read_manifest(folder)["weights"] == record["weights"]
-    last = str(folder / "checkpoints" / "last.ckpt")
-    line = fails(capsys, *again, "--trainer.max_steps", "3", "--weights", last)
-    assert f"--weights {last} begins a training, --ckpt_path {last} continues one: leave one of the two out" in line
-    line = fails(capsys, "validate", "--config", str(folder / "config.yaml"), "--weights", last)
+    last = str(begun / "checkpoints" / "last.ckpt")
+    for words, expected in {
+        ("--ckpt_path", "last", "--weights", last): f"--weights {last} begins a training, --ckpt_path {last} continues",
+        ("--ckpt_path", last, "--trainer.max_steps", "0"): f"{last} has done 1 steps, and --trainer.max_steps is 0",
+        ("--ckpt_path", last, "--weights", "null", "--trainer.default_root_dir", str(tmp_path / "new")): (
+            f"nothing is left to train: {last} has done 1 steps, and --trainer.max_steps is 1: plan more, or begin"
+        ),
+    }.items():
+        assert expected in fails(capsys, *again(begun, *words))
+    line = fails(capsys, "validate", *again(begun, "--weights", last)[1:])
     assert "--weights starts a training: give --ckpt_path, the checkpoint of a run" in line
-    new = ("--trainer.default_root_dir", str(tmp_path / "new"))
-    line = fails(capsys, "fit", *again[1:3], *new, "--weights", "null", "--ckpt_path", last)
-    assert f"nothing is left to train: {last} has done 2 steps, and --trainer.max_steps is 2" in line
     assert not (tmp_path / "new").exists()  # no folder that would count as a run
-    main([*again, "--trainer.max_steps", "3", "--weights", "null"])  # one of the two
-    main(["validate", "--config", str(folder / "config.yaml"), "--ckpt_path", last, "--trainer.limit_val_batches", "1"])
-    main([*again[:3], *new, "--weights", last])  # a new training
-    assert read_manifest(tmp_path / "new")["steps"] == {"done": 3, "planned": 3}
-    main(again)  # a finished run in its own folder has nothing to do
-    assert read_manifest(folder)["steps"] == {"done": 3, "planned": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.remedy("callbacks/initial_weights.py::refuse_both")
+@pytest.mark.remedy("cli/training.py::PPARCLI.before_instantiate_classes")
+@pytest.mark.remedy("runs/checkpoints.py::refuse_finished")
+def test_what_was_refused_is_done_as_it_says(begun, tmp_path, capsys):
+    record, last = read_manifest(begun), str(begun / "checkpoints" / "last.ckpt")
+    main(["validate", "--config", str(begun / "config.yaml"), "--ckpt_path", last, "--trainer.limit_val_batches", "1"])
+    main(again(begun, "--ckpt_path", "last", "--trainer.max_steps", "2"))  # the weights in its config do not disturb
+    assert read_manifest(begun)["weights"] == record["weights"]
+    main(again(begun, "--ckpt_path", "last", "--weights", "null", "--trainer.max_steps", "3"))  # one of the two
+    new = ("--trainer.default_root_dir", str(tmp_path / "new"))
+    line = fails(capsys, *again(begun, *new, "--ckpt_path", last))
+    assert f"nothing is left to train: {last} has done 3 steps" in line
+    main(again(begun, *new, "--ckpt_path", last, "--trainer.max_steps", "4"))  # plan more
+    main(again(begun, "--trainer.default_root_dir", str(tmp_path / "other"), *line.split("weights with ")[1].split()))
+    assert [read_manifest(tmp_path / each)["steps"]["done"] for each in ("new", "other")] == [4, 3]
+    for command in ("fit", "doctor"):  # a finished run in its own folder has nothing to do
+        with suppress(SystemExit):
+            main([command, *again(begun, "--ckpt_path", "last")[1:]])
+    assert "no step is left to train" in capsys.readouterr().out
+    assert read_manifest(begun)["steps"] == {"done": 3, "planned": 3}

@@ -146,11 +146,12 @@ class PPARCLI(LightningCLI):
         refuse_flags(config.trainer)
         config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
         path = Path(config.ckpt_path or "")
+        begins = training and FIRST_STEP not in str(config.trainer.callbacks)  # doctor's trial has a folder of its own
         if path.is_file():  # it may also be a keyword of Lightning
             checkpoint = read_checkpoint(path, training)  # before anything is built or written
-            if training:
+            if begins:
                 refuse_finished(path, checkpoint, config.trainer)
-        if training and config.weights and config.ckpt_path not in (None, "last"):
+        if begins and config.weights and config.ckpt_path not in (None, "last"):
             refuse_both(config)
         if not training and any(word.partition("=")[0] == "--weights" for word in self.words):
             raise ValueError("--weights starts a training: give --ckpt_path, the checkpoint of a run")
