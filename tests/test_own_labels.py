@@ -10,6 +10,7 @@ from PIL import Image
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.datasets.folder import Folder
+from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import class_list
 from ppar_lightning.images.colour_key import ColourKey
 
@@ -62,6 +63,24 @@ def test_an_offset_reaches_beyond_a_byte_and_255_is_then_a_class_like_others(roo
     np.testing.assert_array_equal(
         own(root, ids={999: "ignore", 1000: 0, 1001: 1})[0]["label"], trees.stripes([255, 0, 1])
     )
+
+
+def test_labels_in_another_list_than_that_of_the_run_are_mapped_by_name(root):
+    trees.write_label(root / "labels/a.png", IDS)
+    domain = Domain("folder", str(root), options={**PATTERNS, "classes": CLASSES})
+    split = domain.open("own", "eval", classes=class_list(["person", "dog", "floor"]))
+    np.testing.assert_array_equal(split[0]["label"], trees.stripes([2, 255, 0, 255]))
+    assert split.remarks[0].startswith("crate: not among data.classes")
+    (root / "own.yaml").write_text(json.dumps(CLASSES[1:]))
+    assert own(root, classes="own.yaml").labelled_in.names == ("crate", "person")
+    assert own(root, classes=None, target=class_list("binary")).labelled_in.names == ("background", "object")
+
+
+def test_what_colours_mean_is_part_of_what_is_hashed(root):
+    trees.write_label(root / "labels/a.png", class_list(CLASSES).colourise(IDS))
+    options = [{}, {"ids": {"#000000": "crate"}}, {"colour_distance": 3.0}, {"encoding": "ids"}]
+    datasets = [own(root, **{"encoding": "colours", **each}) for each in options]
+    assert len({dataset.code for dataset in datasets}) == len(options)
 
 
 def test_a_mask_of_0_and_255_is_one_with_ids(root):

@@ -178,14 +178,12 @@ class FolderDataset(SegmentationDataset):
         self.names = [name for name in images if name in labels]
         self.pairs = [(images[name], labels[name]) for name in self.names]
         self.layout, self.table = layout, lookup_table(layout.ids)
+        self.code = self.table.astype(np.uint8).tobytes()
+        """What the values in label files mean, to be hashed; the same in all versions."""
 
     def select(self, names: Sequence[str]) -> Sequence[str]:
         """Return the names of `self.split`: here all, in a data set with lists those that its list contains."""
         return names
-
-    def code(self) -> bytes:
-        """Return what the values in label files mean, to be hashed; the same in all versions."""
-        return self.table.astype(np.uint8).tobytes()
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
         """Read a label file: (H, W) label ids, as they are stored."""

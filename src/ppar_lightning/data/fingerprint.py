@@ -24,7 +24,7 @@ def fingerprint(split: Split) -> Fingerprint:
     """Take the fingerprint of a split. Two splits hold the same images if their fingerprints are equal."""
     found: Fingerprint = {"images": len(split), "hash": identity(split, lambda file: file.st_size)[:16]}
     if isinstance(split.whole, FolderDataset):
-        code = split.whole.code() + (b"" if split.table is None else split.table.tobytes())
+        code = split.whole.code + (b"" if split.table is None else split.table.tobytes())
         found["ids"] = hashlib.sha256(code).hexdigest()[:16]
     return found
 

@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppar_lightning.images.classes import IGNORE, ClassList
@@ -21,7 +21,7 @@ class Meanings:
     Attributes:
         ids: Id -> train id or IGNORE.
         colours: RGB -> train id or IGNORE. Black is ignored unless a class has it, or it is given.
-        names: Name -> train id or IGNORE.
+        names: Name -> train id or IGNORE; the groups of Cityscapes, such as `cargroup`, are of their class.
 
     Args:
         classes: The list.
@@ -35,16 +35,15 @@ class Meanings:
     """
 
     def __init__(
-        self, classes: ClassList, given: Mapping[Any, Any], forms: Collection[str], offset: int | None = None
+        self, classes: ClassList, given: Mapping[Any, Any], forms: Sequence[str], offset: int | None = None
     ) -> None:
         self.classes = classes
-        self.ids: dict[int, int] = {}
+        self.names = {f"{name}{end}": k for end in ("group", "") for k, name in enumerate(classes)}
         self.colours: dict[Colour, int] = {(0, 0, 0): IGNORE} | {each: k for k, each in enumerate(classes.colours)}
-        self.names = {name: k for k, name in enumerate(classes)}
+        self.ids: dict[int, int] = {}
         if offset is not None or not given:
-            first = offset or 0
-            ignored = dict.fromkeys([*range(first), IGNORE], IGNORE)
-            self.ids = ignored | {first + k: k for k in range(len(classes)) if first + k >= 0}
+            self.ids = dict.fromkeys([*range(offset or 0), IGNORE], IGNORE)
+            self.ids |= {k + (offset or 0): k for k in range(len(classes)) if k + (offset or 0) >= 0}
         for key, value in given.items():
             train_id, colour = self.train_id(value), re.fullmatch("#[0-9a-f]{6}", str(key).lower())
             if train_id >= 0 and "ids" in forms and number(key) in range(2**16):
@@ -56,20 +55,19 @@ class Meanings:
                 self.names[str(key)] = train_id
             else:
                 line = f"{reprlib.repr(key)[:60]} to {reprlib.repr(value)[:60]}"  # a user may write anything there
-                takes = " or ".join(FORMS[form] for form in forms)
-                raise ValueError(f"ids maps {line}; map {takes} to {self.choices()}")
+                raise ValueError(f"ids maps {line}; map {FORMS[forms[0]]} to {self.choices()}")
 
     def train_id(self, value: object) -> int:
         """Return the train id of a class's name, of a number or of `ignore`; -1 if it is none of these."""
-        if isinstance(value, str) and value in self.classes.names:
-            return self.classes.names.index(value)
-        found = IGNORE if value == "ignore" else number(value)
-        return found if found in range(len(self.classes)) or found == IGNORE else -1
+        known = {name: k for k, name in enumerate(self.classes)} | {"ignore": IGNORE}
+        if isinstance(value, str) and value in known:
+            return known[value]
+        return number(value) if number(value) in known.values() else -1
 
     def choices(self) -> str:
         """Return what `train_id` takes, for error messages."""
-        names = [*self.classes.names[:SHOWN], "..."][: len(self.classes)]
-        return f"a train id of 0-{len(self.classes) - 1}, ignore, or one of {', '.join(names)}"
+        names = ", ".join([*self.classes.names[:SHOWN], "..."][: len(self.classes)])
+        return f"a train id of 0-{len(self.classes) - 1}, ignore, or one of {names}"
 
 
 def number(value: object) -> int:

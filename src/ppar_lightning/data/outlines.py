@@ -1,7 +1,7 @@
 """Labels as outlines and masks in JSON: of Cityscapes and LabelMe, one file an image, and of COCO, one for all."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,6 @@ from PIL import Image, ImageDraw
 
 from ppar_lightning.images.decoding import RESTORE, Array
 
-Points = npt.NDArray[np.float64]
-Parts = Sequence[Points] | Mapping[str, Any]
-
 KINDS = "polygons as Cityscapes and LabelMe write them, one file for each image, or COCO's, one file for all"
 
 
@@ -24,19 +21,18 @@ class Outlines(NamedTuple):
     Attributes:
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        objects: Name of each object, with its polygons, lists of points (x, y), or with COCO's run-length code of its
-            pixels.
+        objects: Name of each object, with its polygons, or with COCO's run-length code of its pixels.
     """
 
     height: int
     width: int
-    objects: list[tuple[str, Parts]]
+    objects: list[tuple[str, Any]]
 
     def draw(self, ids: Mapping[str, int], uncovered: int, path: Path) -> Array:
         """Draw the objects. Pixels that hold a part of an outline belong to it, as in Cityscapes' and LabelMe's tools.
 
         Args:
-            ids: Name -> train id or IGNORE. Cityscapes' groups, such as `cargroup`, need no names of their own.
+            ids: Name -> train id or IGNORE.
             uncovered: Train id of pixels without an object, or IGNORE.
             path: The file, for error messages.
 
@@ -51,12 +47,11 @@ class Outlines(NamedTuple):
             canvas = Image.new("L", (self.width, self.height), uncovered)
             pen = ImageDraw.Draw(canvas)
             for name, parts in self.objects:
-                train_id = ids[_known(name, ids)]
                 if isinstance(parts, Mapping):
-                    canvas.paste(train_id, mask=Image.fromarray(_mask(parts, self.height, self.width)))
-                    continue
-                for points in parts:
-                    pen.polygon(points.ravel().tolist(), fill=train_id, outline=train_id)
+                    canvas.paste(ids[name], mask=Image.fromarray(_mask(parts["counts"], self.height, self.width)))
+                else:
+                    for points in parts:
+                        pen.polygon(np.ravel(points).tolist(), fill=ids[name])
             return np.asarray(canvas)
 
 
@@ -66,7 +61,7 @@ def refuse_unknown(names: Iterable[str], ids: Mapping[str, int], path: Path) -> 
     Raises:
         ValueError: There is one; the message lists all.
     """
-    unknown = sorted({name for name in names if _known(name, ids) not in ids})
+    unknown = sorted({*names} - ids.keys())
     if unknown:
         remedy = f"map each name in ids to a class or to ignore, as in ids: {{{unknown[0]}: ignore}}"
         raise ValueError(f"{path} has objects of no class: {', '.join(unknown)}; {remedy}")
@@ -80,12 +75,10 @@ def read_outlines(path: Path) -> Outlines:
     """
     with _naming(path):
         content = json.loads(path.read_bytes())
-        objects: list[tuple[str, Parts]]
         if "shapes" in content:
-            objects = [(shape["label"], [_outline(shape)]) for shape in content["shapes"]]
-            return Outlines(content["imageHeight"], content["imageWidth"], objects)
-        shown = (each for each in content["objects"] if not each.get("deleted"))
-        objects = [(each["label"], [np.array(each["polygon"], dtype=float)]) for each in shown]
+            shapes = [(str(shape["label"]), [_outline(shape)]) for shape in content["shapes"]]
+            return Outlines(content["imageHeight"], content["imageWidth"], shapes)
+        objects = [(str(each["label"]), [each["polygon"]]) for each in content["objects"] if not each.get("deleted")]
         return Outlines(content["imgHeight"], content["imgWidth"], objects)
 
 
@@ -97,15 +90,12 @@ def read_coco(path: Path) -> dict[str, Outlines]:
     """
     with _naming(path):
         content = json.loads(path.read_bytes())
-        names = {each["id"]: each["name"] for each in content["categories"]}
+        names = {each["id"]: str(each["name"]) for each in content["categories"]}
         found = {each["id"]: Outlines(each["height"], each["width"], []) for each in content["images"]}
         for each in content["annotations"]:
-            parts = each["segmentation"]
-            if not isinstance(parts, Mapping):
-                parts = [np.array(part, dtype=float) for part in parts]
-            if not parts:
+            if not each["segmentation"]:
                 raise ValueError(f"annotation {each['id']} is a box without an outline")
-            found[each["image_id"]].objects.append((names[each["category_id"]], parts))
+            found[each["image_id"]].objects.append((names[each["category_id"]], each["segmentation"]))
         return {each["file_name"]: found[each["id"]] for each in content["images"]}
 
 
@@ -119,20 +109,20 @@ def _naming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: no JSON of {KINDS} ({found}); {RESTORE}, or export it again") from error
 
 
-def _outline(shape: Mapping[str, Any]) -> Points:
+def _outline(shape: Mapping[str, Any]) -> Any:
     """Return the polygon of a shape of LabelMe."""
-    points, kind = np.array(shape["points"], dtype=float), shape.get("shape_type", "polygon")
+    points, kind = shape["points"], shape.get("shape_type", "polygon")
     if kind == "rectangle":
-        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        (left, top), (right, bottom) = points
+        return [left, top, right, top, right, bottom, left, bottom]
     if kind != "polygon":
         raise ValueError(f"shape of kind {kind!r}: draw polygons and rectangles")
     return points
 
 
-def _mask(code: Mapping[str, Any], height: int, width: int) -> Array:
+def _mask(code: list[int] | str, height: int, width: int) -> Array:
     """Decode COCO's runs of pixels, column by column, which are off and on by turns: (H, W), 255 where on."""
-    counts = code["counts"] if isinstance(code["counts"], list) else _runs(code["counts"])
+    counts = _runs(code) if isinstance(code, str) else code
     pixels = np.repeat(np.arange(len(counts)) % 2 * 255, counts).astype(np.uint8)
     return np.ascontiguousarray(pixels.reshape(width, height).T)
 
@@ -148,8 +138,3 @@ def _runs(text: str) -> npt.NDArray[np.int64]:
     for start in (1, 2):
         values[start::2] = np.cumsum(values[start::2])
     return values
-
-
-def _known(name: str, ids: Mapping[str, int]) -> str:
-    """Return the name under which a label is listed, if at all."""
-    return name if name in ids else name.removesuffix("group")

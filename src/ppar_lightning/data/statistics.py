@@ -66,7 +66,7 @@ def refuse_unlabelled(split: Split) -> None:
 
 
 def _cached(split: Split, workers: int, recount: bool) -> Counts:
-    table = split.whole.code() if isinstance(split.whole, FolderDataset) else b""
+    table = split.whole.code if isinstance(split.whole, FolderDataset) else b""
     files = identity(split, lambda file: (file.st_size, file.st_mtime_ns))
     mapped = b"" if split.table is None else split.table.tobytes() + bytes([len(split.classes)])
     key = hashlib.sha256(f"{READING} {files}".encode() + table + mapped).hexdigest()

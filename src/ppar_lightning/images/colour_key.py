@@ -11,7 +11,9 @@ from scipy.spatial import cKDTree
 from ppar_lightning.images.decoding import Array
 
 Colour = tuple[int, int, int]
-Codes = npt.NDArray[np.int32]
+
+PACK = np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+"""Turns a colour into one number."""
 
 SHOWN = 3
 """Number of unknown colours that an error names, the most frequent first."""
@@ -44,14 +46,14 @@ class ColourKey:
         Raises:
             ValueError: A colour is further from all known ones than the distance.
         """
-        codes = _codes(picture)
+        codes = picture.astype(np.int32) @ PACK
         found = _table(self)[codes]
         other = found == 0
         if other.any():
             found[other] = self._nearest(codes[other], codes.size, path)
         return (found - 1).astype(np.uint8)
 
-    def _nearest(self, codes: Codes, pixels: int, path: Path) -> npt.NDArray[np.uint16]:
+    def _nearest(self, codes: npt.NDArray[np.int32], pixels: int, path: Path) -> npt.NDArray[np.uint16]:
         """Return 1 + the train id of the nearest colour for each of the codes."""
         values, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
         distance, nearest = cKDTree(self.colours).query(np.stack([values >> 16, values >> 8 & 255, values & 255], 1))
@@ -65,15 +67,9 @@ class ColourKey:
         return np.asarray(self.meanings, dtype=np.uint16)[nearest][place] + 1
 
 
-def _codes(colours: npt.NDArray[np.integer]) -> Codes:
-    """Pack (..., 3) colours into one number each."""
-    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
-    return red << 16 | green << 8 | blue
-
-
 @lru_cache(maxsize=16)
 def _table(key: ColourKey) -> npt.NDArray[np.uint16]:
     """Return (2^24,) 1 + the train id of each colour, 0 if there is none; pages of zeros take no memory."""
     table = np.zeros(1 << 24, dtype=np.uint16)
-    table[_codes(np.array(key.colours))] = np.array(key.meanings) + 1
+    table[np.array(key.colours) @ PACK] = np.array(key.meanings) + 1
     return table

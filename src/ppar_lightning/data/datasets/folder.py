@@ -77,8 +77,7 @@ class Folder(FolderDataset):
         self.id_remedy = "give ids with all of them, or an offset"
         if ids is not None:
             self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, as a class or as ignore"
-        self.named = bool(drawn or pairs)
-        forms = [encoding] * (not drawn) + ["names"] * self.named
+        forms = ["names"] if drawn else [encoding, "names"] if pairs else [encoding]
         self.meanings = Meanings(self.labelled_in, given, forms, offset)
         self.uncovered = self.meanings.train_id(uncovered)
         if self.uncovered < 0:
@@ -92,11 +91,8 @@ class Folder(FolderDataset):
         scored = sorted(set(table.values()) - {IGNORE})
         self.scored_classes = [self.labelled_in[k] for k in scored] or self.labelled_in
         super().__init__(root, split, domain, on_bad_sample)
-
-    def code(self) -> bytes:
-        """Return what ids, colours and names mean, to be hashed."""
-        others = (self.key, self.meanings.names, self.uncovered) if self.key or self.named else ""
-        return super().code() + str(others).encode()
+        if forms != ["ids"]:
+            self.code += str((self.key, names, self.uncovered)).encode()
 
     def read_label(self, index: int) -> Array:
         """Return the label of a sample: (H, W) uint8 train ids or IGNORE.
