@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "ppar_lightning"
 ROOMS = (
     *("distributed", "metrics", "disk", "shortage", "console", "shipped_configs", "images", "streets"),
     *("baselines", "segmenter", "runs", "data", "method", "rates", "module", "load", "export", "analysis", "convert"),
-    *("callbacks", "report", "doctor", "reproduce", "cli"),
+    *("callbacks", "score", "report", "doctor", "reproduce", "cli"),
 )
 """From the ground up: a room imports from those before it alone."""
 BELOW = {"segmenter": {"disk", "images"}, "method": {"distributed", "disk", "images", "segmenter"}}

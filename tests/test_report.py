@@ -269,7 +269,7 @@ def test_a_test_that_was_made_while_training_went_on_is_outdated():
 @pytest.mark.parametrize("text", ['{"domains": []}', "[]", "{"])
 def test_a_damaged_test_is_kept_beside_the_next_one(tmp_path, text):
     (tmp_path / "test.json").write_text(text)
-    assert keep_earlier(tmp_path, {"fog": {}}) == tmp_path / "test.1.json"
+    assert keep_earlier(tmp_path, {"domains": {"fog": {}}}) == tmp_path / "test.1.json"
     assert (tmp_path / "test.1.json").read_text() == text
 
 

@@ -29,7 +29,7 @@ CONFIGURED: Mapping[str, type[Callback]] = {
 """Group of options in a config -> the callback that takes them."""
 
 
-def run_callbacks(provenance: Provenance) -> list[Callback]:
+def run_callbacks(provenance: Provenance, resamples: int = 0) -> list[Callback]:
     """Return the callbacks of every run besides those of CONFIGURED, whatever the subcommand.
 
     A callback that reads from another one receives it as an argument. One order matters: the provenance, which
@@ -37,8 +37,9 @@ def run_callbacks(provenance: Provenance) -> list[Callback]:
 
     Args:
         provenance: The record of the run's config and environment.
+        resamples: See :class:`~ppar_lightning.callbacks.scores.DomainScores`.
     """
-    scores = DomainScores()
+    scores = DomainScores(resamples)
     return [
         provenance,
         Hyperparameters(provenance.config),

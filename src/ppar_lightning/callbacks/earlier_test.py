@@ -10,12 +10,12 @@ from typing import Any
 from ppar_lightning.runs.run_folder import CONFUSION
 
 
-def keep_earlier(folder: Path, domains: Mapping[str, Any]) -> Path | None:
-    """Rename the files of an earlier test to ``test.{n}.json`` and so on, unless its scores are those of this test.
+def keep_earlier(folder: Path, figures: Mapping[str, Any]) -> Path | None:
+    """Rename the files of an earlier test to ``test.{n}.json`` and so on, unless its scores and intervals are the same.
 
     Args:
         folder: The run folder.
-        domains: ``domains`` of the present ``test.json``.
+        figures: Content of the present ``test.json``.
 
     Returns:
         The ``test.{n}.json``; None if there is nothing to keep.
@@ -24,7 +24,8 @@ def keep_earlier(folder: Path, domains: Mapping[str, Any]) -> Path | None:
     if not path.is_file():
         return None
     with suppress(ValueError, LookupError, TypeError, AttributeError):  # a damaged one is not thrown away either
-        if json.loads(path.read_text())["domains"] == domains:
+        earlier = json.loads(path.read_text())
+        if earlier["domains"] == figures["domains"] and earlier.get("ci") in (None, figures.get("ci")):
             return None
     number = next(number for number in count(1) if not (folder / f"test.{number}.json").exists())
     for name in (CONFUSION, "test.csv", "test.json"):

@@ -50,6 +50,7 @@ class Provenance(L.Callback):
     Attributes:
         weights: Record of the weights that a new training starts from, set before it begins.
         overrides: In a test or validation, one line for each option that differs from the training's.
+        model: ``name`` and ``revision`` of what others have made, if that is scored.
     """
 
     def __init__(self, config: str, checkpoint: str | None = None, changes: Overrides = MappingProxyType({})) -> None:
@@ -65,6 +66,7 @@ class Provenance(L.Callback):
         self.changes = changes
         self.weights: dict[str, Any] | None = None
         self.overrides: list[str] = []
+        self.model: dict[str, str] | None = None
         self._manifest: dict[str, Any] = {}  # empty on other ranks, and unless a training runs
         self._claimed = self._begun = False
         self._started = 0.0

@@ -67,10 +67,12 @@ class TestResults(L.Callback):
             "checkpoint": os.path.relpath(trainer.ckpt_path, folder) if trainer.ckpt_path else "",
             "target_selection": sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on}),
             "changes": self.provenance.overrides,
+            "model": self.provenance.model,
+            "ci": self.scores.intervals and {"resamples": self.scores.resamples, "intervals": self.scores.intervals},
         }
         kept = write_figures(folder, scores, self.scores.matrices, {**about, **session, "data": data})
         log_tables(trainer.loggers, tabulate(scores), [*data_of(trainer).classes])
-        print_tables(scores)
+        print_tables(scores, self.scores.intervals)
         changes = differences(read_manifest(folder), earlier.data if earlier else {}, session, data)
         print_lines([f"Differs: {line}." for line in changes] + read_test(folder).notes)
         if getattr(trainer, "fast_dev_run", False):
@@ -117,7 +119,7 @@ def write_figures(
     }
     means = {f"unseen_{mean}": mean_over_unseen(scores, mean) for mean in mean_names(scores)}
     figures = without_nan({"domains": domains, **means, **about})
-    kept = keep_earlier(folder, figures["domains"])
+    kept = keep_earlier(folder, figures)
     write_whole(folder / "test.json", f"{json.dumps(figures, indent=2)}\n".encode())
     write_whole(folder / "test.csv", tabulate(scores).to_csv(index=False, float_format="%.6f").encode())
     content = io.BytesIO()
@@ -146,14 +148,14 @@ def log_tables(loggers: Iterable[Logger], table: pd.DataFrame, names: Sequence[s
                 logger.log_table(f"test/{name}", dataframe=part.astype(object).where(part.notna(), None))
 
 
-def print_tables(scores: Scores) -> None:
-    """Print mIoU by domain and IoU by class."""
+def print_tables(scores: Scores, intervals: Mapping[str, Any] | None = None) -> None:
+    """Print mIoU by domain, with its interval if there is one, and IoU by class."""
     first, means = next(iter(scores.values())), mean_names(scores)
     head = ["domain", "role", "protocol", "images", *map(mean_title, means)]
     by_class = [[name, *(number(100 * each.iou[name]) for each in scores.values())] for name in first.iou]
     by_class.insert(0, ["protocol", *(each.protocol for each in scores.values())])
     console = Console()
-    console.print(lay_out("mIoU (%) by domain", head, score_rows(scores, means), texts=3))
+    console.print(lay_out("mIoU (%) by domain", head, score_rows(scores, means, intervals), texts=3))
     console.print(lay_out("IoU (%) by class", ["class", *scores], by_class, texts=1))
 
 

@@ -4,13 +4,15 @@ import math
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ppar_lightning.callbacks.access import data_of
+from ppar_lightning.distributed import gather
 from ppar_lightning.images.classes import IGNORE
-from ppar_lightning.metrics import class_iou, mean_iou
+from ppar_lightning.metrics import UNSEEN, class_iou, image_counts, interval, mean_iou, resampled_iou
 from ppar_lightning.runs.tested_run import Score, mean_over_unseen
 
 
@@ -19,15 +21,23 @@ class DomainScores(L.Callback):
 
     Attributes:
         scores: Domain -> score of the last evaluation.
+        intervals: Domain, or UNSEEN -> mean -> the ends of its interval; empty unless resamples are wanted.
         matrices: Domain -> the pixel counts behind it, (K, K) int64, row = ground truth, column = prediction.
     """
 
-    def __init__(self) -> None:
-        """Start without scores."""
+    def __init__(self, resamples: int = 0) -> None:
+        """Start without scores.
+
+        Args:
+            resamples: In a test, the number of bootstrap resamples of the images of each domain; 0 takes no intervals.
+        """
+        self.resamples = resamples
         self.scores: dict[str, Score] = {}
+        self.intervals: dict[str, dict[str, tuple[float, float]]] = {}
         self.matrices: dict[str, Tensor] = {}
         self._confusion: dict[str, MulticlassConfusionMatrix] = {}
-        self._images: dict[str, Tensor] = {}
+        self._names: dict[str, list[str]] = {}
+        self._counts: dict[str, list[Tensor]] = {}  # of these images, on the device
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be scored.
@@ -46,7 +56,8 @@ class DomainScores(L.Callback):
         number, names = len(data_of(trainer).classes) + mapped, data_of(trainer).eval_splits
         options: dict[str, Any] = {"num_classes": number, "ignore_index": IGNORE, "validate_args": False}
         self._confusion = {name: MulticlassConfusionMatrix(**options).to(pl_module.device) for name in names}
-        self._images = {name: torch.zeros((), dtype=torch.long, device=pl_module.device) for name in names}
+        none = torch.zeros(0, len(data_of(trainer).classes), 3, dtype=torch.long, device=pl_module.device)
+        self._names, self._counts = {name: [] for name in names}, {name: [none] for name in names}
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -54,7 +65,9 @@ class DomainScores(L.Callback):
         """Count the pixels of a batch."""
         domain = batch["domain"][0]
         self._confusion[domain].update(outputs, batch["label"])
-        self._images[domain] += 0 if batch["padding"] else len(batch["name"])
+        self._names[domain] += [] if batch["padding"] else batch["name"]
+        if self.resamples and trainer.testing and not batch["padding"]:
+            self._counts[domain].append(image_counts(outputs, batch["label"], len(data_of(trainer).classes)))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the scores under ``val/``, or under ``test/`` in a test."""
@@ -62,22 +75,31 @@ class DomainScores(L.Callback):
         mapped = getattr(pl_module, "scored_as", None)
         known = range(len(data.classes)) if mapped is None else mapped.tolist()
         logged: dict[str, float] = {}
+        drawn: dict[str, dict[str, Tensor]] = {}
         self.scores = {}
         self.matrices = {domain: confusion.compute() for domain, confusion in self._confusion.items()}
         for domain, confusion in self.matrices.items():
             iou, split = class_iou(confusion), data.eval_splits[domain]
             named = enumerate(zip(data.classes, iou.tolist(), strict=False))
             by_class = {name: value if k in known else math.nan for k, (name, value) in named}
-            images = int(trainer.strategy.reduce(self._images[domain], reduce_op="sum"))
+            names = [name for part in gather(self._names[domain]) for name in part]
             scored = {name: sorted({*split.scored_classes} & {*ids} & {*known}) for name, ids in data.means.items()}
             means = {name: float(mean_iou(iou, ids)) for name, ids in scored.items()}
+            if self.resamples and trainer.testing:
+                parts = [torch.from_numpy(part) for part in gather(torch.cat(self._counts[domain]).cpu().numpy())]
+                counts = torch.cat(parts)[np.argsort(names)]  # the same order on any number of ranks
+                resampled = resampled_iou(counts, self.resamples, domain)
+                drawn[domain] = {name: mean_iou(resampled, ids) for name, ids in scored.items()}
             unseen, whole = domain in data.unseen, len(split.whole)
-            self.scores[domain] = Score(unseen, split.protocol, images, whole, means, by_class)
+            self.scores[domain] = Score(unseen, split.protocol, len(names), whole, means, by_class)
             logged |= {f"{stage}/{domain}/{name}": value for name, value in means.items()}
             logged |= {f"{stage}/{domain}/iou/{name}": value for name, value in by_class.items()}
         if any(score.unseen for score in self.scores.values()):
             logged |= {f"{stage}/unseen/{name}": mean_over_unseen(self.scores, name) for name in data.means}
         pl_module.log_dict(logged)
+        if targets := [own for domain, own in drawn.items() if domain in data.unseen]:
+            drawn[UNSEEN] = {name: torch.stack([own[name] for own in targets]).mean(dim=0) for name in data.means}
+        self.intervals = {name: {mean: interval(each) for mean, each in own.items()} for name, own in drawn.items()}
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end

@@ -25,6 +25,7 @@ OTHERS = {
     "report": "ppar_lightning.report.arguments",
     "export": "ppar_lightning.export",
     "convert": "ppar_lightning.convert",
+    "score": "ppar_lightning.score",
     "reproduce": "ppar_lightning.reproduce",
     "configs": "ppar_lightning.shipped_configs",
 }

@@ -29,6 +29,7 @@ from ppar_lightning.callbacks.terminal_bar import display
 from ppar_lightning.cli.changed_class import without_former_options
 from ppar_lightning.cli.flags import listed, refuse_flags
 from ppar_lightning.cli.home import expanded
+from ppar_lightning.cli.other_model import install, make_room, split_off
 from ppar_lightning.cli.words import NAMES, spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
@@ -124,6 +125,7 @@ class PPARCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments without Lightning's warning that they differ from ``sys.argv``."""
         self.words = list(args)
+        self.given, args = split_off(self.words)
         with without_former_options():
             self.config = parser.parse_args(args)
 
@@ -144,7 +146,8 @@ class PPARCLI(LightningCLI):
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"
         refuse_flags(config.trainer)
-        config.ckpt_path = find_checkpoint(config.trainer.default_root_dir, config.ckpt_path, training)
+        folder = config.trainer.default_root_dir
+        config.ckpt_path = None if self.given.model else find_checkpoint(folder, config.ckpt_path, training)
         path = Path(config.ckpt_path or "")
         begins = training and FIRST_STEP not in str(config.trainer.callbacks)  # doctor's trial has a folder of its own
         if path.is_file():  # it may also be a keyword of Lightning
@@ -164,6 +167,8 @@ class PPARCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build the objects; except to train, take all weights from the checkpoint and read nothing pretrained."""
         config, self.record = self.config[self.subcommand], self.resolved()
+        if self.given.model:
+            make_room(config, self._subcommand_parsers["test"].get_defaults(skip_validation=True).model.segmenter)
         if self.subcommand != "fit":
             segmenter, path = config.model.segmenter, Path(config.ckpt_path or "")
             segmenter.pretrained = False
@@ -191,7 +196,9 @@ class PPARCLI(LightningCLI):
         provenance = Provenance(self.record, checkpoint, changes)
         if command == "fit" and not resumed and (source := self.config["fit"].weights):
             provenance.weights = start_from(self.model, source, self.config["fit"].weights_part)
-        own = run_callbacks(provenance)
+        if self.given.model:
+            provenance.model = install(self.model, self.given.model, self.datamodule.classes)
+        own = run_callbacks(provenance, self.given.ci)
         self.trainer_defaults["callbacks"] = [*own, *display(config)]  # besides those that the config names
         return super().instantiate_trainer(**kwargs)
 

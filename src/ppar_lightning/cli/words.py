@@ -31,6 +31,8 @@ def spelt_out(words: Sequence[str]) -> list[str]:
     if words != given and not Path(words[2]).is_file():
         remedy = "--run takes the folder of a run; add --ckpt_path to use another checkpoint"
         raise FileNotFoundError(f"{words[2]} not found: {remedy}")
+    if words[0] == "test" and "--model" in words[:-1] and FOLDER not in {word.partition("=")[0] for word in words}:
+        words = [*words, FOLDER, f"runs/{Path(words[words.index('--model') + 1]).name}"]
     return at_home(words)
 
 
@@ -39,7 +41,7 @@ def named_configs(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
-        found += [name, value] if name in NAMES and equals else [word]
+        found += [name, value] if name in (*NAMES, "--model") and equals else [word]
     return [find(word) if before in NAMES else word for before, word in pairwise(["", *found])]
 
 

@@ -17,6 +17,16 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def refuse_run(folder: Path, option: str) -> None:
+    """Refuse to write scores of what others have made into the folder of a run.
+
+    Raises:
+        FileExistsError: The folder holds a run.
+    """
+    if is_run(folder):
+        raise FileExistsError(f"{folder} holds a run of `ppar fit`: give another folder with {option}")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the config of a run.
 

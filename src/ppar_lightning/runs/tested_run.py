@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from ppar_lightning.runs.changed_options import described
 from ppar_lightning.runs.manifest import UNKNOWN, read_manifest, session_end, training_notes
 from ppar_lightning.runs.markdown import number
 from ppar_lightning.runs.run_folder import CONFIG, CONFUSION, LAST
+
+Intervals = Mapping[str, Mapping[str, Sequence[float]]]
+"""Domain, or UNSEEN for their mean -> name of a mean -> the two ends of its interval, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class TestedRun:
         started: Time in ISO 8601 at which the test started; empty if not recorded.
         manifest: The manifest of the run; None if there is none.
         classes: The classes that were scored in.
+        model: Name of the model, or of the folder of maps, that others have made; None for a run of ``ppar fit``.
+        intervals: Domain, or UNSEEN -> mean -> the ends of its interval, in [0, 1]; empty unless asked for.
     """
 
     __test__ = False  # otherwise pytest would collect the class as a test
@@ -75,6 +80,8 @@ class TestedRun:
     started: str
     manifest: dict[str, Any] | None
     classes: ClassList = CITYSCAPES
+    model: str | None = None
+    intervals: Intervals = field(default_factory=dict)
 
     @property
     def unseen_means(self) -> dict[str, float]:
@@ -108,6 +115,7 @@ class TestedRun:
         selected = f"The checkpoint was selected on unseen domains, by {metrics}: scores on them are biased."
         notes = [selected] * bool(self.selected_on) + (training_notes(self.manifest) if self.manifest else [])
         notes += ["The scores are not those of last.ckpt as it is now."] * self.outdated
+        notes += [f"Others have made what was scored: {self.model}."] if self.model else []
         return list(dict.fromkeys([*notes, *map(sentence, self.departures)]))
 
 
@@ -127,23 +135,26 @@ def part_of(scores: Mapping[str, Score]) -> list[str]:
     return [f"scored on a part of the images ({parts})"] if parts else []
 
 
-def score_rows(scores: Mapping[str, Score], means: Sequence[str]) -> list[list[str]]:
+def score_rows(
+    scores: Mapping[str, Score], means: Sequence[str], intervals: Intervals | None = None
+) -> list[list[str]]:
     """Write a row per domain, and one of the unseen domains if there are some: name, role, protocol, images, means."""
-    rows = [
-        [
-            domain,
-            each.role,
-            each.protocol,
-            each.counted,
-            *(number(100 * each.means.get(name, math.nan)) for name in means),
-        ]
-        for domain, each in scores.items()
-    ]
+    rows = [(name, [each.role, each.protocol, each.counted], each.means) for name, each in scores.items()]
     unseen = {domain: each for domain, each in scores.items() if each.unseen}
     if unseen:
-        averages = [number(100 * mean_over_unseen(scores, name)) for name in means]
-        rows.append([UNSEEN, "", "", "of parts" if part_of(unseen) else "", *averages])
-    return rows
+        averages = {name: mean_over_unseen(scores, name) for name in means}
+        rows.append((UNSEEN, ["", "", "of parts" if part_of(unseen) else ""], averages))
+
+    def cells(domain: str, values: Mapping[str, float]) -> list[str]:
+        ends = (intervals or {}).get(domain, {})
+        return [with_interval(values.get(name, math.nan), ends.get(name)) for name in means]
+
+    return [[domain, *about, *cells(domain, values)] for domain, about, values in rows]
+
+
+def with_interval(value: float, ends: Sequence[float] | None = None) -> str:
+    """Write a score in per cent, and the ends of its interval if it has one: ``36.8 [35.1, 38.4]``."""
+    return number(100 * value) + (f" [{', '.join(number(100 * end) for end in ends)}]" if ends else "")
 
 
 def mean_over_unseen(scores: Mapping[str, Score], mean: str) -> float:
@@ -169,9 +180,12 @@ def read_test(folder: Path) -> TestedRun:
         changes = list(test.get("changes", []))
         checkpoint, started = test.get("checkpoint", ""), test.get("started", "")
         classes = class_list(test.get("classes", "cityscapes19"))
+        model, ends = (test.get("model") or {}).get("name"), (test.get("ci") or {}).get("intervals", {})
+        ends = {domain: {mean: [*map(_number, pair)] for mean, pair in own.items()} for domain, own in ends.items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not what `ppar test` writes ({error!r}): {command} again") from error
-    return TestedRun(scores, data, selected, changes, checkpoint, started, read_manifest(folder), classes)
+    manifest = read_manifest(folder)
+    return TestedRun(scores, data, selected, changes, checkpoint, started, manifest, classes, model, ends)
 
 
 def find_test(folder: Path) -> TestedRun | None:

@@ -31,4 +31,4 @@ def _scores(folder: Path) -> str:
         return "This checkpoint was not scored by `ppar test`."
     notes = " ".join(test.notes) or "The last checkpoint."
     head = ["domain", "role", "protocol", "images", "mIoU (%)"]
-    return f"{table(head, score_rows(test.scores, ['miou']), text=5)}\n{notes}"
+    return f"{table(head, score_rows(test.scores, ['miou'], test.intervals), text=5)}\n{notes}"
