@@ -10,6 +10,7 @@ from ranks import run_ranks
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.metrics import UNSEEN
 
 
 class ByColour(LightningModule):
@@ -37,7 +38,7 @@ def evaluate(command: str, path: str, ranks: int) -> None:
     game, fog = (Domain(options={"size": [32, 64], "length": images}) for images in (5, 1))
     small = {"crop": (16, 16), "batch_size": 1, "eval_batch_size": 2, "workers": 0}
     data = DomainDataModule({"game": game}, {"fog": fog}, watch_unseen=True, **small)
-    scores = DomainScores()
+    scores = DomainScores(resamples=20)
     trainer = Trainer(
         accelerator="cpu",
         strategy="ddp" if ranks > 1 else "auto",
@@ -53,7 +54,7 @@ def evaluate(command: str, path: str, ranks: int) -> None:
     counted = scores.matrices
     images = {name: score.images for name, score in scores.scores.items()}
     if trainer.is_global_zero:
-        torch.save((counted, images), path)
+        torch.save((counted, images, scores.intervals), path)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -64,11 +65,12 @@ def test_every_image_is_counted_once(command, tmp_path):
         path = str(tmp_path / f"{ranks}.pt")
         run_ranks(ranks, evaluate, command, path, ranks)
         records.append(torch.load(path, weights_only=True))
-    (one, images), *others = records
+    (one, images, intervals), *others = records
+    assert [*intervals] == (["game", "fog", UNSEEN] if command == "test" else [])
     assert images == {"game": 5, "fog": 1}
     assert one["fog"].sum() == 32 * 64
-    for counted, seen in others:
-        assert seen == images
+    for counted, seen, ends in others:
+        assert (seen, ends) == (images, intervals)
         assert all(torch.equal(counted[name], one[name]) for name in one)
 
 

@@ -70,7 +70,7 @@ def test_a_command_is_accepted(stem, command, monkeypatch, folder, capsys):
         assert words[1] == OTHERS[program]
     elif program == "make":
         subprocess.run(["make", "-n", *words[1:]], check=True, capture_output=True)
-    elif words[1] in ("report", "export", "convert"):
+    elif words[1] in ("report", "export", "convert", "score"):
         parsed(words[1:])
     else:
         assert program == "ppar"

@@ -1,4 +1,4 @@
-"""The subcommand ``ppar score``: maps of any program, scored by a protocol.
+"""The subcommand ``ppar score``: maps that any program has made, scored by a protocol.
 
 ppar score predictions/ data/cityscapes --dataset cityscapes --protocol rein --ci
 """
@@ -19,10 +19,13 @@ from ppar_lightning.callbacks.results import TestResults
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.console import PlainParser, add_ci
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.data.datasets.maps import Maps
+from ppar_lightning.data.datasets.folder import Folder
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.runs.run_folder import refuse_run
+
+MAPS: Any = dict.fromkeys(("images", "labels"), "*.png")
+"""Options of a folder of label maps without images."""
 
 ENDS = re.compile("(?=[^0-9A-Za-z/][^/]*$)|$")
 """Where an ending of a file's name may begin."""
@@ -34,26 +37,26 @@ def main(words: Sequence[str]) -> None:
     Raises:
         OSError, ValueError: The maps cannot be scored; the message names the fault and the remedy.
     """
-    parser = add_ci(PlainParser("ppar score", description="Score maps of train ids, PNG, that any program has made."))
-    parser.add_argument("predictions", type=Path, help="folder of the maps; 255 is no class")
-    parser.add_argument("labels", type=Path, help="folder of label maps with train ids, or root of --dataset")
-    parser.add_argument("--dataset", default="maps", help="a data set of ppar, such as cityscapes")
-    parser.add_argument("--split", help="its split (default: the one that it is scored on)")
+    parser = add_ci(PlainParser("ppar score", description="Score label maps of train ids that any program has made."))
+    parser.add_argument("predictions", type=Path, help="folder of the maps, PNG; 255 is no class")
+    parser.add_argument("labels", help="root of the data set, or folder of label maps like these")
+    parser.add_argument("--dataset", default="folder", help="data set of the labels, such as cityscapes")
+    parser.add_argument("--split", help="its split (default: the one that is scored)")
     parser.add_argument("--protocol", default="full", help="name of the protocol (default: full)")
-    parser.add_argument("--classes", default="cityscapes19", help="a list of the package, or a YAML file")
+    parser.add_argument("--classes", default="cityscapes19", help="list of the package, or YAML file")
     parser.add_argument("--name", help="name of the domain (default: that of the data set)")
     parser.add_argument("--output", type=Path, help="folder of the scores (default: runs/NAME_OF_PREDICTIONS)")
     given = parser.parse_args(words)
-    output = given.output or Path("runs") / given.predictions.resolve().name
+    output = given.output or Path("runs", given.predictions.resolve().name)
     refuse_run(output, "--output")
     quieten()
-    domain = Domain(given.dataset, str(given.labels), eval_split=given.split)
-    data = DomainDataModule(
-        {given.name or given.dataset: domain}, protocol=given.protocol, workers=0, classes=given.classes
-    )
-    data.sources, data.unseen = {}, data.sources
+    plain = given.dataset == "folder"
+    domain = Domain(given.dataset, given.labels, eval_split=given.split, options=MAPS if plain else {})
+    domains = {given.name or given.dataset: domain}
+    data = DomainDataModule(domains, protocol=given.protocol, workers=0, classes=given.classes)
+    data.sources, data.unseen = {}, domains
     scores, provenance = DomainScores(given.ci), Provenance("")
-    provenance.model = {"name": str(given.predictions), "revision": ""}
+    provenance.model = {"name": str(given.predictions)}
     quiet: Any = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     callbacks = [scores, TestResults(scores, provenance)]
     trainer = L.Trainer(accelerator="cpu", devices=1, default_root_dir=output, callbacks=callbacks, **quiet)
@@ -64,20 +67,20 @@ class MapReader(L.LightningModule):
     """What "predicts" by reading maps.
 
     Attributes:
-        scored_as: Train ids of the maps, all of which are scored.
+        scored_as: Train ids of the maps.
     """
 
     def __init__(self, folder: Path, data: DomainDataModule) -> None:
-        """Store where the maps are.
+        """Open the folder.
 
         Args:
             folder: Folder of the maps.
             data: The labels.
         """
         super().__init__()
-        self.data, self.scored_as = data, torch.arange(len(data.classes))
+        self.data, self.maps = data, Folder(folder, "", "predictions", **MAPS, target=data.classes)
+        self.scored_as = torch.arange(len(data.classes))
         self.selected_on: list[str] = []
-        self.maps = Maps(folder, "", "predictions", data.classes)
         self.places: dict[str, int] = {}
 
     def on_test_start(self) -> None:
@@ -95,8 +98,8 @@ class MapReader(L.LightningModule):
         found = torch.from_numpy(self.maps.read_label(self.places[name]))
         if found.shape != (height, width):
             fault = f"{self.maps.pairs[self.places[name]][1]} is {found.shape[1]}x{found.shape[0]}"
-            remedy = f"write maps of the size of the labels, which protocol {batch['protocol']} defines"
-            raise ValueError(f"{fault}, but the label of {name} is {width}x{height}: {remedy}")
+            wanted = f"the label of {name} is {width}x{height} in protocol {batch['protocol']}"
+            raise ValueError(f"{fault}, but {wanted}: write maps of that size, resized to the nearest pixel")
         return found[None].long().clamp(max=len(self.scored_as))
 
 
@@ -117,19 +120,15 @@ def matched(samples: Sequence[str], maps: Sequence[str]) -> dict[str, int]:
     times = Counter(last)
     known = {short: name for short, name in zip(last, samples, strict=True) if times[short] == 1}
     known |= {name: name for name in samples}
-    found: dict[str, int] = {}
-    left = []
+    found: dict[str, list[int]] = {}
     for index, name in enumerate(maps):
         starts = (
             text[: end.start()] for text in (name, name.rpartition("/")[2]) for end in [*ENDS.finditer(text)][::-1]
         )
-        sample = next((known[start] for start in starts if start in known), "")
-        if sample in found or not sample:
-            left.append(name)
-        found[sample] = index
-    missing = [name for name in samples if name not in found]
-    if missing or left:
-        kinds = {"samples have no map": missing, "maps belong to no sample, or to one that has a map": left}
-        fault = "; ".join(f"{len(names)} {what}, such as {names[0]}" for what, names in kinds.items() if names)
-        raise ValueError(f"{fault}: name each map after its sample, NAME.png or NAME_pred.png, and move others away")
-    return found
+        found.setdefault(next((known[start] for start in starts if start in known), ""), []).append(index)
+    missing = [f"{name} has no map" for name in samples if name not in found]
+    left = [f"{maps[index]} is a map of no other sample" for name, own in found.items() for index in own[name != "" :]]
+    if faults := missing + left:
+        names = "name each map after its sample, NAME.png or NAME_pred.png, and move others away"
+        raise ValueError(f"{faults[0]} ({len(missing)} samples and {len(left)} maps without a counterpart): {names}")
+    return {name: own[0] for name, own in found.items()}

@@ -68,7 +68,7 @@ class TestResults(L.Callback):
             "target_selection": sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on}),
             "changes": self.provenance.overrides,
             "model": self.provenance.model,
-            "ci": self.scores.intervals and {"resamples": self.scores.resamples, "intervals": self.scores.intervals},
+            "ci": self.scores.ci,
         }
         kept = write_figures(folder, scores, self.scores.matrices, {**about, **session, "data": data})
         log_tables(trainer.loggers, tabulate(scores), [*data_of(trainer).classes])

@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.distributed import gather
 from ppar_lightning.images.classes import IGNORE
-from ppar_lightning.metrics import UNSEEN, class_iou, image_counts, interval, mean_iou, resampled_iou
+from ppar_lightning.metrics import LEVEL, UNSEEN, class_iou, image_counts, interval, mean_iou, resampled_iou
 from ppar_lightning.runs.tested_run import Score, mean_over_unseen
 
 
@@ -22,6 +22,7 @@ class DomainScores(L.Callback):
     Attributes:
         scores: Domain -> score of the last evaluation.
         intervals: Domain, or UNSEEN -> mean -> the ends of its interval; empty unless resamples are wanted.
+        ci: The intervals as ``test.json`` has them; None without.
         matrices: Domain -> the pixel counts behind it, (K, K) int64, row = ground truth, column = prediction.
     """
 
@@ -34,6 +35,7 @@ class DomainScores(L.Callback):
         self.resamples = resamples
         self.scores: dict[str, Score] = {}
         self.intervals: dict[str, dict[str, tuple[float, float]]] = {}
+        self.ci: dict[str, Any] | None = None
         self.matrices: dict[str, Tensor] = {}
         self._confusion: dict[str, MulticlassConfusionMatrix] = {}
         self._names: dict[str, list[str]] = {}
@@ -100,6 +102,7 @@ class DomainScores(L.Callback):
         if targets := [own for domain, own in drawn.items() if domain in data.unseen]:
             drawn[UNSEEN] = {name: torch.stack([own[name] for own in targets]).mean(dim=0) for name in data.means}
         self.intervals = {name: {mean: interval(each) for mean, each in own.items()} for name, own in drawn.items()}
+        self.ci = {"resamples": self.resamples, "level": LEVEL, "intervals": self.intervals} if drawn else None
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end

@@ -41,6 +41,8 @@ class Layout:
             root, self.labels.replace("{split}", split), OUTLINES if self.labels.endswith(OUTLINES) else LABELS
         )
         labels = by_name((name, path) for name, path in found if not (self.beside and name.endswith(self.beside)))
+        if self.images == self.labels:  # label maps without images
+            return labels, labels
         return self.find_images(root, split, set(labels.values())), labels  # which may share a folder
 
     def find_images(self, root: Path, split: str, others: Set[Path] = frozenset()) -> dict[str, Path]:

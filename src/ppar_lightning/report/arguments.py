@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppar_lightning.console import PlainParser
-from ppar_lightning.runs.run_folder import find_runs, is_run
+from ppar_lightning.runs.run_folder import find_runs, is_run, is_scored
 
 
 def main(args: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> None:
         print(f"Written to {write_page(sources[0], given.output, given.images, given.wandb)}")
     elif given.diagnostics:
         report_diagnostics(sources)
-    elif any(map(is_run, sources)):
+    elif any(map(is_scored, sources)):
         from ppar_lightning.report.side_by_side import print_side_by_side
 
         print_side_by_side(sources, given.output)

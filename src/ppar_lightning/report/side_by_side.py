@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from ppar_lightning.metrics import unseen_mean
 from ppar_lightning.report.seed_table import check_comparable
 from ppar_lightning.runs.markdown import mean_title, number, table
-from ppar_lightning.runs.run_folder import CONFIG, is_run
+from ppar_lightning.runs.run_folder import CONFIG, is_scored
 from ppar_lightning.runs.tested_run import TestedRun, read_test
 
 SHARED = "unseen in all (mean)"
@@ -30,7 +30,7 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
         ValueError: A folder is no run, there is only one run, or a run is given twice; or two runs were scored on a
             domain by different protocols or on different numbers of images.
     """
-    other = next((folder for folder in folders if not is_run(folder)), None)
+    other = next((folder for folder in folders if not is_scored(folder)), None)
     if other is not None:
         raise ValueError(f"{other} is no run, it has no {CONFIG}: name only runs, or only folders of settings")
     if len(folders) == 1:

@@ -17,6 +17,11 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def is_scored(folder: Path) -> bool:
+    """Return whether a folder holds a run, or scores of what others have made."""
+    return is_run(folder) or (folder / "test.json").is_file()
+
+
 def refuse_run(folder: Path, option: str) -> None:
     """Refuse to write scores of what others have made into the folder of a run.
 

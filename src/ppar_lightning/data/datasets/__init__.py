@@ -14,7 +14,6 @@ from ppar_lightning.data.datasets.gta5 import GTA5
 from ppar_lightning.data.datasets.idd import IDD
 from ppar_lightning.data.datasets.kitti import KITTI
 from ppar_lightning.data.datasets.mapillary import Mapillary
-from ppar_lightning.data.datasets.maps import Maps
 from ppar_lightning.data.datasets.streets import ProceduralStreets
 from ppar_lightning.data.datasets.synthia import SYNTHIA
 from ppar_lightning.data.datasets.urbansyn import UrbanSyn
@@ -37,7 +36,6 @@ DATASETS: Mapping[str, Callable[..., SegmentationDataset]] = {
     "synthia": SYNTHIA,
     "urbansyn": UrbanSyn,
     "folder": Folder,
-    "maps": Maps,
     **{style: partial(ProceduralStreets, style=style) for style in DOMAINS},
 }
 """Name in a config -> class or function that opens the data set with `root`, `split`, `domain` and its own options."""
