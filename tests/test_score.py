@@ -16,7 +16,7 @@ from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.images.decoding import read_image
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.runs.tested_run import read_test
-from ppar_lightning.score import matched
+from ppar_lightning.score.map_reader import matched
 from ppar_lightning.segmenter.foreign import ForeignSegmenter
 
 
@@ -122,7 +122,7 @@ def test_maps_and_labels_in_plain_folders(place):
         assert counts["hall"].tolist() == [[96, 0, 0, 0], [32, 32, 0, 32], [0, 0, 0, 96], [0, 0, 0, 0]]
 
 
-@pytest.mark.remedy("score.py::MapReader.test_step")
+@pytest.mark.remedy("score/map_reader.py::MapReader.test_step")
 def test_a_map_of_another_size_is_refused_and_the_protocols_size_is_named(place, capsys):
     root = trees.mapillary(place / "mapillary", {"validation": 2})
     maps = {path.stem: np.array(Image.open(path)) % 19 for path in (root / "validation/labels").glob("*.png")}
@@ -145,7 +145,7 @@ def test_maps_are_found_by_name():
     assert matched(samples, maps) == {"a/x_1": 0, "a/x_12": 1, "b/x_1": 2, "b/y": 3}
 
 
-@pytest.mark.remedy("score.py::matched")
+@pytest.mark.remedy("score/map_reader.py::matched")
 @pytest.mark.parametrize(
     ("maps", "fault"),
     [

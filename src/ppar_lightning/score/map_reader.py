@@ -1,9 +1,7 @@
-"""The subcommand ``ppar score``: maps that any program has made, scored by a protocol.
-
-ppar score predictions/ data/cityscapes --dataset cityscapes --protocol rein --ci
-"""
+"""Label maps in the place of predictions."""
 
 import re
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +15,10 @@ from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.results import TestResults
 from ppar_lightning.callbacks.scores import DomainScores
-from ppar_lightning.console import PlainParser, add_ci
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets.folder import Folder
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.runs.run_folder import refuse_run
 
 MAPS: Any = dict.fromkeys(("images", "labels"), "*.png")
 """Options of a folder of label maps without images."""
@@ -31,24 +27,12 @@ ENDS = re.compile("(?=[^0-9A-Za-z/][^/]*$)|$")
 """Where an ending of a file's name may begin."""
 
 
-def main(words: Sequence[str]) -> None:
-    """Run the subcommand with its arguments.
+def score(given: Namespace) -> None:
+    """Score maps, and write the scores as a test does.
 
-    Raises:
-        OSError, ValueError: The maps cannot be scored; the message names the fault and the remedy.
+    Args:
+        given: Arguments of the subcommand.
     """
-    parser = add_ci(PlainParser("ppar score", description="Score label maps of train ids that any program has made."))
-    parser.add_argument("predictions", type=Path, help="folder of the maps, PNG; 255 is no class")
-    parser.add_argument("labels", help="root of the data set, or folder of label maps like these")
-    parser.add_argument("--dataset", default="folder", help="data set of the labels, such as cityscapes")
-    parser.add_argument("--split", help="its split (default: the one that is scored)")
-    parser.add_argument("--protocol", default="full", help="name of the protocol (default: full)")
-    parser.add_argument("--classes", default="cityscapes19", help="list of the package, or YAML file")
-    parser.add_argument("--name", help="name of the domain (default: that of the data set)")
-    parser.add_argument("--output", type=Path, help="folder of the scores (default: runs/NAME_OF_PREDICTIONS)")
-    given = parser.parse_args(words)
-    output = given.output or Path("runs", given.predictions.resolve().name)
-    refuse_run(output, "--output")
     quieten()
     plain = given.dataset == "folder"
     domain = Domain(given.dataset, given.labels, eval_split=given.split, options=MAPS if plain else {})
@@ -59,7 +43,7 @@ def main(words: Sequence[str]) -> None:
     provenance.model = {"name": str(given.predictions)}
     quiet: Any = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     callbacks = [scores, TestResults(scores, provenance)]
-    trainer = L.Trainer(accelerator="cpu", devices=1, default_root_dir=output, callbacks=callbacks, **quiet)
+    trainer = L.Trainer(accelerator="cpu", devices=1, default_root_dir=given.output, callbacks=callbacks, **quiet)
     trainer.test(MapReader(given.predictions, data), datamodule=data, verbose=False)
 
 
