@@ -45,7 +45,7 @@ def test_onnx_runtime_agrees_at_three_sizes(run, exported):
     for batch, *size in SIZES:
         image = torch.rand(batch, 3, *size)
         compare(session.run(None, {"image": image.numpy()})[0], segmenter(image).numpy())
-    assert session.get_modelmeta().custom_metadata_map["classes"].startswith("road,sidewalk,")
+    assert session.get_modelmeta().custom_metadata_map["classes"].startswith('["road", "sidewalk", ')
 
 
 def test_the_exported_program_agrees_at_three_sizes(run, tmp_path):

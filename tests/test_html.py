@@ -16,7 +16,7 @@ from test_cli import evaluate, fit
 
 from ppar_lightning.analysis.image_scores import extremes
 from ppar_lightning.analysis.loaded_run import load_run
-from ppar_lightning.callbacks.results import log_tables, tabulate
+from ppar_lightning.callbacks.results import log_tables
 from ppar_lightning.cli import main
 from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.metrics import class_iou
@@ -281,7 +281,7 @@ def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
     score = Score(True, "full", 3, 5, {"miou": 0.5}, dict.fromkeys(CITYSCAPES, 0.5) | {"train": float("nan")})
     wandb.finish()  # a run of another test would be gone on with
     loggers = [CSVLogger(tmp_path), WandbLogger(save_dir=tmp_path, offline=True)]
-    log_tables(loggers, tabulate({"fog": score}))
+    log_tables(loggers, {"fog": score})
     loggers[1].experiment.finish()
     tables = {
         path.name.split("_")[0]: json.loads(path.read_text())

@@ -9,6 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from test_cli import SMALL, evaluate, fit
+from test_own_classes import FIVE, STREET, config
 
 from ppar_lightning.cli import main
 
@@ -49,6 +50,17 @@ def test_a_notebook_runs(path, home, tmp_path, monkeypatch):
         monkeypatch.setenv("PPAR_RUN", str(home / "runs" / "demo"))
     notebook = executed(path, places[path.stem[:2]])
     assert any(output.get("data", {}).get("image/png") for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.slow
+def test_notebooks_follow_the_classes_of_a_run(clip_folder, tmp_path, monkeypatch):
+    main(["fit", "--config", config(tmp_path, FIVE, clip_folder)])
+    evaluate(tmp_path / "run")
+    monkeypatch.setenv("PPAR_RUN", str(tmp_path / "run"))
+    monkeypatch.setenv("PPAR_BASELINE", str(tmp_path / "run"))
+    for path in NOTEBOOKS:
+        outputs = [each for cell in executed(path, tmp_path).cells for each in cell.get("outputs", [])]
+        assert not STREET.search(str([each.get("text") for each in outputs]))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 ppar export --run runs/demo --format onnx
 """
 
+import json
 import logging
 import os
 import warnings
@@ -79,7 +80,7 @@ def export_torch(segmenter: Segmenter, path: Path) -> None:
 
 
 def export_onnx(segmenter: Segmenter, path: Path) -> None:
-    """Write an ONNX file, whole or not at all, from ``image`` to ``logits``, with the class names in its metadata.
+    """Write an ONNX file, whole or not at all, from ``image`` to ``logits``; its metadata has ``classes``, a JSON list.
 
     Weights of more than 2 GB go to a second file, ``{path}.data``, which belongs into the same folder. Both files are
     written or neither.
@@ -108,7 +109,7 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props["classes"] = ",".join(segmenter.classes)
+    program.model.metadata_props["classes"] = json.dumps([*segmenter.classes])
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         large = sum(each.nbytes for each in segmenter.state_dict().values()) > LIMIT

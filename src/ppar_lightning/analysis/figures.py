@@ -31,7 +31,7 @@ def draw_diagnostics(measures: pd.DataFrame, path: Path) -> None:
     upper_right.bar(domains.index, domains["frechet"], color="tab:green")
     upper_right.set_title("Fréchet distance of z - OTP_y to the sources")
     lower_left.bar(cosines["class"], cosines["value"], color="tab:purple")
-    lower_left.tick_params(axis="x", rotation=90, labelsize=8)
+    lower_left.tick_params(axis="x", rotation=90, labelsize=min(8, 250 / max(1, len(cosines))))
     lower_left.set_title("cos(VTP, OTP)")
     draw_weights(lower_right, domains.filter(regex="^(auc|weight)/").dropna(how="all"))
     path.parent.mkdir(exist_ok=True)

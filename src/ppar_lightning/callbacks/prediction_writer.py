@@ -1,5 +1,6 @@
 """The output of ``ppar predict``: label maps, overlays, confidence and class shares of the user's own pictures."""
 
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -182,11 +183,12 @@ def read_shares(path: Path, classes: Sequence[str]) -> dict[str, npt.NDArray[np.
     """
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, dtype={"picture": str}, keep_default_na=False)
-    if [*table] != ["picture", *classes]:
+    with path.open(newline="") as file:
+        head, *rows = [*csv.reader(file)] or [[]]
+    if head != ["picture", *classes]:
         remedy = "move it away, or give another folder with --predictions.folder"
         raise ValueError(f"{path} is no table of an earlier prediction: {remedy}")
-    return dict(zip(table["picture"], table[list(classes)].to_numpy(np.float64), strict=True))
+    return {name: np.array(shares, np.float64) for name, *shares in rows}
 
 
 def write_map(path: Path, label: npt.NDArray[np.uint8], classes: ClassList) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 from torch import Tensor
 
 from ppar_lightning.callbacks.access import data_of, module_of
@@ -71,7 +72,7 @@ class TestResults(L.Callback):
             "ci": self.scores.ci,
         }
         kept = write_figures(folder, scores, self.scores.matrices, {**about, **session, "data": data})
-        log_tables(trainer.loggers, tabulate(scores), [*data_of(trainer).classes])
+        log_tables(trainer.loggers, scores)
         print_tables(scores, self.scores.intervals)
         changes = differences(read_manifest(folder), earlier.data if earlier else {}, session, data)
         print_lines([f"Differs: {line}." for line in changes] + read_test(folder).notes)
@@ -86,7 +87,7 @@ def tabulate(scores: Scores) -> pd.DataFrame:
     """Return one row per domain: name, role, protocol, images, means and IoU of each class in [0, 1], NaN if absent."""
     return pd.DataFrame(
         {"domain": name, "role": each.role, "protocol": each.protocol, "images": each.images}
-        | {"images_of": each.images_of, **each.means, **each.iou}
+        | {"images_of": each.images_of, **each.columns}
         for name, each in scores.items()
     )
 
@@ -102,7 +103,8 @@ def write_figures(
     """Write the figures of a test, in [0, 1], and keep those of an earlier one.
 
     ``test.json`` has null and ``test.csv`` an empty cell for a class that does not occur. ``confusion.npz`` has the
-    pixel counts of each domain under its name, (K, K) int64, row = ground truth, column = prediction.
+    pixel counts of each domain under its name, row = ground truth, column = prediction: (K, K), or (K + 1, K + 1) if
+    the segmenter has other classes; the last column then counts its predictions of classes that are not scored.
 
     Args:
         folder: The run folder.
@@ -136,11 +138,14 @@ def mean_names(scores: Scores) -> list[str]:
     return list(next(iter(scores.values())).means)
 
 
-def log_tables(loggers: Iterable[Logger], table: pd.DataFrame, names: Sequence[str]) -> None:
+def log_tables(loggers: Iterable[Logger], scores: Scores) -> None:
     """Log ``test/domains``, a row per domain, and ``test/classes``, a row per domain and class, in W&B."""
+    table, kept = tabulate(scores), ["domain", "protocol", "images", "images_of"]
+    ious = pd.DataFrame({name: each.iou for name, each in scores.items()}).rename_axis("class").reset_index()
+    by_class = ious.melt("class", var_name="domain", value_name="iou").merge(table[kept], on="domain")
     parts = {
-        "domains": table.drop(columns=names),
-        "classes": table.melt(["domain", "protocol", "images", "images_of"], names, "class", "iou"),
+        "domains": table.iloc[:, : 5 + len(mean_names(scores))],
+        "classes": by_class[[*kept, "class", "iou"]],
     }
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -170,5 +175,5 @@ def lay_out(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], text
     columns = [Column(name, justify="left" if place < texts else "right") for place, name in enumerate(head)]
     table = Table(*columns, title=title)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # not markup, which a name may look like
     return table

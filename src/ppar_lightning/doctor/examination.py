@@ -18,6 +18,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
+from rich.text import Text
 
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
 from ppar_lightning.data.shared_images import shared_images
@@ -165,5 +166,5 @@ def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
     table = Table("class", *columns, title="Pixels of the samples (%)", box=SIMPLE if console.is_terminal else None)
     for label, row in zip((*classes, "ignored"), shares.to_numpy(), strict=True):
         cells = (f"{100 * share:.2f}" if share > 0 else "-" for share in row)
-        table.add_row(label, *cells, end_section=label == classes[-1])
+        table.add_row(Text(label), *cells, end_section=label == classes[-1])
     console.print(table)

@@ -154,7 +154,11 @@ def _row(entry: Any, where: str) -> dict[str, Any]:
     texts = [name, group or "-", *(words if isinstance(words, Sequence) and words else [None])]
     channels = colour if isinstance(colour, list | tuple) else []
     painted = colour is None or [channel in range(256) for channel in channels] == [True] * 3
-    if name == "ignore" or not painted or not all(isinstance(text, str) and text.strip() for text in texts):
+    if (
+        name == "ignore"
+        or not painted
+        or not all(isinstance(text, str) and text.strip() and text.isprintable() for text in texts)
+    ):
         raise ValueError(fault)
     return {"name": name, "colour": colour and tuple(colour), "words": tuple(words), "group": group or ""}
 

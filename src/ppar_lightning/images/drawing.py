@@ -9,14 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
 
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.classes import IGNORE, ClassList
 
 Picture = npt.NDArray[np.uint8]
 
+FONT = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 12)
+"""Font of captions, which has letters of most alphabets."""
 WHITE = 255
 GAP = 4
 """Number of white pixels between two pictures of a grid."""
@@ -60,23 +64,21 @@ def overlay(image: Picture, label: npt.NDArray[np.integer], classes: ClassList, 
 
 def join(pictures: Sequence[Picture], axis: int, gap: int = 0) -> Picture:
     """Put pictures in a column (axis 0) or in a row (axis 1), with ``gap`` white pixels after each."""
-    across = max(picture.shape[1 - axis] for picture in pictures)
-    padding = [np.array([[0, 0], [0, 0], [0, 0]]) for _ in pictures]
-    for picture, pad in zip(pictures, padding, strict=True):
-        pad[axis, 1], pad[1 - axis, 1] = gap, across - picture.shape[1 - axis]
-    padded = [np.pad(each, pad, constant_values=WHITE) for each, pad in zip(pictures, padding, strict=True)]
+    across, padded = max(picture.shape[1 - axis] for picture in pictures), []
+    for picture in pictures:
+        added = [(0, gap), (0, across - picture.shape[1 - axis])]
+        padded.append(np.pad(picture, [*(added[::-1] if axis else added), (0, 0)], constant_values=WHITE))
     return np.concatenate(padded, axis=axis)
 
 
-def text(words: str, width: int, colour: npt.NDArray[np.uint8] | None = None) -> Picture:
+def text(words: str, width: int, colour: tuple[int, int, int] | None = None) -> Picture:
     """Write words on white, (LINE, width, 3), after a swatch of ``colour`` if there is one."""
-    line = np.full((LINE, width, 3), WHITE, dtype=np.uint8)
-    left = 2
+    line = Image.new("RGB", (width, LINE), "white")
+    drawing = ImageDraw.Draw(line)
     if colour is not None:
-        line[3:-3, 4:20] = colour
-        left = 24
-    cv2.putText(line, words, (left, LINE - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return line
+        drawing.rectangle((4, 3, 19, LINE - 4), fill=colour)
+    drawing.text((2 if colour is None else 24, 1), words, "black", FONT)
+    return np.asarray(line)
 
 
 def triple(
@@ -118,7 +120,9 @@ def sheet(tiles: Sequence[tuple[str, Picture]], classes: ClassList) -> Picture:
         (H, COLUMNS * TILE, 3) uint8 RGB.
     """
     captioned = [join([text(caption, TILE), picture], axis=0) for caption, picture in tiles]
-    swatches = [text(name, COLUMNS * TILE // SWATCHES, classes.palette[k]) for k, name in enumerate(classes)]
+    swatches = [
+        text(name, COLUMNS * TILE // SWATCHES, colour) for name, colour in zip(classes, classes.colours, strict=True)
+    ]
     rows = [captioned[start : start + COLUMNS] for start in range(0, len(captioned), COLUMNS)]
     rows += [swatches[start : start + SWATCHES] for start in range(0, len(swatches), SWATCHES)]
     return join([join(row, axis=1) for row in rows], axis=0)

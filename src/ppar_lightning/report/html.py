@@ -9,6 +9,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
@@ -25,8 +26,8 @@ from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG
 from ppar_lightning.runs.tested_run import read_confusion, read_test
 
-Matrix = dict[str, list[float]]
-"""Name of a row -> its cells, one for each class."""
+MOST = 65
+"""Largest number of classes of which a matrix shows all."""
 
 
 def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
@@ -55,15 +56,9 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
     environment.globals |= {"number": number, "shade": shade, "mean_title": mean_title, "zip": zip, "nan": math.nan}
     environment.globals |= {"unseen_label": UNSEEN, "groups": GROUPS}
     template = environment.from_string((files(__package__) / "page.html.j2").read_text())
-    content = {
-        "run": run,
-        "classes": run.data.classes,
-        "title": folder.resolve().name,
-        "images": images,
-        **_test(folder),
-        **_pictures(run, images),
-    }
-    content |= {"prototypes": _prototypes(run), "curves": draw_curves(folder), "manifest": read_manifest(folder)}
+    content = {"run": run, "title": folder.resolve().name, "images": images, "prototypes": _prototypes(run)}
+    content |= {**_test(folder), **_pictures(run, images)}
+    content |= {"curves": draw_curves(folder), "manifest": read_manifest(folder)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(content))
     if project is not None:
@@ -82,9 +77,19 @@ def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
     return 100 * counts / np.where(total == 0, math.nan, total)
 
 
-def named_rows(cells: npt.NDArray[np.floating], classes: Sequence[str]) -> Matrix:
-    """Name the rows of a (K, K) array after the classes; a further row and column of predictions of others are cut."""
-    return dict(zip(classes, cells[: len(classes), : len(classes)].tolist(), strict=True))
+def matrix(cells: npt.NDArray[Any], classes: Sequence[str], weight: npt.NDArray[Any]) -> pd.DataFrame:
+    """Name the rows and columns of a matrix; of more than MOST classes, keep those of the largest weight.
+
+    Args:
+        cells: (K, K), or (K + 1, K + 1) with predictions of other classes in the last column, and no such ground truth.
+        classes: Names of the K classes.
+        weight: (K,) or more.
+    """
+    number = len(classes)
+    kept = np.sort(np.argsort(-weight[:number], kind="stable")[:MOST])
+    columns = [*kept, *range(number, len(cells))]
+    names = [*classes, "other classes"]
+    return pd.DataFrame(cells[np.ix_(kept, columns)], [names[k] for k in kept], [names[k] for k in columns])
 
 
 def _test(folder: Path) -> dict[str, Any]:
@@ -92,17 +97,18 @@ def _test(folder: Path) -> dict[str, Any]:
     try:
         test = read_test(folder)
     except FileNotFoundError as error:
-        return {"test": None, "heat": {}, "confusion": {}, "absent": str(error)}
+        return {"test": None, "heat": None, "confusion": {}, "absent": str(error)}
     counts, again = read_confusion(folder), f"run `ppar test --config {folder / CONFIG}`"
     titles = {name: f"{name} ({s.role}, protocol {s.protocol}, {s.counted} images)" for name, s in test.scores.items()}
-    ious = [[100 * score.iou.get(label, math.nan) for label in test.classes] for score in test.scores.values()]
-    shares = {titles[name]: row_shares(counts[name]) for name in titles if name in counts}
-    return {
-        "test": test,
-        "confusion": {f"Confusion on {title}": named_rows(each, test.classes) for title, each in shares.items()},
-        "absent": f"This run was tested before confusion matrices were kept: {again}.",
-        "heat": dict(zip(titles.values(), ious, strict=True)),
+    heat = pd.DataFrame([score.iou for score in test.scores.values()], [*titles.values()], [*test.classes])
+    part = f", the {MOST} of {len(test.classes)} classes with the most pixels" * (len(test.classes) > MOST)
+    confusion = {
+        f"Confusion on {titles[name]}{part}": matrix(row_shares(each), test.classes, each.sum(axis=1))
+        for name, each in counts.items()
+        if name in titles
     }
+    absent = f"This run was tested before confusion matrices were kept: {again}."
+    return {"test": test, "heat": 100 * heat, "confusion": confusion, "absent": absent}
 
 
 def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
@@ -117,17 +123,21 @@ def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
     return {"grids": grids, "weights": weight_maps(run) if weighted else [], "weight_range": WEIGHTS}
 
 
-def _prototypes(run: LoadedRun) -> dict[str, Matrix]:
+def _prototypes(run: LoadedRun) -> dict[str, pd.DataFrame]:
     """Return caption -> matrix of cosines; empty for a run without prototypes."""
     if run.module.objective is None:
         return {}
-    memory = run.module.objective.prototypes
-    otp, vtp = (anchors.cpu().numpy() for anchors in (memory.otp, memory.bank))
-    return {
-        "Cosines of OTP, of the text alone": named_rows(otp @ otp.T, run.data.classes),
-        "Cosines of VTP, the bank of text refined by visual context": named_rows(vtp @ vtp.T, run.data.classes),
-        "Cosine of each class's VTP and OTP": {"cos(VTP, OTP)": np.sum(otp * vtp, 1).tolist()},
-    }
+    memory, classes = run.module.objective.prototypes, run.data.classes
+    found, part = {}, f", the {MOST} of {len(classes)} classes closest to another one" * (len(classes) > MOST)
+    for kind, anchors in {
+        "OTP, of the text alone": memory.otp,
+        "VTP, the bank of text refined by visual context": memory.bank,
+    }.items():
+        cosines = (anchors @ anchors.T).cpu().numpy()
+        closest = np.where(np.eye(len(classes)) == 1, -1, cosines).max(axis=1)
+        found[f"Cosines of {kind}{part}"] = matrix(cosines, classes, closest)
+    own = (memory.otp * memory.bank).sum(dim=1).cpu().numpy()
+    return found | {"Cosine of each class's VTP and OTP": pd.DataFrame([own], ["cos(VTP, OTP)"], [*classes])}
 
 
 def _log(page: Path, content: dict[str, Any], project: str) -> None:
@@ -139,15 +149,13 @@ def _log(page: Path, content: dict[str, Any], project: str) -> None:
         # The tiles are data URIs: nothing is fetched.
         return [wandb.Image(Image.open(urlopen(uri)), caption=f"{title}: {caption}") for caption, title, uri in tiles]
 
-    def table(matrix: Matrix) -> wandb.Table:
-        rows = without_nan([[name, *cells] for name, cells in matrix.items()])
-        return wandb.Table(columns=["", *content["classes"]], data=rows)
-
     stay_offline_without_account("WandbLogger")
+    tables = {} if content["heat"] is None else {"classes": content["heat"]}
+    tables |= {f"{part}/{name}": each for part in ("confusion", "prototypes") for name, each in content[part].items()}
     logged: dict[str, Any] = {f"report/predictions/{name}": images(grid) for name, grid in content["grids"].items()}
-    logged |= {"report/classes": table(content["heat"])} if content["heat"] else {}
-    for part in ("confusion", "prototypes"):
-        logged |= {f"report/{part}/{caption}": table(matrix) for caption, matrix in content[part].items()}
+    for name, each in tables.items():
+        rows = without_nan([[label, *cells] for label, cells in zip(each.index, each.to_numpy().tolist(), strict=True)])
+        logged[f"report/{name}"] = wandb.Table(columns=["", *each], data=rows)
     logged |= {"report/page": wandb.Html(str(page), inject=False), "report/weights": images(content["weights"])}
     folder = str(content["run"].folder)
     group = ((content["manifest"] or {}).get("wandb") or {}).get("group")

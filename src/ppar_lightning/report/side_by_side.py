@@ -68,7 +68,7 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
         | {"score": name, "value": 100 * value}
         for run, tested in runs.items()
         for domain, own in tested.scores.items()
-        for name, value in (own.means | own.iou).items()
+        for name, value in own.columns.items()
     )
     check_comparable(lines, ["protocol", "images"])
     key = ["domain", "score"]
@@ -79,12 +79,12 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
 def _tables(runs: dict[str, TestedRun], lines: pd.DataFrame) -> Iterator[str]:
     """Write a table of domain x run for each mean, and one of class x domain for each difference to the first run."""
     means = list(dict.fromkeys(mean for run in runs.values() for mean in run.unseen_means))
-    names = list(dict.fromkeys(name for run in runs.values() for name in run.classes))
+    names = list(dict.fromkeys(name for run in runs.values() for own in run.scores.values() for name in own.columns))
     domains = lines.groupby("domain", sort=False)[["role", "protocol", "images"]].agg(
         lambda values: " / ".join(values.astype(str).unique())
     )
     scores = lines.pivot(index=["run", "score"], columns="domain", values="value")[domains.index]
-    scores = scores.reindex(pd.MultiIndex.from_product([runs, [*means, *names]]))
+    scores = scores.reindex(pd.MultiIndex.from_product([runs, names]))
     unseen = [{domain for domain, score in run.scores.items() if score.unseen} for run in runs.values()]
     shared = [domain for domain in domains.index if all(domain in own for own in unseen)]
     if shared:

@@ -57,7 +57,7 @@ def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterat
     for name in dict.fromkeys([*old, *new]):
         same = old.get(name) == new.get(name) or (name == BY_DEVICE and new.get(name) is None)
         if not same and counts(name, SCORED):
-            yield f"{name}: {old.get(name)} in training, {new.get(name)} now"
+            yield f"{name}: {brief(old.get(name))} in training, {brief(new.get(name))} now"
 
 
 def overrides(setting: Sequence[Mapping[str, Any]], named: Collection[str], config: Mapping[str, Any]) -> Overrides:
@@ -97,5 +97,15 @@ def described(changes: Overrides) -> str:
     for name in sorted(changes, key=lambda name: name not in LENGTHS):
         planned, used = changes[name]
         shorter = name in LENGTHS and None not in (planned, used) and 0 < used < planned
-        parts.append(f"{used} of {planned} {LENGTHS[name]}" if shorter else f"{name} {used} instead of {planned}")
+        parts.append(
+            f"{used} of {planned} {LENGTHS[name]}" if shorter else f"{name} {brief(used)} instead of {brief(planned)}"
+        )
     return ", ".join(parts)
+
+
+def brief(value: Any) -> str:
+    """Write the value of an option; of a long list, such as one of classes, only its length and the first names."""
+    if not isinstance(value, list) or len(str(value)) <= 60:
+        return str(value)
+    names = [str(each.get("name", each) if isinstance(each, Mapping) else each) for each in value[:3]]
+    return f"{len(value)} ({', '.join(names)}{', ...' * (len(value) > 3)})"

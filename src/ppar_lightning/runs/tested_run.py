@@ -43,6 +43,12 @@ class Score:
     iou: dict[str, float]
 
     @property
+    def columns(self) -> dict[str, float]:
+        """Means, then the IoU of each class, by name; ``iou/{class}`` for a class with the name of another column."""
+        taken = {"domain", "role", "protocol", "images", "images_of", *self.means}
+        return self.means | {f"iou/{name}" if name in taken else name: value for name, value in self.iou.items()}
+
+    @property
     def role(self) -> str:
         """``unseen`` or ``source``."""
         return "unseen" if self.unseen else "source"
@@ -199,7 +205,8 @@ def read_confusion(folder: Path) -> dict[str, npt.NDArray[np.int64]]:
     """Read the confusion matrix of each domain; empty if the test kept none.
 
     Returns:
-        Domain -> (K, K) pixel counts, row = ground truth, column = prediction.
+        Domain -> pixel counts, row = ground truth, column = prediction: (K, K), or (K + 1, K + 1) if the segmenter has
+        other classes; the last column then counts predictions of classes that were not scored.
     """
     path = folder / CONFUSION
     if not path.is_file():

@@ -130,7 +130,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""
-        predicts = f"{self.num_classes} classes: {', '.join(self.classes)}"
+        predicts = f"{self.num_classes} classes: {', '.join(f'`{name}`' for name in self.classes)}"
         content = {"training_summary": self.training_summary, "predicts": predicts} | kwargs
         return super().generate_model_card(*args, **content)
 
