@@ -14,11 +14,10 @@ from trees import write_image
 
 from ppar_lightning.cli import main
 from ppar_lightning.cli.flags import refuse_flags
-from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.training import PPARCLI
-from ppar_lightning.cli.words import named_configs
+from ppar_lightning.cli.words import expanded, named_configs
 from ppar_lightning.load import load_segmenter
-from ppar_lightning.runs.best_checkpoint import best_checkpoint
+from ppar_lightning.runs.checkpoints import best_checkpoint
 from ppar_lightning.segmenter.heads import ASPP
 
 CALLBACKS = "lightning.pytorch.callbacks"
@@ -260,8 +259,8 @@ def test_an_averaged_run_is_tested_and_continued_without_warnings(config, tmp_pa
 METRIC = ["--checkpoint.monitor", "val/camvid/miou", "--checkpoint.mode", "max", "--checkpoint.save_top_k", "1"]
 
 
-@pytest.mark.remedy("runs/best_checkpoint.py::best_checkpoint")
-@pytest.mark.remedy("runs/best_checkpoint.py::best_checkpoint")
+@pytest.mark.remedy("runs/checkpoints.py::best_checkpoint")
+@pytest.mark.remedy("runs/checkpoints.py::best_checkpoint")
 def test_the_best_checkpoint_of_a_run_is_tested_also_after_it_was_moved(config, tmp_path):
     with pytest.raises(ValueError, match="no single best checkpoint but none.* train with --checkpoint.monitor METRIC"):
         best_checkpoint(tmp_path / "run")
@@ -356,7 +355,7 @@ def test_no_command_makes_a_folder_of_that_name(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.remedy("runs/best_checkpoint.py::best_checkpoint")
+@pytest.mark.remedy("runs/checkpoints.py::best_checkpoint")
 def test_no_best_checkpoint_or_several(config, tmp_path, capsys):
     folder = fit(config, tmp_path / "run")
     test = ["test", "--config", f"{folder}/config.yaml", "--ckpt_path"]

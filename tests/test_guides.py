@@ -15,8 +15,7 @@ from ppar_lightning.cli import main
 from ppar_lightning.cli.words import long_form
 from ppar_lightning.images.classes import CITYSCAPES, class_list
 from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.method.prompts import TEMPLATES
-from ppar_lightning.method.text import read_embeddings, text_prototypes
+from ppar_lightning.method.text import TEMPLATES, read_embeddings, text_prototypes
 from ppar_lightning.shipped_configs import names
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppar_lightning.baselines.photometric import photometric
-from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
+from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions, photometric
 from ppar_lightning.images.window import Window
 from ppar_lightning.method.bank import VisualBank
 from ppar_lightning.method.objective import PPAR

@@ -10,9 +10,8 @@ from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.method.bank import VisualBank, feature_sums
 from ppar_lightning.method.clip import FrozenImageTower, embed_texts, value_path
 from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.method.prompts import TEMPLATES, sentences
 from ppar_lightning.method.prototypes import Prototypes, vtp_sums
-from ppar_lightning.method.text import text_prototypes
+from ppar_lightning.method.text import TEMPLATES, sentences, text_prototypes
 
 
 def test_prompt_sets_describe_every_class():

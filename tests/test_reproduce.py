@@ -149,11 +149,13 @@ def test_what_each_run_sets_itself_is_no_override(tmp_path, word):
     assert ppar.folder == tmp_path / "b" / "ppar" / "7"
 
 
-@pytest.mark.remedy("reproduce.py::plan")
-def test_a_negative_seed_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="--seeds holds -1: give numbers of at least 0"):
-        plan(DEMO, ["ppar"], [0, -1], tmp_path, [], lambda words: {})
-    assert len(plan(DEMO, ["ppar"], [0, 1], tmp_path, [], lambda words: {})) == 2
+def test_a_negative_seed_is_refused(commands, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path / "demo", seeds="0 -1")
+    assert capsys.readouterr().err.endswith("; give a whole number from 0 to 4294967295\n")
+    assert commands.calls == []
+    run(tmp_path / "demo", seeds="0 1")
+    assert len(commands.calls) == 8
 
 
 @pytest.mark.remedy("reproduce.py::main")

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ConvNextConfig, ResNetConfig
 
-from ppar_lightning.baselines.photometric import photometric
 from ppar_lightning.baselines.whitening import (
     InstanceSelectiveWhitening,
     ISWOptions,
     SelectiveMask,
     covariance,
     k_means,
+    photometric,
 )
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.module import PPARModule

@@ -156,24 +156,18 @@ def main(words: Sequence[str], resolve: Resolve) -> None:
 
 
 def plan(
-    config: Path,
-    rows: Sequence[str] | None,
-    seeds: Sequence[int],
-    output: Path,
-    overrides: Sequence[str],
-    resolve: Resolve,
+    config: Path, rows: Sequence[str] | None, seeds: Sequence[int], output: Path, more: Sequence[str], resolve: Resolve
 ) -> list[Planned]:
     """List the runs, seed by seed, so that a table of fewer seeds is complete early.
 
-    The overlays are those in ``ablations/`` beside the config; if there is no such folder, those of the package.
+    The overlays are those in ``ablations/`` beside the config; if there is no such folder, those of the package. Each
+    run has ``more`` words of the command line.
 
     Raises:
         FileNotFoundError: There is no such overlay.
-        ValueError: A seed is negative, or an override sets what each run sets itself.
+        ValueError: An override sets what each run sets itself.
     """
-    if min(seeds) < 0:
-        raise ValueError(f"--seeds holds {min(seeds)}: give numbers of at least 0")
-    if given := {word.partition("=")[0] for word in overrides} & {*OWN}:
+    if given := {word.partition("=")[0] for word in more} & {*OWN}:
         raise ValueError(f"{given.pop()} is set for each run: leave it out; --seeds and --output choose the runs")
     beside = config.parent / "ablations"
     overlays = {path.stem: path for path in (beside if beside.is_dir() else FOLDER / "ablations").glob("*.yaml")}
@@ -182,7 +176,7 @@ def plan(
     runs = []
     for seed, row in product(dict.fromkeys(seeds), in_order(rows or overlays)):
         folder = output / row / str(seed)
-        words = ["--config", str(config), "--config", str(overlays[row]), *overrides]
+        words = ["--config", str(config), "--config", str(overlays[row]), *more]
         words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
         runs.append(Planned(folder, words, resolve(words)))
     return runs

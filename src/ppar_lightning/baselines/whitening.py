@@ -17,8 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ppar_lightning.baselines.photometric import photometric
 from ppar_lightning.distributed import all_reduce_sum, world_size
+from ppar_lightning.images.colour import LUMA, saturate, turn_hue
+from ppar_lightning.images.variation import gaussian_blur
+
+Maps = Sequence[Tensor]
+Seed = tuple[int, ...]
+
+STRENGTH, TURN = 0.8, 0.3
+"""Largest relative change of brightness, contrast and saturation; and largest turn of the hue, 1 being the circle."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +127,7 @@ class InstanceSelectiveWhitening(nn.Module):
         self._known_fixed = False  # once it is true, no step needs to read the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known_fixed", False))
 
-    def forward(
-        self,
-        maps: Sequence[Tensor],
-        image: Tensor,
-        early: Callable[[Tensor], Sequence[Tensor]],
-        u: float,
-        seed: tuple[int, ...],
-    ) -> Tensor:
+    def forward(self, maps: Maps, image: Tensor, early: Callable[[Tensor], Maps], u: float, seed: Seed) -> Tensor:
         """Compute the loss of a step; during ``statistics``, first gather the variances.
 
         Args:
@@ -164,6 +164,31 @@ def covariance(features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         standardised = F.instance_norm(features.float()).flatten(2)
         return standardised @ standardised.transpose(1, 2) / standardised.shape[2]
+
+
+@torch.no_grad()
+def photometric(image: Tensor, seed: Seed) -> Tensor:
+    """Change colours and blur as strongly as RobustNet does to measure style.
+
+    The result depends only on the image and the seed. All images of a step change alike, so N ranks see what one rank
+    sees, and a resumed run what an uninterrupted run sees.
+
+    Args:
+        image: (B, 3, H, W) float RGB in [0, 1].
+        seed: Non-negative integers that fix the change, such as (seed, step).
+
+    Returns:
+        (B, 3, H, W) in [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    brightness, contrast, saturation = rng.uniform(1 - STRENGTH, 1 + STRENGTH, 3)
+    colours = brightness * turn_hue(rng.uniform(-TURN, TURN)) @ saturate(saturation)
+    with torch.autocast(image.device.type, enabled=False):
+        changed = torch.einsum("dc,bchw->bdhw", image.new_tensor(colours.astype(np.float32)), image)
+        weights = image.new_tensor(LUMA.astype(np.float32))
+        luma = torch.einsum("c,bchw->bhw", weights, changed).mean(dim=(1, 2)).view(-1, 1, 1, 1)
+        sigma = image.new_full(image.shape[:1], rng.uniform(0.15, 1.15))
+        return gaussian_blur((luma + contrast * (changed - luma)).clamp(0, 1), sigma)
 
 
 def k_means(values: Tensor, clusters: int) -> Tensor:

@@ -122,10 +122,7 @@ def peak_memory(device: torch.device) -> float:
 
 
 def differences(
-    manifest: Mapping[str, Any] | None,
-    earlier: Mapping[str, Any],
-    session: Session,
-    data: Mapping[str, Any],
+    manifest: Mapping[str, Any] | None, earlier: Mapping[str, Any], session: Session, data: Mapping[str, Any]
 ) -> Iterator[str]:
     """Compare hardware, revision, config file, versions and data of a test with the training's: a line per difference.
 

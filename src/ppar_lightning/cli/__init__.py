@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ppar_lightning.cli.home import expanded
+from ppar_lightning.cli.words import expanded
 from ppar_lightning.console import leave
 from ppar_lightning.shortage import shortage
 

@@ -28,9 +28,8 @@ from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.terminal_bar import display
 from ppar_lightning.cli.changed_class import without_former_options
 from ppar_lightning.cli.flags import listed, refuse_flags
-from ppar_lightning.cli.home import expanded
 from ppar_lightning.cli.other_model import install, make_room, split_off
-from ppar_lightning.cli.words import NAMES, spelt_out
+from ppar_lightning.cli.words import NAMES, expanded, spelt_out
 from ppar_lightning.console import leave
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint

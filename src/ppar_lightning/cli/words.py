@@ -1,4 +1,4 @@
-"""Completion of command-line arguments: names of configs, the short form of ``predict``, and the run folder."""
+"""Completion of command-line arguments: names of configs, the short form of ``predict``, the run and home folders."""
 
 import re
 from collections.abc import Sequence
@@ -87,3 +87,8 @@ def at_home(words: list[str]) -> list[str]:
     recorded = re.search(r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE)
     moved = recorded is not None and Path(str(yaml.safe_load(recorded[1]))).resolve() != home.resolve()
     return [*words, FOLDER, str(home)] if moved else words
+
+
+def expanded(text: str) -> str:
+    """Replace ``~/`` by the home folder at the start of each path in a word of the command line or a config's text."""
+    return re.sub(r"""(?<![^\s'"=:,\[{])~(?=/)""", lambda _: str(Path.home()), text)

@@ -47,10 +47,8 @@ class Sampling:
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         if not 0 <= self.share <= 1 or self.temperature <= 0 or self.min_pixels < 1:
-            raise ValueError(
-                f"sampling: share {self.share}, temperature {self.temperature}, min_pixels {self.min_pixels}; "
-                "give a share in [0, 1], a temperature above 0 and at least 1 pixel"
-            )
+            given = f"share {self.share}, temperature {self.temperature}, min_pixels {self.min_pixels}"
+            raise ValueError(f"sampling: {given}; give a share in [0, 1], a temperature above 0 and at least 1 pixel")
 
     @property
     def class_share(self) -> float:
@@ -149,10 +147,8 @@ def class_chances(counts: Integers, sampling: Sampling) -> npt.NDArray[np.float6
     """
     held = _holds(counts, sampling).any(axis=0)
     if not held.any():
-        raise ValueError(
-            f"{sampling.kind} sampling: no image holds more than {sampling.min_pixels} pixels of a class; "
-            "lower --data.sampling.min_pixels"
-        )
+        fault = f"no image holds more than {sampling.min_pixels} pixels of a class"
+        raise ValueError(f"{sampling.kind} sampling: {fault}; lower --data.sampling.min_pixels")
     pixels = counts.clip(min=0).sum(axis=0)
     scores = -pixels / pixels.sum() / sampling.temperature if sampling.kind == "rare_class" else np.zeros(len(pixels))
     chances = np.where(held, np.exp(scores - scores[held].max()), 0.0)

@@ -23,17 +23,14 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
         raise ValueError(f"{fault}; list each domain once, under data.sources or data.unseen")
     for name in (*sources, *unseen):
         if not name or not name.isprintable() or {*"/\\"} & {*name} or name == RESERVED:
-            raise ValueError(
-                f"a domain cannot be called {name!r}, as metrics are val/{{domain}}/miou and pictures {{domain}}.png; "
-                "rename it and give its data set with option dataset"
-            )
+            remedy = "rename it and give its data set with option dataset"
+            raise ValueError(f"a domain cannot be called {name!r}, in val/{{domain}}/miou or {{domain}}.png; {remedy}")
     trained = {_images(name, domain, "train"): name for name, domain in sources.items()}
     for name, domain in unseen.items():  # by their options, as training does not open what is unseen
         source = trained.get(_images(name, domain, "eval"))
         if source is not None:
-            raise ValueError(
-                f"unseen domain {name!r} is scored on the images that source {source!r} trains on; remove one of them"
-            )
+            fault = f"unseen domain {name!r} is scored on the images that source {source!r} trains on"
+            raise ValueError(f"{fault}; remove one of them")
     weights = {name: domain.weight for name, domain in sources.items()}
     given = [weight for weight in weights.values() if weight is not None]
     if given and (len(given) < len(weights) or min(given) <= 0):

@@ -3,18 +3,22 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
 from ppar_lightning.method.clip import embed_texts
 from ppar_lightning.method.options import PPAROptions, Prompts
-from ppar_lightning.method.prompts import sentences
 from ppar_lightning.segmenter.pretrained import revision
+
+TEMPLATES: dict[str, list[str]] = yaml.safe_load((files(__package__) / "prompts.yaml").read_text())
+"""Prompt set -> its templates."""
 
 
 def text_prototypes(options: PPAROptions, words: Sequence[Sequence[str]]) -> Tensor:
@@ -60,6 +64,20 @@ def read_embeddings(file: str | Path, num_classes: int) -> Tensor:
         fault = "hold a row of zeros, NaN or infinity"
     remedy = f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"
     raise ValueError(f"text embeddings {path} {fault}: {remedy}")
+
+
+def sentences(prompts: Prompts, words: Sequence[Sequence[str]]) -> list[list[str]]:
+    """List the sentences that describe each class.
+
+    Args:
+        prompts: Name of the prompt set, or templates with {} in place of the class.
+        words: The words for each of the K classes, in the order of the train ids.
+
+    Returns:
+        K lists of sentences, one sentence per template and word.
+    """
+    templates = TEMPLATES[prompts] if isinstance(prompts, str) else prompts
+    return [[template.replace("{}", word) for word in each for template in templates] for each in words]
 
 
 def cached_embeddings(clip: str, prompts: Prompts, words: Sequence[Sequence[str]]) -> Tensor:

@@ -55,9 +55,8 @@ def training_notes(manifest: dict[str, Any]) -> list[str]:
         notes.append(f"Training started from the weights of `{started['checkpoint']}` ({', '.join(started['taken'])}).")
     if origin:
         known = ", ".join(f"{name} {origin[name]}" for name in ("step", "seed") if origin.get(name) is not None)
-        notes.append(
-            f"Training continued from `{origin['checkpoint']}` ({known or UNKNOWN}), whose time is not included."
-        )
+        where = f"`{origin['checkpoint']}` ({known or UNKNOWN})"
+        notes.append(f"Training continued from {where}, whose time is not included.")
     return notes
 
 

@@ -70,8 +70,7 @@ def _texels(surfaces: Surfaces) -> tuple[npt.NDArray[np.intp], Image]:
     flat = surfaces.horizontal.take(surfaces.shape)
     across = ray_x * depth + np.where(flat, 0, depth)
     up = np.where(flat, depth, ray_y * depth + surfaces.camera_height)
-    row = np.floor(up * TEXELS_PER_METRE).astype(np.intp) % TEXELS
-    column = np.floor(across * TEXELS_PER_METRE).astype(np.intp) % TEXELS
+    row, column = (np.floor(each * TEXELS_PER_METRE).astype(np.intp) % TEXELS for each in (up, across))
     return row * TEXELS + column, 1 / (1 + depth / 30)
 
 

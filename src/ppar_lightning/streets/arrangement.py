@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ppar_lightning.streets import objects, vehicles
+from ppar_lightning.streets import objects
 from ppar_lightning.streets.geometry import FAR, GROUND, Camera, Polygons, Street, facing, rect
 from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.objects import LABEL, WHOLE
@@ -13,7 +13,7 @@ from ppar_lightning.streets.stencils import Point
 NEAR, END = 2.0, 90.0
 """Range of distances at which things stand, in metres."""
 
-VEHICLES = ((vehicles.car, 4.7), (vehicles.truck, 9.0), (vehicles.bus, 12.0))
+VEHICLES = ((objects.car, 4.7), (objects.truck, 9.0), (objects.bus, 12.0))
 """Vehicles and their largest lengths, in metres."""
 
 
@@ -89,10 +89,9 @@ def draw_plan(rng: np.random.Generator) -> Plan:
 
 def add_ground(street: Street, rng: np.random.Generator, plan: Plan) -> None:
     """Add sky, terrain, sidewalks, road, markings and rails."""
-    sky = street.thing(LABEL["sky"], 1e4)
-    street.paint(sky, Material.SKY, facing(0, FAR, 8 * FAR, -FAR, 4 * FAR), WHOLE)
-    terrain = street.thing(LABEL["terrain"], 9e3)
-    street.paint(terrain, Material.GRASS, GROUND, rect(-FAR, 0.5, FAR, FAR))
+    heavens = facing(0, FAR, 8 * FAR, -FAR, 4 * FAR)
+    street.paint(street.thing(LABEL["sky"], 1e4), Material.SKY, heavens, WHOLE)
+    street.paint(street.thing(LABEL["terrain"], 9e3), Material.GRASS, GROUND, rect(-FAR, 0.5, FAR, FAR))
     walk = street.thing(LABEL["sidewalk"], 8e3)
     for kerb, edge, _ in (plan.left, plan.right):
         street.paint(walk, Material.PAVEMENT, GROUND, plan.strip(kerb, edge))
@@ -192,9 +191,8 @@ def add_walkers(street: Street, rng: np.random.Generator, plan: Plan, side: floa
         if rng.random() < 0.3:
             z = rng.uniform(3.5, 11)
             for number in range(rng.integers(1, 4)):
-                objects.two_wheeler(
-                    street, rng, *plan.at(kerb + side * rng.uniform(0.6, 1.4), z + 1.3 * number), motor, False
-                )
+                place = plan.at(kerb + side * rng.uniform(0.6, 1.4), z + 1.3 * number)
+                objects.two_wheeler(street, rng, *place, motor, False)
 
 
 def add_traffic(street: Street, rng: np.random.Generator, plan: Plan) -> None:
@@ -213,11 +211,11 @@ def add_traffic(street: Street, rng: np.random.Generator, plan: Plan) -> None:
             z += length + rng.uniform(4, 18)
     if plan.tracks is not None and rng.random() < 0.85:
         z = rng.uniform(17, 38)
-        vehicles.train(street, rng, plan.at(plan.tracks, z), plan.heading(z) + np.pi)
+        objects.train(street, rng, plan.at(plan.tracks, z), plan.heading(z) + np.pi)
     for side, kerb in ((-1, left), (1, right)):
         if rng.random() < 0.45 and (side > 0 or plan.tracks is None):
             for z in _line(rng, plan, (5, 20), (5.6, 14)):
-                vehicles.car(street, rng, plan.at(kerb - side * 1.0, z), plan.heading(z) + rng.choice([0, np.pi]))
+                objects.car(street, rng, plan.at(kerb - side * 1.0, z), plan.heading(z) + rng.choice([0, np.pi]))
     if rng.random() < 0.8:
         for _ in range(rng.integers(1, 4)):
             x, z = rng.uniform(max(left, -4), min(right, 4)), rng.uniform(4.5, 12)

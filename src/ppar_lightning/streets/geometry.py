@@ -199,14 +199,7 @@ def rasterise(street: Street) -> Surfaces:
     plane = (normal.T / np.where(np.abs(offset) < 1e-9, 1e-9, offset)).astype(np.float32)
     seen = canvas.astype(np.intp)
     inverse = plane[0].take(seen) * rays[0] + plane[1].take(seen) * rays[1] + plane[2].take(seen)
-    return Surfaces(
-        shape=seen,
-        label=np.array([label for label, _ in street.things], dtype=np.uint8)[things].take(seen),
-        depth=1 / np.clip(inverse, 1 / FAR, 2.0),
-        material=np.array(material),
-        thing=things,
-        shade=np.array(shade, dtype=np.float32),
-        horizontal=np.abs(normal[:, 1]) > np.abs(normal[:, [0, 2]]).max(axis=-1),
-        rays=rays,
-        camera_height=street.camera.height,
-    )
+    label = np.array([label for label, _ in street.things], dtype=np.uint8)[things].take(seen)
+    horizontal = np.abs(normal[:, 1]) > np.abs(normal[:, [0, 2]]).max(axis=-1)
+    tables = np.array(material), things, np.array(shade, dtype=np.float32), horizontal
+    return Surfaces(seen, label, 1 / np.clip(inverse, 1 / FAR, 2.0), *tables, rays, street.camera.height)

@@ -79,17 +79,13 @@ STYLES: Mapping[str, Style] = {name: _named_style(name, **row) for name, row in 
 HELD_OUT: Mapping[str, Mapping[str, tuple[float, float]]] = _TABLES["held_out"]
 """Unseen style -> field -> (low, high): a box of parameters that no `web` style may enter."""
 
-CITY_RADIUS = 0.12
-"""Smallest distance of a `web` palette to CITY's, as root mean square over materials."""
-
 
 def held_out(style: Style) -> bool:
-    """Return whether a style's parameters lie in the box around an unseen style."""
-    inside = any(
-        all(low <= getattr(style, name) <= high for name, (low, high) in box.items()) for box in HELD_OUT.values()
-    )
+    """Return whether a style's parameters lie in the box around an unseen style, or its palette is close to CITY's."""
+    boxes = (box.items() for box in HELD_OUT.values())
+    inside = any(all(low <= getattr(style, name) <= high for name, (low, high) in box) for box in boxes)
     distance = np.sqrt(np.square(style.palette.mean(axis=1) - CITY.mean(axis=1)).mean())
-    return inside or bool(distance < CITY_RADIUS)
+    return inside or bool(distance < 0.12)
 
 
 def draw_web_style(rng: np.random.Generator) -> Style:
