@@ -23,7 +23,14 @@ from ppar_lightning.data.transforms import Augment, Augmentation
 from ppar_lightning.disk.cache import load_array
 from ppar_lightning.disk.tensors import read_tensors
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE
-from ppar_lightning.images.decoding import lookup_table, read_image, read_label, read_red_label, to_train_ids
+from ppar_lightning.images.decoding import (
+    lookup_table,
+    read_coloured_label,
+    read_image,
+    read_label,
+    read_red_label,
+    to_train_ids,
+)
 from ppar_lightning.images.variation import Variation, vary
 from ppar_lightning.segmenter.sliding import predict, slide, starts
 
@@ -59,6 +66,7 @@ def pictures() -> list[bytes]:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8))
     files = [encoded(noise.convert(mode).save, format="PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")]
     files += [encoded(noise.convert(mode).save, format="JPEG") for mode in ("L", "RGB", "CMYK")]
+    files += [encoded(noise.convert(mode).save, format=kind) for mode in ("L", "P", "RGB") for kind in ("TIFF", "BMP")]
     deep = np.random.default_rng(0).integers(0, 40, (9, 13, 3)).astype(np.uint16)
     return [*files, *(cv2.imencode(".png", part)[1].tobytes() for part in (deep, deep[..., 0]))]
 
@@ -93,11 +101,12 @@ def claims(draw) -> bytes:
 def test_any_bytes_as_an_image_or_a_label(folder, data):
     path = folder / "drawn.png"
     path.write_bytes(data)
-    for reader in (read_image, read_label, read_red_label):
+    for reader in (read_image, read_label, read_coloured_label, read_red_label):
         found = []
         if complaint(lambda reader=reader, found=found: found.append(reader(path)), "drawn.png") is None:
-            assert found[0].ndim == (3 if reader is read_image else 2)
-            assert found[0].dtype == np.uint8 if reader is read_image else found[0].dtype.kind in "bui"
+            coloured = reader in (read_image, read_coloured_label)
+            assert found[0].ndim == (3 if coloured else 2)
+            assert found[0].dtype == np.uint8 if coloured else found[0].dtype.kind in "bui"
 
 
 IDS = st.dictionaries(st.integers(0, 255), st.sampled_from([*range(len(CITYSCAPES)), IGNORE]), max_size=40)
