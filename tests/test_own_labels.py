@@ -12,7 +12,7 @@ from ppar_lightning.cli import main
 from ppar_lightning.data.datasets.folder import Folder
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.images.classes import class_list
-from ppar_lightning.images.colour_key import ColourKey
+from ppar_lightning.images.colour_key import colours_to_train_ids
 
 CLASSES = [
     {"name": "floor", "colour": [90, 90, 90]},
@@ -104,7 +104,7 @@ def test_colours_are_those_of_the_classes_and_black_is_ignored(root):
 COLOUR = r"a.png: '#c8962d' \(25.00% of the pixels\), '#646464' \(1.25% of the pixels\) belong to no class; "
 
 
-@pytest.mark.remedy("images/colour_key.py::ColourKey._nearest")
+@pytest.mark.remedy("images/colour_key.py::colours_to_train_ids")
 @pytest.mark.parametrize("remedy", ["give a class this colour", "map it in ids", "raise colour_distance to"])
 def test_a_colour_of_no_class_is_named_with_its_share(root, remedy):
     coloured = class_list(CLASSES).colourise(IDS)
@@ -132,14 +132,16 @@ def test_many_colours_are_counted_and_the_nearest_is_the_nearest():
     rng = np.random.default_rng(0)
     colours = [tuple(map(int, colour)) for colour in rng.choice(256, (40, 3))]
     picture = rng.integers(0, 256, (50, 60, 3), dtype=np.uint8)
-    key = ColourKey(tuple(colours), tuple(range(40)), 450)
+    key = tuple(zip(colours, range(40), strict=True))
     far = np.linalg.norm(picture[:, :, None].astype(float) - np.array(colours), axis=-1)
-    found = np.take_along_axis(far, key.train_ids(picture, "a.png")[..., None].astype(int), axis=-1)[..., 0]
+    found = np.take_along_axis(far, colours_to_train_ids(picture, key, 450, "a.png")[..., None].astype(int), axis=-1)[
+        ..., 0
+    ]
     np.testing.assert_array_equal(found, far.min(axis=-1))
     with pytest.raises(
         ValueError, match=r"a.png: '#\w{6}' .*, '#\w{6}' .*, '#\w{6}' \(0.03% of .*\) and \d+ more colours"
     ):
-        ColourKey(tuple(colours), tuple(range(40))).train_ids(picture, "a.png")
+        colours_to_train_ids(picture, key, 0, "a.png")
 
 
 def outlines(size=(48, 80)) -> dict:
@@ -298,7 +300,7 @@ def test_a_list_of_pairs_that_is_none(root, lines):
     trees.write_label(root / "labels/a.png", IDS)
     (root / "pairs.csv").write_text(lines)
     with pytest.raises(
-        ValueError, match="pairs.csv: an image or a label is missing; begin with a line image,label and fill"
+        ValueError, match="pairs.csv: an image or a label is missing; begin with a line image,label and fill each row"
     ):
         pairs(root)
     (root / "pairs.csv").write_text("image,label\nphotos/a.jpg,labels/a.png\n")

@@ -39,9 +39,7 @@ class PairList(Layout):
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
             rows = [*csv.DictReader(lines)]
         if not rows or not all(row.get("image") and row.get("label") for row in rows):
-            raise ValueError(
-                f"{path}: an image or a label is missing; begin with a line image,label and fill in each row"
-            )
+            raise ValueError(f"{path}: an image or a label is missing; begin with a line image,label and fill each row")
         rows = [row for row in rows if row.get("split", split) == split]
         names = [Path(row["image"]).with_suffix("").as_posix().lstrip("./") for row in rows]
         labels = by_name((name, root / row["label"]) for name, row in zip(names, rows, strict=True))

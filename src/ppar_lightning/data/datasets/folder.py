@@ -12,7 +12,7 @@ from ppar_lightning.data.listing import CocoLayout, PairList, find
 from ppar_lightning.data.meanings import Meanings
 from ppar_lightning.data.outlines import read_outlines
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE, Classes, ClassList, class_list
-from ppar_lightning.images.colour_key import ColourKey
+from ppar_lightning.images.colour_key import colours_to_train_ids
 from ppar_lightning.images.decoding import EXPORT, PICTURES, Array, read_coloured_label
 
 LINES = "with lines like '7: road'"
@@ -32,8 +32,8 @@ class Folder(FolderDataset):
         classes: The list that the labels are in, in any form of `data.classes`, which is the default.
         ids: Every id in the pictures, or the colours and names in JSON that no class has -> train id, name of a class,
             or `ignore`; or the path of a YAML file with this mapping, relative to the root or to the working directory.
-        offset: Pictures hold train id + offset; lower ids are ignored, and so is 255 unless a class has it. It is 0 by
-            default, and not used if there are ids.
+        offset: Pictures hold train id + offset; lower ids are ignored, and so is 255 unless a class has it. By default
+            0, or if there are `ids`, nothing but these.
         encoding: Whether pictures hold `ids`, or the `colours` of the classes, where black is ignored.
         colour_distance: Another colour counts as the nearest one, up to this Euclidean distance in levels of 0-255.
         uncovered: Class of the pixels that no object of the JSON covers, or `ignore`.
@@ -82,17 +82,16 @@ class Folder(FolderDataset):
         self.uncovered = self.meanings.train_id(uncovered)
         if self.uncovered < 0:
             raise ValueError(f"uncovered is {uncovered!r}; give {self.meanings.choices()}")
-        table, colours, names = self.meanings.ids, self.meanings.colours, self.meanings.names
-        self.key = (
-            ColourKey(tuple(colours), tuple(colours.values()), colour_distance) if encoding == "colours" else None
-        )
+        table, names = self.meanings.ids, self.meanings.names
+        self.key = tuple(self.meanings.colours.items()) if encoding == "colours" else ()
+        self.distance = colour_distance
         self.coco = CocoLayout(images, labels, table, names=names) if drawn and "*" not in labels else None
         self.layouts = (self.coco or (PairList("", pairs, table) if pairs else Layout(images, labels, table)),)
         scored = sorted(set(table.values()) - {IGNORE})
         self.scored_classes = [self.labelled_in[k] for k in scored] or self.labelled_in
         super().__init__(root, split, domain, on_bad_sample)
         if forms != ["ids"]:
-            self.code += str((self.key, names, self.uncovered)).encode()
+            self.code += str((self.key, self.distance, names, self.uncovered)).encode()
 
     def read_label(self, index: int) -> Array:
         """Return the label of a sample: (H, W) uint8 train ids or IGNORE.
@@ -104,7 +103,9 @@ class Folder(FolderDataset):
         if path.suffix.lower() in OUTLINES:
             outlines = self.coco.drawn[self.names[index]] if self.coco else read_outlines(path)
             return outlines.draw(self.meanings.names, self.uncovered, path)
-        return self.key.train_ids(read_coloured_label(path), path) if self.key else super().read_label(index)
+        if self.key:
+            return colours_to_train_ids(read_coloured_label(path), self.key, self.distance, path)
+        return super().read_label(index)
 
 
 def _read_ids(root: str | Path | None, path: Path) -> Mapping[int | str, int | str]:
