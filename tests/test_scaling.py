@@ -4,22 +4,18 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
 import yaml
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from ranks import run_ranks
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.run import get_args_parser
 
-from ppar_lightning.cli import main, resolve
+from ppar_lightning.cli import main
 from ppar_lightning.distributed import shard
-from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.module import PPARModule
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[1]
@@ -92,19 +88,3 @@ def compare_sharded() -> None:
 
 def test_a_network_is_sharded_block_by_block():
     run_ranks(2, compare_sharded)
-
-
-@pytest.mark.remedy("module.py::PPARModule.configure_model")
-def test_the_older_fsdp_is_refused_with_the_remedy():
-    """Two ranks train by that config in test_ddp.py."""
-    module = PPARModule(nn.Identity(), PPAROptions(enabled=False))
-    module._trainer = SimpleNamespace(strategy=FSDPStrategy())
-    with pytest.raises(ValueError, match=r"give --config configs/strategies/fsdp\.yaml instead") as refused:
-        module.configure_model()
-    words = str(refused.value).partition("give ")[2].split()[:2]
-    strategy = resolve(["--config", "demo", *words])["trainer"]["strategy"]
-    assert strategy["class_path"].endswith(ModelParallelStrategy.__name__)
-    sharding = ModelParallelStrategy(**strategy["init_args"])
-    sharding._device_mesh = {"data_parallel": None}  # nothing to shard here
-    module._trainer = SimpleNamespace(strategy=sharding)
-    module.configure_model()

@@ -7,7 +7,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -50,6 +50,9 @@ class PPARModule(L.LightningModule):
     the size and stride in pixels of a sliding window. Other entries, such as ``domain``, are for callbacks. Evaluation
     steps return the predicted train ids; scores are logged by :class:`~ppar_lightning.callbacks.scores.DomainScores`.
     """
+
+    scored_as: Tensor | None
+    """(K,) train id in the data module's classes of each class of the segmenter; None if they are the same."""
 
     def __init__(
         self,
@@ -106,7 +109,6 @@ class PPARModule(L.LightningModule):
                 self.objective = PPAR(ppar, channels, segmenter.classes.words, text_width)
         if isw.enabled and for_training:
             self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
-        # (K,) train id in the data module's classes of each class of the segmenter; None if they are the same
         self.register_buffer("scored_as", None, persistent=False)
         self.selected_on: list[str] = []
         """Metrics of unseen domains that the loaded checkpoint was selected by."""
@@ -132,15 +134,8 @@ class PPARModule(L.LightningModule):
                 part.compile(backend=self.compile_backend)
 
     def configure_model(self) -> None:
-        """Shard the trained parts over the ranks if the strategy is Lightning's ``ModelParallelStrategy`` (FSDP).
-
-        Raises:
-            ValueError: The strategy is Lightning's older ``FSDPStrategy``.
-        """
+        """Shard the trained parts over the ranks if the strategy is Lightning's ``ModelParallelStrategy`` (FSDP)."""
         strategy = self.trainer.strategy
-        if isinstance(strategy, FSDPStrategy):
-            remedy = "give --config configs/strategies/fsdp.yaml instead"
-            raise ValueError(f"strategy 'fsdp' rounds the prototypes to the precision of the step: {remedy}")
         if isinstance(strategy, ModelParallelStrategy):
             objective = [] if self.objective is None else self.objective.children()
             for part in (*self.segmenter.children(), *objective):  # `shard` needs parts that are called as modules

@@ -98,7 +98,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         super().__init__()
         auxiliary = auxiliary and head == "deeplabv3plus"
         last = (-2, -1) if auxiliary else (-1,)
-        first = tuple(range(1, early_stages + 1))
+        first = (1, 2)[:early_stages]
         stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, first + last)
         shown = first[1:] if head == "deeplabv3plus" else ()
         self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config, shown)
@@ -112,17 +112,16 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         else:
             self.head = DeepLabV3Plus((channels[0], channels[-1]), decoder_channels, stride)
         self.classes = class_list(classes)
-        num_classes = len(self.classes)
-        self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
-        self.auxiliary = FCN(channels[-2], decoder_channels, num_classes) if auxiliary else None
-        self.num_classes = num_classes
+        self.num_classes = number = len(self.classes)
+        self.classifier = nn.Conv2d(decoder_channels, number, 1)
+        self.auxiliary = FCN(channels[-2], decoder_channels, number) if auxiliary else None
         self.decoder_channels = decoder_channels
         self.backbone_channels = channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
 
         self.training_summary: str | None = None
-        known = {"classes": self.classes.entries(), "backbone_config": self.backbone.config}
-        self.description = given | {"pretrained": False} | known
+        built = {"classes": self.classes.entries(), "backbone_config": self.backbone.config}
+        self.description = given | {"pretrained": False} | built
 
     def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **options: Any) -> str | None:
         """Save weights, ``config.json`` (None: ``description``) and model card as huggingface_hub does."""
