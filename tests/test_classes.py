@@ -113,6 +113,20 @@ def test_labels_reach_another_list_by_name_or_else_by_group(tmp_path):
 
 
 @pytest.mark.remedy("data/split.py::Split.__init__")
+@pytest.mark.parametrize("mapping", [{"hat": "road"}, {"road": "hat"}])
+def test_a_domain_says_what_its_classes_are_called_in_the_run(mapping):
+    own, options = class_list(["floor", "sky", "thing"]), {"length": 1}
+    with pytest.raises(ValueError, match=r"no class 'hat'; map road, .*, bicycle to floor, sky, thing, ignore$"):
+        Domain(dataset="game", options=options, mapping=mapping).open("g", "eval", classes=own)
+    given = {"road": "floor", "sidewalk": "floor", "car": "thing", "sky": "ignore"}
+    split = Domain(dataset="game", options=options, mapping=given).open("g", "eval", classes=own, quiet=True)
+    label = DATASETS["game"](None, "val", "g", length=1)[0]["label"]
+    expected = np.full(256, IGNORE)
+    expected[[0, 1, 13]] = (0, 0, 2)
+    np.testing.assert_array_equal(split[0]["label"], expected[label])
+
+
+@pytest.mark.remedy("data/split.py::Split.__init__")
 def test_labels_that_have_no_class_in_common_are_refused():
     streets = DATASETS["game"](None, "val", "g", length=1)
     with pytest.raises(
@@ -121,6 +135,7 @@ def test_labels_that_have_no_class_in_common_are_refused():
         Split(streets, classes=class_list(["hat", "dog"]))
     for good in (["hat", "road"], ["hat", "flat"]):
         assert Split(streets, classes=class_list(good)).scored_classes == (1,)
+    assert Split(streets, classes=class_list(["hat", "dog"]), mapping={"car": "dog"}).scored_classes == (1,)
 
 
 @pytest.mark.parametrize(("key", "split", "own"), [("mapillary", "validation", 65), ("camvid", "test", 11)])

@@ -31,6 +31,7 @@ class Domain:
         protocol: Name of the protocol it is scored by; by default `data.protocol`.
         limit: Use only this many images (at least 1), evenly spaced over the split.
         options: Further arguments of the data set.
+        mapping: Class of its labels -> class of `data.classes` or `ignore`, where neither name nor group is the same.
         weight: For a source, its share of the draws relative to the weights of the other sources, above 0. By default,
             the share is proportional to the number of images.
     """
@@ -42,6 +43,7 @@ class Domain:
     protocol: str | None = None
     limit: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    mapping: dict[str, str] = field(default_factory=dict)
     weight: float | None = None
 
     def split(self, name: str, split: str) -> str:
@@ -101,7 +103,7 @@ class Domain:
             indices = np.linspace(0, len(opened) - 1, self.limit).round().astype(int).tolist()
         view = found.views.get(key) if split == "eval" else None
         title, slid = protocol_title(protocol, window), protocol_window(protocol, window)
-        read = Split(opened, indices, view, slid, title, classes=classes)
+        read = Split(opened, indices, view, slid, title, classes=classes, mapping=self.mapping)
         for remark in () if quiet else read.remarks:
             rank_zero_warn(f"domain {name!r}: {remark}")
         return read

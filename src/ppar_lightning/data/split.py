@@ -1,6 +1,7 @@
 """The part of a domain that a run reads: chosen images of a data set, resized as its protocol says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -29,13 +30,14 @@ class Split(Dataset[Sample]):
         protocol: Title of the protocol, as it is shown beside scores.
         skip: Return a placeholder that holds the error if a sample cannot be read, instead of raising the error.
         classes: The classes whose train ids the samples hold; None leaves those of the data set.
+        mapping: Class of the data set -> class of `classes` or `ignore`, for those that are not mapped by their names.
 
     Attributes:
         remarks: Those of the data set, and a line about the classes whose pixels are ignored because `classes` lacks
             them.
 
     Raises:
-        ValueError: No class of the data set is among the classes.
+        ValueError: No class of the data set is among the classes, or the mapping names another class.
     """
 
     def __init__(
@@ -47,17 +49,22 @@ class Split(Dataset[Sample]):
         protocol: str = "full",
         skip: bool = False,
         classes: ClassList | None = None,
+        mapping: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         own = whole.labelled_in
         self.whole = whole
         self.classes = classes or own
         ids = dict(zip(own, own.ids_in(self.classes), strict=True))
+        known = {name: index for index, name in enumerate(self.classes)} | {"ignore": IGNORE}
+        if unknown := [*(mapping.keys() - ids.keys()), *(set(mapping.values()) - known.keys())]:
+            raise ValueError(f"mapping knows no class {unknown[0]!r}; map {', '.join(own)} to {', '.join(known)}")
+        ids |= {name: known[meaning] for name, meaning in mapping.items()}
         ignored = [name for name in whole.scored_classes if ids[name] == IGNORE]
         self.scored_classes = tuple(sorted({ids[name] for name in whole.scored_classes} - {IGNORE}))
         """Train ids over which the domain's mIoU is averaged."""
         if not self.scored_classes:
             labelled, wanted = (", ".join(names[:3]) for names in (ignored, self.classes))
-            remedy = "give --data.classes that names some of its classes or their groups"
+            remedy = "give --data.classes that names some of its classes or groups, or a mapping in the domain"
             raise ValueError(f"its labels know {labelled} ..., but no class of {wanted} ...; {remedy}")
         line = f"{', '.join(ignored)}: not among data.classes, so their pixels are ignored"
         self.remarks = [*whole.remarks, *([line] if ignored else [])]
