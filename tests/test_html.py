@@ -19,7 +19,7 @@ from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.callbacks.results import log_tables
 from ppar_lightning.cli import main
 from ppar_lightning.images.classes import CITYSCAPES
-from ppar_lightning.metrics import class_iou
+from ppar_lightning.metrics import UNSEEN, class_iou
 from ppar_lightning.report.chart import draw_curves
 from ppar_lightning.report.html import row_shares, shade
 from ppar_lightning.runs.curves import read_metrics
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = fit(tmp_path_factory.mktemp("html") / "<run>")
-    evaluate(folder)
+    evaluate(folder, "--ci", "20")
     return folder
 
 
@@ -96,7 +96,8 @@ def test_the_page_holds_every_part(page, run):
         assert f"{100 * score['miou']:.1f}" in page.text["domains"]
         for section in ("domains", "classes", "confusion", "predictions"):
             assert domain in page.text[section]
-    assert f"{100 * record['unseen_miou']:.1f}" in page.text["domains"]
+    low, high = record["ci"]["intervals"][UNSEEN]["miou"]
+    assert f"{100 * record['unseen_miou']:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in page.text["domains"]
     for caption in ("worst of 3: ", "2nd best of 3: ", "best of 3: "):
         assert page.text["predictions"].count(caption) >= 1
     assert "peak_memory (GiB)" in page.text["manifest"]

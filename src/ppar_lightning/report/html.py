@@ -24,7 +24,7 @@ from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_map
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG
-from ppar_lightning.runs.tested_run import read_confusion, read_test
+from ppar_lightning.runs.tested_run import read_confusion, read_test, with_interval
 
 MOST = 65
 """Largest number of classes of which a matrix shows all."""
@@ -54,7 +54,7 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
     run.module.to("cuda" if torch.cuda.is_available() else "cpu")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"number": number, "shade": shade, "mean_title": mean_title, "zip": zip, "nan": math.nan}
-    environment.globals |= {"unseen_label": UNSEEN, "groups": GROUPS}
+    environment.globals |= {"unseen_label": UNSEEN, "groups": GROUPS, "with_interval": with_interval}
     template = environment.from_string((files(__package__) / "page.html.j2").read_text())
     content = {"run": run, "title": folder.resolve().name, "images": images, "prototypes": _prototypes(run)}
     content |= {**_test(folder), **_pictures(run, images)}

@@ -36,7 +36,6 @@ class ForeignSegmenter(nn.Module):
 
     Attributes:
         classes: K classes of the model; one that the target has, by name or by a word for prompts, has its name there.
-        num_classes: K.
         window: Size of the squares in pixels; 0 if the network takes any size.
     """
 
@@ -64,7 +63,6 @@ class ForeignSegmenter(nn.Module):
         self.network = load_weights(loader, name, config).eval().requires_grad_(False)
         self.window = config.image_size if config.model_type in FIXED else 0
         self.classes = named_as(target, [config.id2label[index] for index in sorted(config.id2label)])
-        self.num_classes = len(self.classes)
         for title, values in zip(("mean", "std"), normalisation(name), strict=True):
             self.register_buffer(title, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
         tokens = read_task(name, config.task_seq_len) if config.model_type == "oneformer" else None
