@@ -65,9 +65,8 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
         names = (weights.description.get("backbone"), module.segmenter.description["backbone"])
         fault = f"--weights {source} is of the backbone {names[0]}, the config has {names[1]} ({why['backbone']})"
         raise ValueError(f"{fault}: set --model.segmenter.backbone as in its training, or give other weights")
-    besides = {"whitening": "its statistics are those of one training"}
-    besides |= {} if pairs else {"classifier": "no class of these names there"}
-    besides |= {} if texts else {"objective": "no class has the same text there"}
+    besides = {"classifier": "no class of these names there" * (not pairs), "whitening": "it is of one training"}
+    besides |= {"objective": "no class has the same text there" * (not texts)}
     if part == "backbone":
         besides = {each: "--weights_part backbone" for each in why if each not in ("backbone", "norms of maps")}
     why |= {each: why[each] or fault for each, fault in besides.items() if each in why}

@@ -104,10 +104,8 @@ class PPARCLI(LightningCLI):
         parser.add_argument(
             "--allow_target_selection", type=bool, default=False, help="Allow unseen domains to select checkpoints."
         )
-        helped = "Run, checkpoint, saved segmenter or hub id whose weights a new training starts from."
-        parser.add_argument("--weights", type=str | None, default=None, help=helped)
-        helped = "What is taken of --weights; parts and classes that do not fit are new."
-        parser.add_argument("--weights_part", type=Part, default="all", help=helped)
+        parser.add_argument("--weights", type=str | None, help="Run, checkpoint, segmenter or hub id to start from.")
+        parser.add_argument("--weights_part", type=Part, default="all", help="What is taken of --weights.")
         parser.add_argument("--overwrite", action="store_true", help="Replace earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.add_argument("--skip_existing", action="store_true", help="Leave out pictures that already have a map.")
