@@ -281,7 +281,7 @@ def test_a_run_that_goes_on_with_other_options_says_so(tmp_path, monkeypatch):
 def test_a_run_is_not_gone_on_with_in_the_folder_of_another(run, tmp_path, capsys):
     other = fit(tmp_path / "other", "--trainer.max_steps", "1")
     with pytest.raises(SystemExit, match="1"):
-        fit(other, "--ckpt_path", str(run / "checkpoints" / "last.ckpt"))
+        fit(other, "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_steps", "6")
     assert f"{other} already holds a run: continue it with --ckpt_path last, or give another" in capsys.readouterr().err
     assert torch.load(other / "checkpoints" / "last.ckpt")["global_step"] == 1
 

@@ -112,12 +112,12 @@ def test_picture(roots, capsys):
 def test_overlay_and_sheet_of_many_shapes():
     image, label = np.full((64, 32, 3), 51, np.uint8), np.full((64, 32), 13, np.uint8)
     label[:32] = IGNORE
-    mixed = overlay(fit(image, 16), fit(label, 16, sharp=True))
+    mixed = overlay(fit(image, 16), fit(label, 16, sharp=True), CITYSCAPES)
     assert mixed.shape == (32, 16, 3)
     assert mixed[8, 8].tolist() == [51, 51, 51]
     assert mixed[24, 8].tolist() == [26, 26, 96]  # (51 + 0) / 2 and (51 + 142) / 2, halves to even
     tiles = [("wide", np.zeros((100, TILE, 3), np.uint8)), ("high", np.zeros((300, TILE, 3), np.uint8))]
-    assert sheet(tiles * 3).shape == (2 * 318 + 54, COLUMNS * TILE, 3)
+    assert sheet(tiles * 3, CITYSCAPES).shape == (2 * 318 + 54, COLUMNS * TILE, 3)
 
 
 def test_samples_are_evenly_spaced():

@@ -39,6 +39,9 @@ def completed(config: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     config = {"weights": None, "weights_part": "all"} | current_config(config)
     for (group, name), value in ADDED.items():
         config[group].setdefault(name, value)
+    for role in ("sources", "unseen"):
+        domains = config["data"][role] or {}
+        config["data"][role] = {name: {"mapping": {}} | domain for name, domain in domains.items()} or domains
     if now["model"]["ppar"]["clip_dtype"] is None:
         config["model"]["ppar"]["clip_dtype"] = None
     return config
