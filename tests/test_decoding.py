@@ -75,8 +75,8 @@ def test_values_that_do_not_fit_a_byte():
     np.testing.assert_array_equal(to_train_ids(np.array([[0, 300]], np.uint16), wide, Path("x")), [[254, 3]])
     with pytest.raises(ValueError, match="x: label value 301, 65535 is not among"):
         to_train_ids(np.array([[0, 301, 65535]], np.uint16), wide, Path("x"))
-    with pytest.raises(ValueError, match="ids 0, 1, .*, 39, ...; check"):
-        to_train_ids(np.array([[60]], np.uint8), lookup_table({k: k for k in range(50)}), Path("x"))
+    with pytest.raises(ValueError, match="ids 0, 1, .*, 69, ...; check"):
+        to_train_ids(np.array([[90]], np.uint8), lookup_table({k: k for k in range(80)}), Path("x"))
 
 
 @pytest.mark.remedy("images/decoding.py::read_label")

@@ -37,7 +37,7 @@ GREY = ("1", "L", "I;16", "I;16B", "P")
 UNKNOWN = -2
 """Entry of a lookup table for a value that the data set does not define; as a byte 254, as in older fingerprints."""
 
-SHOWN = 40
+SHOWN = 70
 """Largest number of ids that an error lists."""
 
 EXPORT = "put a grey or palette PNG of its ids in its place"
