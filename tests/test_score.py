@@ -122,6 +122,19 @@ def test_maps_and_labels_in_plain_folders(place):
         assert counts["hall"].tolist() == [[96, 0, 0, 0], [32, 32, 0, 32], [0, 0, 0, 96], [0, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("folder", ["theirs", "labels"])
+def test_a_map_that_holds_no_train_ids_is_named_with_a_remedy(folder, place, capsys):
+    for each in ("theirs", "labels"):
+        trees.write_label(place / each / "a.png", trees.stripes([0, 40 if each == folder else 1]))
+    with pytest.raises(SystemExit, match="1"):
+        main(["score", "theirs", "labels"])
+    said = capsys.readouterr().err
+    assert f"{folder}/a.png: label value 40 is not among" in said
+    assert "write train ids of --classes in its place, and 255 for no class" in said
+    trees.write_label(place / folder / "a.png", trees.stripes([0, 255]))
+    main(["score", "theirs", "labels"])
+
+
 @pytest.mark.remedy("score/map_reader.py::MapReader.test_step")
 def test_a_map_of_another_size_is_refused_and_the_protocols_size_is_named(place, capsys):
     root = trees.mapillary(place / "mapillary", {"validation": 2})

@@ -65,11 +65,13 @@ class MapReader(L.LightningModule):
         self.data, self.maps = data, Folder(folder, "", "predictions", **MAPS, target=data.classes)
         self.scored_as = torch.arange(len(data.classes))
         self.selected_on: list[str] = []
-        self.places: dict[str, int] = {}
 
     def on_test_start(self) -> None:
         """Find the map of each sample."""
         (split,) = self.data.eval_splits.values()
+        for each in (self.maps, split.whole):
+            if isinstance(each, Folder):
+                each.id_remedy = "write train ids of --classes in its place, and 255 for no class"
         self.places = matched([split.name(index) for index in range(len(split))], self.maps.names)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -100,9 +102,8 @@ def matched(samples: Sequence[str], maps: Sequence[str]) -> dict[str, int]:
     Raises:
         ValueError: A sample has no map, a map belongs to no sample, or two belong to one.
     """
-    last = [name.rpartition("/")[2] for name in samples]
-    times = Counter(last)
-    known = {short: name for short, name in zip(last, samples, strict=True) if times[short] == 1}
+    times = Counter(name.rpartition("/")[2] for name in samples)
+    known = {short: name for name in samples if times[short := name.rpartition("/")[2]] == 1}
     known |= {name: name for name in samples}
     found: dict[str, list[int]] = {}
     for index, name in enumerate(maps):
