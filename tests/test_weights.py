@@ -245,6 +245,11 @@ def test_a_converted_backbone_computes_the_same(depth, prefix, stride, tmp_path,
         assert torch.equal(ours.auxiliary[1].bias, state["auxiliary_head.conv_seg.bias"])
     with pytest.raises(ValueError, match="Missing key"):  # nothing is drawn at random in its place
         load_segmenter(out)
+    if not prefix:
+        new = PPARModule(Segmenter(**described | {"classes": [*OWN]}), PPAROptions(enabled=False))
+        record = start_from(new, str(out), "all")
+        assert record["taken"].keys() == {"backbone"}
+        assert record["new"]["classifier"] == "no classifier.weight"
 
 
 def test_a_whole_deeplabv3plus_computes_the_same(tmp_path, image, capsys):
