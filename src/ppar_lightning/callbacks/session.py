@@ -82,9 +82,8 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """Look up the versions of Python, this package and its main requirements."""
-    installed = {each.name.lower(): each.version for each in reversed([*distributions()])}  # the first one counts
-    # A source tree may be run without being installed.
-    return {"python": platform.python_version()} | {name: installed.get(name, "not installed") for name in PACKAGES}
+    found = {name: [each.version for each in distributions(name=name)] for name in PACKAGES}  # none, for a source tree
+    return {"python": platform.python_version()} | {name: (*found[name], "not installed")[0] for name in PACKAGES}
 
 
 def revision(folder: Path) -> str | None:
