@@ -235,9 +235,7 @@ def test_text_of_another_width_than_the_tower_is_refused_but_trains_on_own_featu
     import numpy as np
 
     np.save(tmp_path / "text.npy", np.random.default_rng(0).normal(size=(CLASSES, 24)).astype(np.float32))
-    with pytest.raises(
-        ValueError, match="width 24.*has 16: name the CLIP they come from as ppar.clip, or set ppar.context: f"
-    ):
+    with pytest.raises(ValueError, match="width 24.*has 16: name their CLIP as ppar.clip, or set ppar.context: f"):
         build(clip_folder, text_embeddings=str(tmp_path / "text.npy"))
     np.save(tmp_path / "own.npy", np.random.default_rng(0).normal(size=(CLASSES, 16)))
     build(clip_folder, text_embeddings=str(tmp_path / "own.npy"))

@@ -24,7 +24,7 @@ def test_the_images_of_a_source_are_not_unseen_under_another_name(tmp_path):
     root = trees.kitti(tmp_path / "kitti")
     (tmp_path / "link").symlink_to(root)
     sources = {"kitti_train": Domain(dataset="kitti", root=str(root))}
-    fault = "unseen domain 'kitti' is scored on the images that source 'kitti_train' trains on; remove one of them"
+    fault = "unseen 'kitti' is scored on the images that source 'kitti_train' trains on; remove one"
     with pytest.raises(ValueError, match=fault):
         DomainDataModule(sources, {"kitti": Domain(root=str(tmp_path / "link"))})
     DomainDataModule(sources)

@@ -180,7 +180,7 @@ def test_a_label_that_is_gone_is_marked(root):
 def test_a_cache_that_cannot_be_written_to_names_the_remedy(root, monkeypatch):
     (root / "file").write_text("in the way")
     monkeypatch.setenv("PPAR_CACHE", str(root / "file" / "cache"))
-    with pytest.raises(OSError, match=r"file/cache cannot be written to .*set PPAR_CACHE to a writable folder"):
+    with pytest.raises(OSError, match=r"file/cache: .*set PPAR_CACHE to a writable folder"):
         class_statistics(camvid(root))
     monkeypatch.setenv("PPAR_CACHE", str(root / "cache"))
     np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)

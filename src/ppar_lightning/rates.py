@@ -70,8 +70,7 @@ class PlannedRates(LambdaLR):
         sizes = ([len(group["params"]) for group in each] for each in (groups, optimizer.param_groups))
         anew = "or train anew in another --trainer.default_root_dir"
         if stored - built and built - stored:  # another version of torch has more options or fewer
-            name = type(optimizer).__name__
-            fault = f"the checkpoint holds the state of another optimizer than {name}"
+            fault = f"the checkpoint holds the state of another optimizer than {type(optimizer).__name__}"
             raise ValueError(f"{fault}: leave --model.optimizer as it was, {anew}")
         if next(sizes) != next(sizes):
             fault = "the optimizer's state in the checkpoint is of other parameters"

@@ -29,8 +29,7 @@ def spelt_out(words: Sequence[str]) -> list[str]:
     given = named_configs(words)
     words = long_form(given) if given[0] == "predict" else given
     if words != given and not Path(words[2]).is_file():
-        remedy = "--run takes the folder of a run; add --ckpt_path to use another checkpoint"
-        raise FileNotFoundError(f"{words[2]} not found: {remedy}")
+        raise FileNotFoundError(f"{words[2]} not found: --run takes the folder of a run, --ckpt_path a checkpoint")
     if words[0] == "test" and "--model" in words[:-1] and FOLDER not in {word.partition("=")[0] for word in words}:
         words = [*words, FOLDER, f"runs/{Path(words[words.index('--model') + 1]).name}"]
     return at_home(words)

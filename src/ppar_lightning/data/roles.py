@@ -29,8 +29,7 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
     for name, domain in unseen.items():  # by their options, as training does not open what is unseen
         source = trained.get(_images(name, domain, "eval"))
         if source is not None:
-            fault = f"unseen domain {name!r} is scored on the images that source {source!r} trains on"
-            raise ValueError(f"{fault}; remove one of them")
+            raise ValueError(f"unseen {name!r} is scored on the images that source {source!r} trains on; remove one")
     weights = {name: domain.weight for name, domain in sources.items()}
     given = [weight for weight in weights.values() if weight is not None]
     if given and (len(given) < len(weights) or min(given) <= 0):

@@ -112,8 +112,7 @@ class AugmentedDataset(Dataset[Sample]):
         source = bisect_right(ends, draw.sample)
         while sample.get("padding"):
             if len(errors) > REPLACEMENTS:
-                fault = f"{len(errors)} images in a row cannot be read; the last: {errors[-1].message}"
-                raise ValueError(f"domain {sample['domain']!r}: {fault}")
+                raise ValueError(f"{len(errors)} images in a row cannot be read; the last: {errors[-1].message}")
             rng = np.random.default_rng((self.seed, draw.epoch, draw.position, len(errors)))
             sample = self.samples[int(rng.integers(ends[source - 1], ends[source]))]
             errors += sample["error"]

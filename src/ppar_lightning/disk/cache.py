@@ -40,8 +40,7 @@ def save_array(path: Path, array: Array) -> None:
     try:
         write_whole(path, content.getvalue())
     except OSError as error:
-        remedy = "set PPAR_CACHE to a writable folder"
-        raise OSError(f"{path.parent} cannot be written to ({error.strerror}); {remedy}") from error
+        raise OSError(f"{path.parent}: {error.strerror}; set PPAR_CACHE to a writable folder") from error
 
 
 def load_array(path: Path) -> Array:

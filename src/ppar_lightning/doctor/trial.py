@@ -27,8 +27,7 @@ class FirstStep(L.Callback):
         """
         if trainer.global_step > self._step:
             seconds, memory = time.perf_counter() - self._started, peak_memory(trainer.strategy.root_device)
-            took = f"the first step took {seconds:.1f} s and {memory} GiB of memory"
-            raise TrialDoneError(took)
+            raise TrialDoneError(f"the first step took {seconds:.1f} s and {memory} GiB of memory")
 
 
 FIRST_STEP = f"{__name__}.{FirstStep.__name__}"

@@ -102,8 +102,7 @@ class PPAR(nn.Module):
             self.clip = FrozenImageTower(options.clip, options.visual_size, dtype)
             if self.clip.dim != dim:
                 fault = f"text prototypes have width {dim}, the image tower of {options.clip!r} has {self.clip.dim}"
-                remedy = "name the CLIP they come from as ppar.clip, or set ppar.context: features"
-                raise ValueError(f"{fault}: {remedy}")
+                raise ValueError(f"{fault}: name their CLIP as ppar.clip, or set ppar.context: features")
         # P: (B, C, h, w) -> (B, D, h, w), linear, so that the features must do the aligning.
         self.embed = nn.Conv2d(channels, dim, 1)
         self.prototypes = prototypes.Prototypes(text, options.momentum)

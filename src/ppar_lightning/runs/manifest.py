@@ -28,8 +28,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
             return manifest
         raise ValueError("sessions or finished has another type")
     except (ValueError, LookupError, TypeError) as error:
-        remedy = "move it away; it is only a record, and a run continues without it"
-        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
+        raise ValueError(f"{path} is damaged ({error}): move it away, as a run continues without it") from error
 
 
 def session_end(session: dict[str, Any]) -> str:

@@ -74,8 +74,7 @@ def load_weights(loader: Any, name: str, config: Any) -> Any:
     # ConvNeXt and Swin get new norms for their maps; every other weight must be in the file.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("hidden_states_norms"))
     if missing:
-        fault = f"model {name!r} lacks {len(missing)} weights ({missing[0]}, ...)"
-        raise ValueError(f"{fault}: its config.json must be the one that was saved with its weights")
+        raise ValueError(f"model {name!r} lacks {missing[0]} and others: give the config.json it was saved with")
     return network
 
 
