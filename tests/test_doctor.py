@@ -81,7 +81,6 @@ def test_good_folders(roots, capsys):
     assert "ok     devices: 1 x CPU" in lines
     assert "ok     CLIP: tinyclip, comes with the package" in lines
     assert "ok     batches: 6 training images, 3 steps an epoch with 2 images x 1" in lines
-    assert any(line.startswith("note ") and "crop" in line for line in lines)  # the images are small
     assert lines[-1] == "0 errors, 5 notes: ready to train"
     written = (roots / "run/doctor/findings.txt").read_text().splitlines()
     assert written == [line for line in lines if line.startswith(("ok  ", "note", "error"))]
@@ -91,7 +90,7 @@ def test_class_shares(roots, capsys):
     for path in roots.glob("city/gtFine/*/*/*_labelIds.png"):
         trees.write_label(path, trees.stripes([7, 7, 11, 0]))  # road, building and a quarter ignored
     _, lines = doctor(capsys, roots)
-    table = {line.split()[0]: line.split()[-2] for line in lines if len(line.split()) > 2}
+    table = {row[1]: row[-4] for row in map(str.split, lines) if len(row) > 4 and row[0] == "│"}
     assert (table["road"], table["building"], table["sky"], table["ignored"]) == ("66.67", "33.33", "-", "25.00")
 
 
@@ -324,15 +323,6 @@ def test_a_number_outside_its_range_is_one_line(roots, capsys, option):
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line)
     assert leaving.value.code != 0
     assert re.search(rf"{option} is .*; give ", line)
-
-
-def test_labels_that_are_resized_are_counted(roots, capsys):
-    trees.gta5(roots / "gta")
-    trees.write_label(roots / "gta/labels/00007.png", trees.stripes([7], (46, 80)), palette=True)
-    status, lines = doctor(capsys, roots, "--data.unseen", f"{{gta: {{root: '{roots}/gta'}}}}")
-    assert status == 0
-    assert "note   gta/eval samples: labels of another size than their image, resized to it: 1 of 4" in lines
-    assert not any("city" in line and "another size" in line for line in lines)
 
 
 def test_processes_share_the_training_images(roots, capsys):

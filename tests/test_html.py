@@ -257,24 +257,14 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
     assert draw_curves(tmp_path / "curves") == {}
 
 
-def test_what_the_page_shows_goes_to_wandb(run, tmp_path, monkeypatch):
+def test_the_page_goes_to_wandb(run, tmp_path, monkeypatch):
     logged: dict[str, object] = {}
     monkeypatch.setattr(wandb.Run, "log", lambda _, values: logged.update(values))
     wandb.finish()  # a run of another test would be gone on with
     page = tmp_path / "page.html"
-    main(["report", "--html", str(run), "--images", "2", "--output", str(page), "--wandb", "ppar"])
+    main(["report", "--html", str(run), "--images", "0", "--output", str(page), "--wandb", "ppar"])
+    assert [*logged] == ["report/page"]
     assert logged["report/page"].html == page.read_text()
-    grids = [pictures for name, pictures in logged.items() if name.startswith("report/predictions/")]
-    assert [len(pictures) for pictures in grids] == [2 * 4] * len(DOMAINS)  # image, label, prediction, confidence
-    assert all(isinstance(picture, wandb.Image) for pictures in grids for picture in pictures)
-    assert len(logged["report/weights"]) == 3 * 2  # crop, label and weight of a batch
-    assert logged["report/classes"].columns == ["", *CITYSCAPES]
-    assert len(logged["report/classes"].data) == len(DOMAINS)
-    matrices = [name for name in logged if name.startswith(("report/confusion/", "report/prototypes/"))]
-    assert len(matrices) == len(DOMAINS) + 3
-    assert [len(logged[name].data) for name in matrices] == [19] * (len(DOMAINS) + 2) + [1]
-    assert "null" in json.dumps([logged[name].data for name in matrices], allow_nan=False)
-    assert logged["report/prototypes/Cosines of OTP, of the text alone"].data[0][:2] == ["road", pytest.approx(1)]
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
 
 

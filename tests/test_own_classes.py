@@ -294,6 +294,9 @@ def test_a_run_is_scored_in_other_classes(name, street, tmp_path, capfd, recwarn
     assert list(test.scores["yard"].iou.values()) == pytest.approx(iou.tolist(), nan_ok=True)
     with (folder / "test.csv").open(newline="") as file:
         assert next(csv.reader(file)) == ["domain", "role", "protocol", "images", "images_of", "miou", *scored]
+    with pytest.raises(SystemExit, match="^1$"):
+        main(["report", str(street), str(folder)])
+    assert "run were scored on hall with classes" in capfd.readouterr().err
     main(["report", "--html", str(folder), "--images", "0"])
     page = (folder / "report.html").read_text()
     assert page.count("other classes</th>") == 2

@@ -21,11 +21,10 @@ from ppar_lightning.data.loading import Batch, on_device
 from ppar_lightning.data.split import Split
 from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.objective import PPAR
-from ppar_lightning.module import PPARModule, as_float
+from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.renamed import current_config
 from ppar_lightning.runs.run_folder import read_config
 from ppar_lightning.runs.stored import stored
-from ppar_lightning.segmenter.sliding import slide
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,8 @@ class LoadedRun:
         Returns:
             (H, W) float32, on the CPU.
         """
-        window, batch = self.data.eval_splits[domain].window, as_float(image[None].to(self.module.device))
-        logits = self.module(batch) if window is None else slide(self.module, batch, *window)
-        return logits[0].float().softmax(dim=0).amax(dim=0).cpu()
+        batch: Any = {"image": image[None].to(self.module.device), "window": self.data.eval_splits[domain].window}
+        return self.module.logits(batch)[0].float().softmax(dim=0).amax(dim=0).cpu()
 
 
 def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> LoadedRun:
@@ -144,10 +142,9 @@ def _build(config: dict[str, Any], checkpoint: dict[str, Any]) -> tuple[PPARModu
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(PPARModule, "model")
     parser.add_class_arguments(DomainDataModule, "data")
-    given = {part: {**config[part], "seed": config["seed_everything"]} for part in ("model", "data")}
-    segmenter = config["model"]["segmenter"]
-    network, given["model"]["text_width"] = stored(checkpoint, segmenter)
-    given["model"]["segmenter"] = {**segmenter, **network}
-    given["data"]["workers"] = 0
+    segmenter, seed = config["model"]["segmenter"], {"seed": config["seed_everything"]}
+    network, width = stored(checkpoint, segmenter)
+    model = {"segmenter": {**segmenter, **network}, "text_width": width}
+    given = {"model": config["model"] | model | seed, "data": config["data"] | seed | {"workers": 0}}
     built = parser.instantiate_classes(parser.parse_object(given))
     return built.model, built.data

@@ -81,11 +81,10 @@ def prototype_state(objective: PPAR, classes: Sequence[str]) -> dict[str, Tensor
     pairs = (otp @ otp.T)[~torch.eye(len(otp), dtype=torch.bool, device=otp.device)]
     visited = objective.statistics.sums[:, 2] > 0
     floor = (objective.statistics.sigma <= MIN_SIGMA) & visited
-    state = {
+    return {f"prototypes/vtp_otp/{name}": value for name, value in zip(classes, own, strict=True)} | {
         "prototypes/vtp_otp/mean": own.mean(),
         "prototypes/visual_otp/mean": (visual * otp).sum(dim=1)[visited].sum() / visited.sum().clamp_min(1),
         "prototypes/otp_pairs/mean": pairs.mean(),
         "prototypes/otp_pairs/max": pairs.max(),
         "prototypes/sigma_floor": floor.sum() / visited.sum().clamp_min(1),
     }
-    return state | {f"prototypes/vtp_otp/{name}": value for name, value in zip(classes, own, strict=True)}

@@ -14,12 +14,10 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
-from rich.table import Column, Table
-from rich.text import Text
 
+from ppar_lightning.callbacks.results import lay_out
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
 from ppar_lightning.data.shared_images import shared_images
 from ppar_lightning.doctor.downloads import check_downloads, check_rendered, weights_size
@@ -92,7 +90,7 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
                 check.decode(dataset, index)
             check.judge(dataset)
         yield check.findings
-    yield [*check_crop(checks, data), *check_batches(checks, data.batch_size, processes)]
+    yield check_batches(checks, data.batch_size, processes)
     yield check_shared(checks, data.unseen)
 
 
@@ -110,17 +108,6 @@ def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int)
     steps = f"{share // batch_size:,} steps an epoch with {batch_size} images x {processes}"
     good = f"{sum(counts):,} training images, {steps}"
     return attempt("batches", lambda: refuse_small_share(share, batch_size), good)
-
-
-def check_crop(checks: Sequence[SplitCheck], data: DomainDataModule) -> list[Finding]:
-    """Note a crop that is higher or wider than every sample of a source at its largest scale."""
-    scale, found = data.augmentation.scale[1], []
-    for check in checks:
-        height, width = (int(scale * max(sides)) for sides in zip(*check.sizes or [(0, 0)], strict=True))
-        if check.role == "train" and check.sizes and (data.crop[0] > height or data.crop[1] > width):
-            fault = f"the crop {list(data.crop)} is larger than every sample at its largest scale, [{height}, {width}]"
-            found.append(Finding("note", check.subject, f"{fault}: all are padded; lower --data.crop"))
-    return found
 
 
 def check_shared(checks: Sequence[SplitCheck], unseen: Collection[str]) -> list[Finding]:
@@ -157,14 +144,11 @@ def show_pixels(console: Console, checks: Sequence[SplitCheck]) -> None:
     """Print a table of class x domain: per cent of the labelled pixels, and the ignored pixels in per cent of all."""
     if not checks:
         return
-    classes = checks[0].classes
+    classes, number = checks[0].classes, len(checks[0].classes)
     by_split = pd.DataFrame([check.pixels for check in checks], index=[check.name for check in checks])
     pixels = by_split.groupby(level=0, sort=False).sum().T
-    shares = pixels[: len(classes)] / pixels[: len(classes)].sum()
-    shares.loc["ignored"] = pixels[len(classes) :].sum() / pixels.sum()
-    columns = (Column(name, justify="right") for name in shares)
-    table = Table("class", *columns, title="Pixels of the samples (%)", box=SIMPLE if console.is_terminal else None)
-    for label, row in zip((*classes, "ignored"), shares.to_numpy(), strict=True):
-        cells = (f"{100 * share:.2f}" if share > 0 else "-" for share in row)
-        table.add_row(Text(label), *cells, end_section=label == classes[-1])
-    console.print(table)
+    shares = pixels[:number] / pixels[:number].sum()
+    shares.loc["ignored"] = pixels[number:].sum() / pixels.sum()
+    cells = shares.map(lambda share: f"{100 * share:.2f}" if share > 0 else "-").to_numpy().tolist()
+    rows = [[name, *each] for name, each in zip((*classes, "ignored"), cells, strict=True)]
+    console.print(lay_out("Pixels of the samples (%)", ["class", *shares], rows, texts=1))

@@ -1,8 +1,9 @@
 """The splits of a config's domains: checks whether they open, and decodes a sample of their pairs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -10,12 +11,11 @@ import numpy.typing as npt
 
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import FolderDataset
-from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import refuse_unlabelled
 from ppar_lightning.doctor.finding import Finding, Level, attempt, fault
 from ppar_lightning.images.classes import ClassList
-from ppar_lightning.images.decoding import is_turned, read_image
+from ppar_lightning.images.decoding import is_turned
 from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
 
 ALONE = "extract its counterpart again, or move it away; in training, --data.on_bad_sample skip leaves it out"
@@ -30,8 +30,7 @@ class SplitCheck:
         option: Path of the domain's options, such as ``--data.sources.gta``.
         name: Name of the domain.
         role: ``train`` or ``eval``.
-        domain: The domain as the config gives it.
-        protocol: Protocol that scores it, by name.
+        opened: Function that opens the split, without files that lack a counterpart.
         classes: Classes of the run.
         bad: Level of a file that cannot be read or has no counterpart.
         split: The pairs that a run reads; None if it does not open.
@@ -39,7 +38,6 @@ class SplitCheck:
         pixels: (256,) pixels of each train id in the samples.
         seconds: Time that reading each sample took.
         sizes: (height, width) of the samples.
-        resized: Number of samples whose label file differs in size from their image.
         turned: Number of samples whose image has an orientation tag that turns it.
         tiles: Caption and overlay of each sample.
     """
@@ -47,8 +45,7 @@ class SplitCheck:
     option: str
     name: str
     role: Literal["train", "eval"]
-    domain: Domain
-    protocol: str
+    opened: Callable[[], Split]
     classes: ClassList
     bad: Level
     split: Split | None = None
@@ -56,7 +53,6 @@ class SplitCheck:
     pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     seconds: list[float] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
-    resized: int = 0
     turned: int = 0
     tiles: list[tuple[str, Picture]] = field(default_factory=list)
 
@@ -81,9 +77,7 @@ class SplitCheck:
             The split without files that lack a counterpart; None if it does not open or is empty.
         """
         try:
-            dataset = self.domain.open(  # and list all files without a counterpart
-                self.name, self.role, self.protocol, "skip", classes=self.classes
-            )
+            dataset = self.opened()
         except Exception as error:  # whatever it is, the other domains are still to be looked at
             self.add("error", f"{fault(error)} (settings: {self.option})")
             return None
@@ -107,10 +101,7 @@ class SplitCheck:
             return
         self.seconds.append(time.perf_counter() - start)
         if isinstance(dataset.whole, FolderDataset):
-            place = dataset.indices[index]
-            image_path = dataset.whole.pairs[place][0]
-            self.resized += read_image(image_path).shape[:2] != dataset.whole.read_label(place).shape
-            self.turned += is_turned(image_path)
+            self.turned += is_turned(dataset.whole.pairs[dataset.indices[index]][0])
         image, label = sample["image"], sample["label"]
         self.pixels += np.bincount(label.ravel(), minlength=256)
         self.sizes.add(image.shape[:2])
@@ -131,9 +122,6 @@ class SplitCheck:
         if self.turned:
             tags = f"{self.turned} of {taken} images have an orientation tag and are read upright"
             self.add("note", f"{tags}; see in {self.name}.png that their labels are upright too", " samples")
-        if self.resized:
-            message = f"labels of another size than their image, resized to it: {self.resized} of {taken}"
-            self.add("note", message, " samples")
 
 
 def splits(data: DomainDataModule, validated: bool = True) -> Iterator[SplitCheck]:
@@ -146,10 +134,11 @@ def splits(data: DomainDataModule, validated: bool = True) -> Iterator[SplitChec
     bad: Level = "note" if data.on_bad_sample == "skip" else "error"
     for name, domain in (data.sources | data.unseen).items():
         option = f"--data.{'sources' if name in data.sources else 'unseen'}.{name}"
+        read = partial(domain.open, name, protocol=data.protocols[name], on_bad_sample="skip", classes=data.classes)
         if name in data.sources:
-            yield SplitCheck(option, name, "train", domain, data.protocols[name], data.classes, bad)
+            yield SplitCheck(option, name, "train", partial(read, split="train"), data.classes, bad)
         if validated or name not in data.sources:
-            yield SplitCheck(option, name, "eval", domain, data.protocols[name], data.classes, "error")
+            yield SplitCheck(option, name, "eval", partial(read, split="eval"), data.classes, "error")
 
 
 def describe(dataset: Split) -> str:

@@ -56,7 +56,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def report_diagnostics(sources: Sequence[Path]) -> None:
-    """Write ``diagnostics.csv`` and ``pictures/diagnostics.png`` into each finished run that was trained with PPAR.
+    """Write ``diagnostics.csv`` into each finished run that was trained with PPAR.
 
     Args:
         sources: Run folders, or folders of settings with runs in ROW/SEED.
@@ -65,7 +65,6 @@ def report_diagnostics(sources: Sequence[Path]) -> None:
         FileNotFoundError: There is no run.
     """
     from ppar_lightning.analysis.diagnosis import diagnose
-    from ppar_lightning.analysis.figures import draw_diagnostics
     from ppar_lightning.analysis.loaded_run import load_run
 
     found = [run for source in sources for run in ([source] if is_run(source) else find_runs(source))]
@@ -77,8 +76,6 @@ def report_diagnostics(sources: Sequence[Path]) -> None:
         if run.module.objective is None:
             print(f"{folder} is left out: it was trained without prototypes")
             continue
-        table, picture = folder / "diagnostics.csv", folder / "pictures" / "diagnostics.png"
-        measures = diagnose(run)
-        measures.to_csv(table, index=False, float_format="%.6f", lineterminator="\n")
-        draw_diagnostics(measures, picture)
-        print(f"{table}, drawn in {picture}")
+        table = folder / "diagnostics.csv"
+        diagnose(run).to_csv(table, index=False, float_format="%.6f", lineterminator="\n")
+        print(f"Written to {table}; the notebooks draw such measures")

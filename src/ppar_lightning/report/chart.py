@@ -55,11 +55,11 @@ def draw_curves(folder: Path) -> dict[str, str]:
         Title -> inline SVG; charts whose metrics the run did not log are missing.
     """
     metrics = read_metrics(folder)
-    drawn = {}
-    for title, names, label, factor in GROUPS:
-        if own := {name: points for name, points in metrics.items() if re.fullmatch(names, name)}:
-            drawn[title] = _draw(own, label, factor)
-    return drawn
+    return {
+        title: _draw(own, label, factor)
+        for title, names, label, factor in GROUPS
+        if (own := {name: points for name, points in metrics.items() if re.fullmatch(names, name)})
+    }
 
 
 def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float) -> str:

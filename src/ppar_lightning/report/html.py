@@ -1,23 +1,20 @@
 """The page of a run: one self-contained HTML file."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 from rich.progress import track
 
 from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
 from ppar_lightning.callbacks.loggers import stay_offline_without_account
-from ppar_lightning.callbacks.results import without_nan
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.chart import GROUPS, draw_curves
 from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_maps
@@ -38,7 +35,7 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
         output: The file; by default ``report.html`` in the run folder.
         images: Number of evaluation images of each domain, from the start of its split, among which the best and the
             worst are found; at least 0.
-        project: W&B project that the page, its matrices and its pictures are also logged to; None logs nothing.
+        project: W&B project that the page is also logged to; None logs nothing.
 
     Returns:
         Path of the written file.
@@ -62,7 +59,7 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(content))
     if project is not None:
-        _log(path, content, project)
+        _log(path, folder, project)
     return path
 
 
@@ -140,25 +137,12 @@ def _prototypes(run: LoadedRun) -> dict[str, pd.DataFrame]:
     return found | {"Cosine of each class's VTP and OTP": pd.DataFrame([own], ["cos(VTP, OTP)"], [*classes])}
 
 
-def _log(page: Path, content: dict[str, Any], project: str) -> None:
-    """Log a page with its matrices and pictures to a W&B run of its own; W&B's files go to the run folder."""
+def _log(page: Path, run: Path, project: str) -> None:
+    """Log a page to a W&B run of its own, in the group of the training; W&B's files go to the run folder."""
     import wandb
 
-    def images(panels: Iterable[Panel]) -> list[wandb.Image]:
-        tiles = ((panel.caption, *tile) for panel in panels for tile in panel.tiles.items())
-        # The tiles are data URIs: nothing is fetched.
-        return [wandb.Image(Image.open(urlopen(uri)), caption=f"{title}: {caption}") for caption, title, uri in tiles]
-
     stay_offline_without_account("WandbLogger")
-    tables = {} if content["heat"] is None else {"classes": content["heat"]}
-    tables |= {f"{part}/{name}": each for part in ("confusion", "prototypes") for name, each in content[part].items()}
-    logged: dict[str, Any] = {f"report/predictions/{name}": images(grid) for name, grid in content["grids"].items()}
-    for name, each in tables.items():
-        rows = without_nan([[label, *cells] for label, cells in zip(each.index, each.to_numpy().tolist(), strict=True)])
-        logged[f"report/{name}"] = wandb.Table(columns=["", *each], data=rows)
-    logged |= {"report/page": wandb.Html(str(page), inject=False), "report/weights": images(content["weights"])}
-    folder = str(content["run"].folder)
-    group = ((content["manifest"] or {}).get("wandb") or {}).get("group")
-    title = f"{content['title']} report"
-    with wandb.init(project=project, name=title, job_type="report", group=group, dir=folder) as run:
-        run.log(logged)
+    group = ((read_manifest(run) or {}).get("wandb") or {}).get("group")
+    name = f"{run.resolve().name} report"
+    with wandb.init(project=project, name=name, job_type="report", group=group, dir=str(run)) as session:
+        session.log({"report/page": wandb.Html(str(page), inject=False)})

@@ -28,7 +28,7 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
     Raises:
         FileNotFoundError: A run has not been tested.
         ValueError: A folder is no run, there is only one run, or a run is given twice; or two runs were scored on a
-            domain by different protocols or on different numbers of images.
+            domain by different protocols, on different numbers of images or in other classes.
     """
     other = next((folder for folder in folders if not is_scored(folder)), None)
     if other is not None:
@@ -60,17 +60,17 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
     """List all scores, a line for each run, domain and mean or class.
 
     Returns:
-        ``run``, ``domain``, ``role``, ``protocol``, ``images``, ``score`` (name of a mean or class), ``value`` in per
-        cent and ``difference`` to the first run, NaN where one of them has no value.
+        ``run``, ``domain``, ``role``, ``protocol``, ``images``, ``classes``, ``score`` (name of a mean or class),
+        ``value`` in per cent and ``difference`` to the first run, NaN where one of them has no value.
     """
     lines = pd.DataFrame(
         {"run": run, "domain": domain, "role": own.role, "protocol": own.protocol, "images": own.counted}
-        | {"score": name, "value": 100 * value}
+        | {"classes": ", ".join(tested.classes), "score": name, "value": 100 * value}
         for run, tested in runs.items()
         for domain, own in tested.scores.items()
         for name, value in own.columns.items()
     )
-    check_comparable(lines, ["protocol", "images"])
+    check_comparable(lines, ["protocol", "images", "classes"])
     key = ["domain", "score"]
     first = lines[lines["run"] == next(iter(runs))].set_index(key)["value"]
     return lines.assign(difference=lines["value"] - first.reindex(pd.MultiIndex.from_frame(lines[key])).to_numpy())
