@@ -301,9 +301,6 @@ def test_runs_that_differ_from_their_setting_are_named(demo, tmp_path):
     assert (
         published_tables(SeedTable(own))["rein"]["backbone"].iloc[-1] == "as configured; trained with 8 of 40000 steps"
     )
-    older = pd.read_csv(demo / "results.csv").drop(columns=["images_of", "departures"])
-    older.to_csv(tmp_path / "older.csv", index=False)
-    assert read_results(tmp_path / "older.csv")["images_of"].tolist() == [60] * 27
 
 
 def lines(setting: str, row: str, values: dict[int, dict[str, float]], protocol: str = "full", **means) -> pd.DataFrame:

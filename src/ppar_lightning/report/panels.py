@@ -68,14 +68,11 @@ def weight_maps(run: LoadedRun) -> list[Panel]:
     positions, grid = weigh(run, run.to_device(collate(samples)))
     panels = []
     for place, sample in enumerate(samples[:MAPS]):
-        maps = (each[place].cpu().view(grid.size) for each in (positions.weight, positions.counted))
-        weight, counted = (grid.look_up(each, run.data.crop).numpy() for each in maps)
+        pair = (each[place].cpu().view(grid.size) for each in (positions.weight, positions.counted))
+        weight, counted = (grid.look_up(each, run.data.crop).numpy() for each in pair)
         colours = matplotlib.colormaps["RdBu_r"]((weight - WEIGHTS[0]) / (WEIGHTS[1] - WEIGHTS[0]), bytes=True)[..., :3]
         drawn = np.where(counted[..., None], colours, np.uint8(0))
-        clear = weight[counted]
-        spread = f"{clear.min():.2f} to {clear.max():.2f}" if clear.size else "none, no label is clear enough"
         label = run.data.classes.colourise(sample["label"])
-        tiles = {"crop": data_uri(sample["image"]), "label": data_uri(label, sharp=True)}
-        tiles["weight"] = data_uri(drawn, sharp=True)
-        panels.append(Panel(f"{sample['domain']}, {sample['name']}: weights {spread}", tiles))
+        maps = {"label": data_uri(label, sharp=True), "weight": data_uri(drawn, sharp=True)}
+        panels.append(Panel(f"{sample['domain']}, {sample['name']}", {"crop": data_uri(sample["image"]), **maps}))
     return panels

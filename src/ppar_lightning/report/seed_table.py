@@ -34,9 +34,6 @@ def read_results(source: Path) -> pd.DataFrame:
         raise FileNotFoundError(f"{source} not found: give a results.csv of `ppar report`, or the folder of a setting")
     text = dict.fromkeys(TEXT, str)
     results = pd.read_csv(source, dtype=text, keep_default_na=False, na_values=[""], float_precision="round_trip")
-    for name, value in {"images_of": results.get("images"), "departures": ""}.items():  # a CSV of 0.2.0 lacks them
-        if name not in results:
-            results[name] = value
     missing = [name for name in COLUMNS if name not in results]
     if missing:
         raise ValueError(f"{source} has no column {', '.join(missing)}: give a results.csv of `ppar report`")
