@@ -18,8 +18,7 @@ from test_cli import CONFIG, SMALL
 from ppar_lightning.callbacks import progress_lines, throughput
 from ppar_lightning.callbacks.noise import quieten, says_something
 from ppar_lightning.callbacks.parameter_counts import ParameterCounts
-from ppar_lightning.callbacks.progress_lines import ProgressLines
-from ppar_lightning.callbacks.terminal_bar import TerminalBar, display
+from ppar_lightning.callbacks.progress_lines import ProgressLines, TerminalBar, display
 from ppar_lightning.callbacks.throughput import Throughput
 from ppar_lightning.cli import main
 

@@ -36,7 +36,7 @@ def refuse_flags(trainer: Namespace) -> None:
         ValueError: There is such an option; the message names it, the reason and the remedy.
     """
     if str(trainer.precision) not in PRECISIONS:
-        raise ValueError(f"weights cannot be kept in {trainer.precision}: give 32-true, 16-mixed or bf16-mixed")
+        raise ValueError(f"--trainer.precision {trainer.precision} does not work: give 32-true, 16-mixed or bf16-mixed")
     for flag in ("barebones", "enable_checkpointing"):
         if trainer.get(flag) == (flag == "barebones"):
             remedy = "leave it out; --trainer.fast_dev_run true tries a config and writes nothing"

@@ -24,8 +24,8 @@ from ppar_lightning.callbacks import CONFIGURED, run_callbacks
 from ppar_lightning.callbacks.initial_weights import Part, refuse_both, start_from
 from ppar_lightning.callbacks.loggers import run_loggers, stay_offline_without_account
 from ppar_lightning.callbacks.noise import quieten
+from ppar_lightning.callbacks.progress_lines import display
 from ppar_lightning.callbacks.provenance import Provenance
-from ppar_lightning.callbacks.terminal_bar import display
 from ppar_lightning.cli.changed_class import without_former_options
 from ppar_lightning.cli.flags import listed, refuse_flags
 from ppar_lightning.cli.other_model import install, make_room, split_off
