@@ -320,3 +320,9 @@ def test_a_run_of_synthia_is_scored_on_the_labels_of_cityscapes(tmp_path, recwar
     absent = ("wall", "fence", "pole")
     means = [np.nanmean([value for name, value in score.iou.items() if name not in left]) for left in ((), absent)]
     assert [*score.means.values()] == pytest.approx(means, abs=1e-6)
+
+
+def test_colours_of_many_classes_differ():
+    colours = np.array(class_list([str(k) for k in range(255)]).colours)
+    distance = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 999 * np.eye(255)
+    assert distance.min() > 4

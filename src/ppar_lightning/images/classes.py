@@ -170,7 +170,7 @@ def spread_colours(count: int) -> list[tuple[int, int, int]]:
     are. Black is not used, because it stands for IGNORE.
     """
     hues = (0.03 + np.arange(count) * 0.618034) % 1
-    values = 1 - 0.25 * (np.arange(count) % 3)
+    values = 1 - 0.25 * (np.arange(count) % 3) - 0.12 * (np.arange(count) // 144)  # from 144 on, hues come again
     waves = (np.abs((hues[:, None] * 6 + offset) % 6 - 3) for offset in ([0], [4], [2]))
     colours = np.concatenate([np.clip(wave - 1, 0, 1) for wave in waves], axis=1) * values[:, None]
     return [(red, green, blue) for red, green, blue in (255 * colours).round().astype(int).tolist()]

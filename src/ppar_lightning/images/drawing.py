@@ -21,7 +21,6 @@ Picture = npt.NDArray[np.uint8]
 
 FONT = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 12)
 """Font of captions, which has letters of most alphabets."""
-WHITE = 255
 GAP = 4
 """Number of white pixels between two pictures of a grid."""
 LINE = 18
@@ -67,7 +66,7 @@ def join(pictures: Sequence[Picture], axis: int, gap: int = 0) -> Picture:
     across, padded = max(picture.shape[1 - axis] for picture in pictures), []
     for picture in pictures:
         added = [(0, gap), (0, across - picture.shape[1 - axis])]
-        padded.append(np.pad(picture, [*(added[::-1] if axis else added), (0, 0)], constant_values=WHITE))
+        padded.append(np.pad(picture, [*(added[::-1] if axis else added), (0, 0)], constant_values=255))
     return np.concatenate(padded, axis=axis)
 
 
