@@ -156,7 +156,7 @@ def test_classes_without_colours_get_some(tmp_path):
     assert colours.any(axis=1).all()  # black is IGNORE's
     assert colours[254].tolist() == [1, 2, 3]
     other.save_pretrained(tmp_path)
-    assert "It predicts 255 classes: thing 0, thing 1, " in (tmp_path / "README.md").read_text()
+    assert "It predicts 255 classes: `thing 0`, `thing 1`, " in (tmp_path / "README.md").read_text()
     assert load_segmenter(tmp_path).classes == other.classes
     config = json.loads((tmp_path / "config.json").read_text())
     del config["classes"]
@@ -177,7 +177,7 @@ def test_the_card_says_how_it_is_loaded(segmenter, tmp_path):
     assert "license: apache-2.0" in card
     assert "mIoU 12.3 by `full`" in card
     assert "load_segmenter" in card
-    assert "It predicts 19 classes: road, sidewalk, " in card
+    assert "It predicts 19 classes: `road`, `sidewalk`, " in card
 
 
 def card(source, folder) -> str:
