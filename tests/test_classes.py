@@ -1,5 +1,6 @@
 """Lists of classes, and what happens where two of them meet."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,13 @@ def test_the_data_module_reads_in_its_classes(tmp_path):
     data.setup("validate")
     assert data.means == {"miou": (0, 1, 2)}
     assert set(np.unique(data.eval_splits["game"][0]["label"])) <= {0, 1, 2, IGNORE}
+
+
+def test_the_mapping_of_the_guide():
+    guide = (Path(__file__).parents[1] / "docs/howto/own_classes.md").read_text()
+    lists, mapped = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL))
+    assert [*class_list(lists)] == ["floor", "crate", "pallet"]
+    own = class_list(mapped["data"]["classes"])
+    streets = DATASETS["game"](None, "val", "g", length=1)
+    split = Split(streets, classes=own, mapping=mapped["data"]["sources"]["game"]["mapping"])
+    assert split.scored_classes == (0, 1)
