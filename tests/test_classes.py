@@ -11,10 +11,10 @@ import yaml
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.scored_classes import scored_as
 from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import class_statistics
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE, SHIPPED, ClassList, class_list, inlined
-from ppar_lightning.module import scored_as
 
 SIZES = {
     **{"cityscapes19": 19, "cityscapes_categories7": 7, "synthia16": 16, "camvid11": 11},

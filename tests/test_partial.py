@@ -206,7 +206,7 @@ def quiet_trainer(**options) -> Trainer:
     return Trainer(accelerator="cpu", **quiet | {"max_steps": 1} | options)
 
 
-@pytest.mark.remedy("module.py::scored_as")
+@pytest.mark.remedy("data/scored_classes.py::scored_as")
 def test_segmenter_and_data_must_have_the_same_classes_to_train():
     def build() -> PPARModule:
         segmenter = Segmenter("resnet_small", "fpn", classes=["road", "sky"], pretrained=False, decoder_channels=8)

@@ -365,7 +365,7 @@ def test_overfits_one_image(build):
     assert (found & label).sum() / (found | label).sum() > 0.5
 
 
-@pytest.mark.remedy("segmenter/segmenter.py::refuse_head")
+@pytest.mark.remedy("segmenter/segmenter.py::build_head")
 @pytest.mark.remedy("segmenter/backbones.py::Backbone._set_stride")
 @pytest.mark.parametrize(
     ("family", "options", "message"),

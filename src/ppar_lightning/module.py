@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.loading import Batch
+from ppar_lightning.data.scored_classes import scored_as
 from ppar_lightning.distributed import all_reduce_sum, shard, world_size
-from ppar_lightning.images.classes import ClassList, class_list
+from ppar_lightning.images.classes import class_list
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.method.supervised import supervised_terms
-from ppar_lightning.rates import PlannedRates, planned_steps, refuse_unplanned
+from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps, refuse_unplanned
 from ppar_lightning.runs.stored import described
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
@@ -95,9 +95,7 @@ class PPARModule(L.LightningModule):
         self.options = ppar
         self.optimizer = optimizer
         self.backbone_lr = backbone_lr
-        self.warmup_steps = warmup_steps
-        self.power = power
-        self.continuation = continuation
+        self.schedule = (warmup_steps, power, continuation)
         self.seed = seed
         self.compile_backend = compile
         self.objective: PPAR | None = None
@@ -265,43 +263,8 @@ class PPARModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] *= self.backbone_lr if group["name"] == "backbone" else 1.0
         plan = StepPlan(planned_steps(self.trainer))
-        self.rates = PlannedRates(optimizer, plan, self.warmup_steps, self.power, self.continuation)
+        self.rates = PlannedRates(optimizer, plan, *self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.rates, "interval": "step"}}
-
-
-def is_logging_step(trainer: L.Trainer) -> bool:
-    """Return, before the optimiser steps, whether Lightning hands what is logged in this step to the loggers.
-
-    Lightning counts the optimiser steps of the whole training, so the answer does not depend on the epoch's length.
-    """
-    every: int = getattr(trainer, "log_every_n_steps", 0)  # 0 means never
-    return every > 0 and (trainer.global_step + 1) % every == 0
-
-
-def scored_as(predicted: ClassList, scored: ClassList, stage: str) -> Tensor | None:
-    """Map the classes that a segmenter predicts to those that it is scored in, by name or else by group.
-
-    Args:
-        predicted: The K classes of the segmenter.
-        scored: The classes of the data.
-        stage: Stage of the trainer.
-
-    Returns:
-        (K,) train ids among ``scored``, their number for a class that they lack; None if the names are the same.
-
-    Raises:
-        ValueError: The stage trains, or there is no common class.
-    """
-    if predicted.names == scored.names:
-        return None
-    ids = predicted.ids_in(scored, missing=len(scored))
-    common = [scored[k] for k in sorted({*ids} - {len(scored)})]
-    if stage == "fit" or not common:
-        fault = f"the segmenter predicts {len(predicted)} classes ({predicted[0]}, ...)"
-        remedy = "give Segmenter and data.classes the same list" if common else "give --data.classes with common names"
-        raise ValueError(f"{fault}, but data.classes are {len(scored)} ({scored[0]}, ...): {remedy}")
-    rank_zero_warn(f"scored on {len(common)} of {len(scored)} classes, which the segmenter knows: {', '.join(common)}")
-    return torch.tensor(ids)
 
 
 def as_float(image: Tensor) -> Tensor:

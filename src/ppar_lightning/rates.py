@@ -126,3 +126,12 @@ def endless() -> ValueError:
     remedy = "give --trainer.max_steps, the number of steps that they are planned for"
     later = "--trainer.max_time may end the run earlier, and --ckpt_path last continues it"
     return ValueError(f"the schedules would never move, because the training has no planned end: {remedy}; {later}")
+
+
+def is_logging_step(trainer: L.Trainer) -> bool:
+    """Return, before the optimiser steps, whether Lightning hands what is logged in this step to the loggers.
+
+    Lightning counts the optimiser steps of the whole training, so the answer does not depend on the epoch's length.
+    """
+    every: int = getattr(trainer, "log_every_n_steps", 0)  # 0 means never
+    return every > 0 and (trainer.global_step + 1) % every == 0

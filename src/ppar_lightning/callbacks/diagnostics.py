@@ -13,7 +13,7 @@ from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.reweighting import MIN_SIGMA
-from ppar_lightning.module import is_logging_step
+from ppar_lightning.rates import is_logging_step
 
 
 class TrainingDiagnostics(L.Callback):

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.callbacks.parameter_counts import ParameterCounts
-from ppar_lightning.module import is_logging_step
+from ppar_lightning.rates import is_logging_step
 
 INTERVAL = 30.0
 """Shortest time between two lines in seconds; the first losses and the end of a domain do not wait."""

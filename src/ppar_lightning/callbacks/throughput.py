@@ -8,7 +8,7 @@ import torch
 
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.distributed import world_size
-from ppar_lightning.module import is_logging_step
+from ppar_lightning.rates import is_logging_step
 
 
 class Throughput(L.Callback):

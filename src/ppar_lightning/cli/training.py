@@ -10,11 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
-from jsonargparse import Namespace, get_loader
-from jsonargparse.typing import PositiveInt, restricted_number_type
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -26,11 +26,10 @@ from ppar_lightning.callbacks.loggers import run_loggers, stay_offline_without_a
 from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.progress_lines import display
 from ppar_lightning.callbacks.provenance import Provenance
-from ppar_lightning.cli.changed_class import without_former_options
 from ppar_lightning.cli.flags import listed, refuse_flags
 from ppar_lightning.cli.other_model import install, make_room, split_off
-from ppar_lightning.cli.words import NAMES, expanded, spelt_out
-from ppar_lightning.console import leave
+from ppar_lightning.cli.parser import OneLineParser, Seed
+from ppar_lightning.cli.words import NAMES, spelt_out
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.downloads import check_rendered
@@ -43,29 +42,6 @@ from ppar_lightning.runs.checkpoints import find_checkpoint, refuse_finished
 from ppar_lightning.runs.renamed import current_config, current_words
 from ppar_lightning.runs.stored import stored
 from ppar_lightning.shortage import shortage
-
-Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)], docstring="Integer that NumPy takes as a seed.")
-
-
-class OneLineParser(LightningArgumentParser):
-    """Parser that accepts options of the previous version, and reports an unknown key or a bad value in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the error and leave with status 2."""
-        unknown = message.startswith('Parser key "config": File does not exist')
-        message += "; `ppar configs` lists those of the package" * unknown
-        leave(message + "; give a whole number from 0 to 4294967295" * ("seed_everything" in message), status=2)
-
-    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
-        """Parse a config, from a file or given as text, which may contain options of the previous version."""
-        content = expanded(content)
-        try:
-            config = get_loader("yaml")(content)
-        except yaml.YAMLError:
-            config = None  # the parser reports what is wrong with it
-        if isinstance(config, dict) and (current := current_config(config)) != config:
-            content = yaml.safe_dump(current, sort_keys=False)
-        return super().parse_string(content, *args, **kwargs)
 
 
 class PPARCLI(LightningCLI):
@@ -123,8 +99,7 @@ class PPARCLI(LightningCLI):
         """Parse the arguments without Lightning's warning that they differ from ``sys.argv``."""
         self.words = list(args)
         self.given, args = split_off(self.words)
-        with without_former_options():
-            self.config = parser.parse_args(args)
+        self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
         """Read no options from the checkpoint, unlike Lightning: only the config says what to build."""

@@ -102,15 +102,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, first + last)
         shown = first[1:] if head == "deeplabv3plus" else ()
         self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config, shown)
-        channels, stride = self.backbone.channels, self.backbone.stride
-        refuse_head(head, backbone, self.backbone.plain)
-        self.head: nn.Module
-        if head == "pyramid":
-            self.head = Pyramid(channels[-1], decoder_channels, stride)
-        elif head == "fpn":
-            self.head = FPN(channels, decoder_channels)
-        else:
-            self.head = DeepLabV3Plus((channels[0], channels[-1]), decoder_channels, stride)
+        channels = self.backbone.channels
+        self.head = build_head(head, backbone, self.backbone, decoder_channels)
         self.classes = class_list(classes)
         self.num_classes = number = len(self.classes)
         self.classifier = nn.Conv2d(decoder_channels, number, 1)
@@ -118,7 +111,6 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.decoder_channels = decoder_channels
         self.backbone_channels = channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
-
         self.training_summary: str | None = None
         built = {"classes": self.classes.entries(), "backbone_config": self.backbone.config}
         self.description = given | {"pretrained": False} | built
@@ -197,17 +189,23 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         return functional.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
 
 
-def refuse_head(head: str, backbone: str, plain: bool) -> None:
-    """Refuse a head that does not suit a backbone.
+def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Module:
+    """Build the head of a segmenter.
 
     Args:
-        head: Name of the head.
-        backbone: Name of the backbone.
-        plain: Whether the backbone is a plain ViT, with one resolution throughout.
+        kind: Name of the head.
+        name: Name of the backbone.
+        backbone: The backbone, which gives the maps that the head reads.
+        channels: Channels of the head.
 
     Raises:
         ValueError: The head does not suit the backbone.
     """
-    if plain != (head == "pyramid"):
-        kind, other = ("plain ViT", "pyramid") if plain else ("hierarchy", "deeplabv3plus")
-        raise ValueError(f"head {head!r} does not suit {backbone!r}, a {kind}: set --model.segmenter.head {other}")
+    if backbone.plain != (kind == "pyramid"):
+        family, other = ("plain ViT", "pyramid") if backbone.plain else ("hierarchy", "deeplabv3plus")
+        raise ValueError(f"head {kind!r} does not suit {name!r}, a {family}: set --model.segmenter.head {other}")
+    if kind == "pyramid":
+        return Pyramid(backbone.channels[-1], channels, backbone.stride)
+    if kind == "fpn":
+        return FPN(backbone.channels, channels)
+    return DeepLabV3Plus((backbone.channels[0], backbone.channels[-1]), channels, backbone.stride)
