@@ -279,7 +279,7 @@ def test_several_sources_are_put_together():
         ),
         (Domain(root="/gone"), r"domain 'cityscapes': folder /gone not found; expected a folder with leftImg8bit/val/"),
         (Domain(dataset="citiscapes"), r"no data set 'citiscapes'; choose one of gta, cityscapes"),
-        (Domain(options={"maping": "rein"}), r"data set 'cityscapes' has no option maping"),
+        (Domain(options={"maping": "rein"}), r"data set 'cityscapes': Option 'maping' is not accepted"),
     ],
 )
 def test_faulty_domain_is_named(tmp_path, domain, fault):

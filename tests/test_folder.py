@@ -49,11 +49,10 @@ LINES = "0: road\n7: 8\n200: ignore\n"
 
 @pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
 @pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
-@pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
 @pytest.mark.remedy("data/datasets/folder.py::_read_ids")
 @pytest.mark.remedy("data/listing.py::find")
 @pytest.mark.remedy("data/meanings.py::Meanings.__init__")
-@pytest.mark.remedy("data/domain.py::Domain._open")
+@pytest.mark.remedy("data/domain.py::Domain._options")
 @pytest.mark.parametrize(
     ("change", "message", "remedy"),
     [
@@ -73,14 +72,10 @@ LINES = "0: road\n7: 8\n200: ignore\n"
         ({"labels": None}, "labels is ''; write a pattern", {}),
         ({"labels": "maps/*.jpg"}, "; or give pairs alone", {"images": "", "labels": "", "pairs": "pairs.csv"}),
         ({"pairs": "pairs.csv"}, r"images is 'photos/.*; or give pairs alone, without images and labels", {}),
-        ({"encoding": "RGB"}, "encoding is 'RGB'; choose ids or colours", {"encoding": "ids"}),
+        ({"encoding": "RGB"}, "\"encoding\": Expected a .*'ids', 'colours'.*. Got value: RGB", {"encoding": "ids"}),
         ({"uncovered": "lawn"}, "uncovered is 'lawn'; give a train id of 0-18, ignore, or", {"uncovered": "terrain"}),
-        (
-            {"offset": "one"},
-            r"data set 'folder' does not take options .*\('str' object .*; it takes images: str .*, offset: int",
-            {"offset": 1},
-        ),
-        ({"masks": "x"}, "data set 'folder' has no option masks; it takes images: str .*, labels: str .*, ids: ", {}),
+        ({"offset": "one"}, "data set 'folder': .*\"offset\": .*'int'.*; it takes images, .*, offset", {"offset": 1}),
+        ({"masks": "x"}, "data set 'folder': Option 'masks' is not accepted; it takes images, labels, pairs", {}),
     ],
 )
 def test_faults_in_the_options_of_a_folder(tmp_path, change, message, remedy):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample, Sample, Skipped
@@ -235,8 +235,13 @@ class DomainDataModule(LightningDataModule):
         policy = self.on_bad_sample if role == "train" else "raise"  # a protocol scores all images of a split
         with self._named(name):
             domain = (self.sources | self.unseen)[name]
-            split = domain.open(name, role, self.protocols[name], policy, self.window, classes=self.classes)
+            split = domain.open(name, role, self.protocols[name], policy, self.window, self.classes)
         split.skip = policy == "skip"
+        for remark in split.remarks:
+            rank_zero_warn(f"domain {name!r}: {remark}")
+        if len(split) < len(split.whole):
+            whole = split.whole
+            rank_zero_info(f"domain {name!r}: {len(split)} of the {len(whole)} images of split {whole.split!r}")
         return split
 
     def _trained(self) -> Mapping[str, Split]:
@@ -244,7 +249,7 @@ class DomainDataModule(LightningDataModule):
         found = {}
         for name, domain in self.sources.items():
             with suppress(ValueError, OSError):
-                found[name] = domain.open(name, "train", self.protocols[name], "skip", quiet=True, classes=self.classes)
+                found[name] = domain.open(name, "train", self.protocols[name], "skip", classes=self.classes)
         return found
 
     @contextmanager

@@ -3,6 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, NotRequired, TypedDict
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from ppar_lightning.data.layout import Layout, unpaired
-from ppar_lightning.images.classes import CITYSCAPES, ClassList
+from ppar_lightning.images.classes import CITYSCAPES, IGNORE, ClassList
 from ppar_lightning.images.decoding import (
     EXPORT,
     WRONG_ROOT,
@@ -65,7 +66,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
     """Labelled images of one domain.
 
     A subclass implements the number of images and the reading of one. Its constructor takes `root`, `split` and
-    `domain`, followed by its own options.
+    `domain`, unless it is `rendered` also `on_bad_sample` and `target`, and its own options.
     """
 
     labelled_in: ClassList = CITYSCAPES
@@ -122,6 +123,7 @@ class FolderDataset(SegmentationDataset):
         domain: Name of the domain, which its samples carry.
         on_bad_sample: `raise`, or `skip` to leave out the split's files without a counterpart and list them in
             `unpaired`.
+        target: Classes of the run.
 
     Raises:
         ValueError: The data set has no such split.
@@ -132,6 +134,8 @@ class FolderDataset(SegmentationDataset):
     """Known layouts; the first one with images and labels is used."""
     splits: ClassVar[tuple[str, ...]] = ()
     """Names of the splits, if the splits are not folders."""
+    own_classes: ClassVar[ClassList | None] = None
+    """Classes of its own in the order of their ids, before an unlabelled one: labels are in them if the run's are."""
     resize_labels: ClassVar[bool] = False
     """Whether a label whose size differs from its image is resized to it (nearest pixel) instead of being an error."""
     id_remedy: str = WRONG_ROOT
@@ -139,8 +143,19 @@ class FolderDataset(SegmentationDataset):
     colour_remedy: ClassVar[str] = EXPORT
     """Remedy that the error for a label in colours names."""
 
-    def __init__(self, root: str | Path | None, split: str, domain: str, on_bad_sample: OnBadSample = "raise") -> None:
+    def __init__(
+        self,
+        root: str | Path | None,
+        split: str,
+        domain: str,
+        on_bad_sample: OnBadSample = "raise",
+        target: ClassList = CITYSCAPES,
+    ) -> None:
         super().__init__(split, domain)
+        if self.own_classes and self.own_classes.names == target.names:
+            self.labelled_in = self.scored_classes = self.own_classes
+            ids = dict(enumerate(range(len(target)))) | {len(target): IGNORE}
+            self.layouts = tuple(replace(layout, ids=ids) for layout in self.layouts)
         if self.splits and split not in self.splits:
             raise ValueError(f"{type(self).__name__} has no split {split!r}; choose one of {', '.join(self.splits)}")
         if root is None or not Path(root).is_dir():

@@ -1,14 +1,14 @@
 """The description of a domain in a config."""
 
-import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from jsonargparse import ArgumentError, ArgumentParser
 
-from ppar_lightning.data.dataset import OnBadSample, SegmentationDataset
+from ppar_lightning.data.dataset import OnBadSample
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.split import Split
@@ -72,10 +72,9 @@ class Domain:
         protocol: str = "full",
         on_bad_sample: OnBadSample = "raise",
         window: Window | None = None,
-        quiet: bool = False,
         classes: ClassList = CITYSCAPES,
     ) -> Split:
-        """Open a split, and show the data set's remarks as warnings.
+        """Open a split.
 
         Args:
             name: Name of the domain.
@@ -83,44 +82,34 @@ class Domain:
             protocol: Name of the protocol. Its table of ids is used for both splits, its resizing only for `eval`.
             on_bad_sample: Whether files without a counterpart raise an error or are left out.
             window: Sliding window for protocol `full`.
-            quiet: Do not show the remarks, nor the number of images that `limit` leaves.
             classes: The classes whose train ids the samples hold.
 
         Raises:
             ValueError, FileNotFoundError: The data set, option or folder does not exist, or the limit is below 1.
         """
-        key = self.dataset or name
+        chosen, key, found = self.split(name, split), self.dataset or name, find_protocol(protocol)
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
-        found = find_protocol(protocol)
-        opened = self._open(
-            name, split, {"on_bad_sample": on_bad_sample, "target": classes, **found.options.get(key, {})}
-        )
+        root = None if self.root is None else Path(self.root).expanduser()
+        given = {"root": root, "split": chosen, "domain": name} | self._options(key, found.options.get(key, {}))
+        if not self.rendered(name):
+            given |= {"on_bad_sample": on_bad_sample, "target": classes}
+        opened = DATASETS[key](**given)
         indices = None
         if self.limit is not None and self.limit < len(opened):
-            if not quiet:
-                rank_zero_info(f"domain {name!r}: {self.limit} of the {len(opened)} images of split {opened.split!r}")
             indices = np.linspace(0, len(opened) - 1, self.limit).round().astype(int).tolist()
         view = found.views.get(key) if split == "eval" else None
         title, slid = protocol_title(protocol, window), protocol_window(protocol, window)
-        read = Split(opened, indices, view, slid, title, classes=classes, mapping=self.mapping)
-        for remark in () if quiet else read.remarks:
-            rank_zero_warn(f"domain {name!r}: {remark}")
-        return read
+        return Split(opened, indices, view, slid, title, classes=classes, mapping=self.mapping)
 
-    def _open(self, name: str, split: str, defaults: dict[str, Any]) -> SegmentationDataset:
-        chosen = self.split(name, split)
-        key = self.dataset or name
-        maker = DATASETS[key]
-        known = inspect.signature(maker).parameters
-        own = [option for option in known if option not in SETTINGS]
-        unknown = set(self.options) - set(own)
-        takes = f"it takes {', '.join(str(known[option]) for option in own) or 'none'}"
-        if unknown:
-            raise ValueError(f"data set {key!r} has no option {', '.join(sorted(unknown))}; {takes}")
-        root = None if self.root is None else Path(self.root).expanduser()
-        given = {"root": root, "split": chosen, "domain": name} | defaults | self.options
+    def _options(self, key: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a data set, checked by the types of its constructor's arguments."""
+        maker: Any = DATASETS[key]
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(getattr(maker, "func", maker), skip={*SETTINGS, *getattr(maker, "keywords", ())})
         try:
-            return maker(**{option: value for option, value in given.items() if option in known})
-        except TypeError as error:
-            raise ValueError(f"data set {key!r} does not take options {self.options} ({error}); {takes}") from error
+            return vars(parser.parse_object({**defaults, **self.options}))
+        except ArgumentError as error:
+            takes = ", ".join(vars(parser.get_defaults())) or "none"
+            fault = " ".join(str(error).partition("Errors:")[0].split())  # of each type that it is not
+            raise ValueError(f"options of data set {key!r}: {fault}; it takes {takes}") from error

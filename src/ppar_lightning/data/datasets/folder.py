@@ -68,8 +68,6 @@ class Folder(FolderDataset):
                     f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}, and save "
                     "files of other kinds as one of these; or give pairs alone, without images and labels"
                 )
-        if encoding not in ("ids", "colours"):
-            raise ValueError(f"encoding is {encoding!r}; choose ids or colours")
         if isinstance(classes, str) and Path(root or "", classes).is_file():
             classes = str(Path(root or "", classes))
         self.labelled_in = target if classes is None else class_list(classes)

@@ -1,6 +1,6 @@
 """ProceduralStreets: rendered on demand, 128x256 by default; each style is a domain."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from pathlib import Path
 
 from ppar_lightning.data.dataset import SegmentationDataset
@@ -39,11 +39,9 @@ class ProceduralStreets(SegmentationDataset):
         scene_style(0, 0, style)  # so that an unknown style fails here, not in a worker
         self.style = style
         self.length = LENGTHS[split] if length is None else length
-        if not isinstance(self.length, int) or self.length < 1:
-            raise ValueError(f"length is {length!r}; give a number of streets, at least 1")
-        if not isinstance(size, Sequence) or [type(side) for side in size] != [int, int] or min(size) < 1:
-            raise ValueError(f"size is {size!r}; give rows and columns, such as [128, 256]")
         self.size = (size[0], size[1])
+        if min(self.length, *self.size) < 1:
+            raise ValueError(f"length is {self.length} and size {self.size}; give at least 1 street and 1 pixel a side")
 
     def __len__(self) -> int:
         """Number of streets."""
