@@ -112,24 +112,60 @@ MADE = [
 """Of each recipe an image, a label, what is in it, and the stripes of train ids that it stands for."""
 
 
+def make(number: int, root: Path) -> tuple[dict, dict]:
+    """Write the files of a recipe; return its data options with this root, and those of its domain."""
+    image, label, content, _ = MADE[number]
+    trees.write_image(root / image)
+    (root / label).parent.mkdir(parents=True, exist_ok=True)
+    if label.endswith(".json"):
+        (root / label).write_text(json.dumps(content))
+    else:
+        trees.write_label(root / label, content)
+    (root / "pairs.csv").write_text(f"image,label,split\n{image},{label},val\n")
+    ((name, domain),) = RECIPES[number]["unseen"].items()
+    domain = domain | {"root": str(root)}
+    return {"classes": "cityscapes19"} | RECIPES[number] | {"unseen": {name: domain}}, domain
+
+
 @pytest.mark.parametrize("number", range(len(RECIPES)))
 def test_the_recipe_for_labels_of_ones_own_reads_them(number, tmp_path):
     assert len(RECIPES) == len(MADE)
-    image, label, content, expected = MADE[number]
-    trees.write_image(tmp_path / image)
-    (tmp_path / label).parent.mkdir(parents=True, exist_ok=True)
-    if label.endswith(".json"):
-        (tmp_path / label).write_text(json.dumps(content))
-    else:
-        trees.write_label(tmp_path / label, content)
-    (tmp_path / "pairs.csv").write_text(f"image,label,split\n{image},{label},val\n")
-    ((name, domain),) = RECIPES[number]["unseen"].items()
-    split = Domain(**(domain | {"root": str(tmp_path)})).open(
-        name, "eval", classes=class_list(RECIPES[number].get("classes", "cityscapes19"))
-    )
+    data, domain = make(number, tmp_path)
+    split = Domain(**domain).open("hall", "eval", classes=class_list(data["classes"]))
     assert len(split) == 1
     found = split[0]["label"]
-    np.testing.assert_array_equal(found, trees.stripes(expected))
+    np.testing.assert_array_equal(found, trees.stripes(MADE[number][-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(RECIPES)))
+def test_the_recipe_for_labels_of_ones_own_leads_to_a_table(number, tmp_path, capsys):
+    data, _ = make(number, tmp_path / "data")
+    _, source = make(number, tmp_path / "source")
+    recipe, run = tmp_path / "hall.yaml", tmp_path / "run"
+    recipe.write_text(yaml.safe_dump({"data": data}))
+    sources = {"base": source | {"train_split": source.get("eval_split", "train")}}
+    options = {
+        "sources": sources,
+        "unseen": {},
+        "classes": data["classes"],
+        "crop": [32, 64],
+        "batch_size": 1,
+        "workers": 0,
+    }
+    trainer = {"max_steps": 1, "default_root_dir": str(run)}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({"data": options, "trainer": trainer}))
+    main(["fit", "--config", "demo", "--config", str(tmp_path / "base.yaml")])
+    main(["test", "--config", str(run / "config.yaml"), "--config", str(recipe)])
+    scores = json.loads((run / "test.json").read_text())["domains"]
+    assert [(name, score["unseen"]) for name, score in scores.items()] == [
+        ("base", False),
+        (next(iter(data["unseen"])), True),
+    ]
+    known = {k for k in MADE[number][-1] if k != 255}
+    own = class_list(data["classes"])
+    assert {own[k] for k in known} <= {name for name, iou in scores["base"]["iou"].items() if iou is not None}
+    assert "unseen (mean)" in capsys.readouterr().out
 
 
 def test_the_command_that_converts_labels_writes_what_folder_reads(tmp_path, capsys):

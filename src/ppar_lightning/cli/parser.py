@@ -46,7 +46,7 @@ class OneLineParser(LightningArgumentParser):
         said = set()
 
         def drop(_: Any, former: Any, present: Any) -> None:
-            if not former or "init_args" not in former or former["class_path"] == present["class_path"]:
+            if not former or "init_args" not in former or former["class_path"] in (None, present["class_path"]):
                 return
             names = [each["class_path"].rpartition(".")[2] for each in (present, former)]
             dropped = chosen(former["class_path"], dict(former.pop("init_args")))
