@@ -216,8 +216,8 @@ def test_files_that_are_all_alone_are_never_skipped(tmp_path):
 def test_missing_or_wrong_folder_tells_the_layout(tmp_path, key):
     split = DATASETS[key].eval_split
     for root, fault in (
-        (None, "no folder given"),
-        (tmp_path / "gone", f"folder {tmp_path / 'gone'} not found"),
+        (None, "root is None"),
+        (tmp_path / "gone", f"root is {tmp_path / 'gone'}, which is no folder"),
         (tmp_path, f"no labelled images of split {split!r}"),
     ):
         with pytest.raises(FileNotFoundError, match=rf"{fault}.*expected .* and .*\*") as caught:

@@ -160,9 +160,8 @@ def outlines(size=(48, 80)) -> dict:
 
 def labelme() -> dict:
     shapes = [{"label": each["label"], "points": each["polygon"]} for each in outlines()["objects"][:3]]
-    shapes[0] |= {"shape_type": "rectangle", "points": [[79, 47], [0, 0]]}
     shapes[2] |= {"label": "person", "shape_type": "polygon"}
-    shapes.append({"label": "dog", "shape_type": "rectangle", "points": [[60, 0], [79, 47]]})
+    shapes.append({"label": "dog", "points": outlines()["objects"][3]["polygon"]})
     return {"imageHeight": 48, "imageWidth": 80, "shapes": shapes}
 
 
@@ -232,6 +231,7 @@ def test_compressed_runs_are_the_runs(root):
 @pytest.mark.remedy("data/outlines.py::refuse_unknown")
 @pytest.mark.remedy("data/outlines.py::_naming")
 @pytest.mark.remedy("data/outlines.py::read_coco")
+@pytest.mark.remedy("data/outlines.py::read_coco")
 def test_faults_of_a_file_of_coco(root):
     path, content = root / "all.json", coco()
     path.write_text(json.dumps(content))
@@ -242,10 +242,10 @@ def test_faults_of_a_file_of_coco(root):
     whole = path.read_text()
     content["annotations"][0]["segmentation"] = []
     content["annotations"][1]["segmentation"]["counts"] = [5]
-    for text in (whole[:50], "[]", "{}", json.dumps(content)):
+    for text in (whole[:50], "[]", "{}", json.dumps(content), json.dumps(coco(["a.jpg", "a.jpg"]))):
         path.write_text(text)
         with pytest.raises(
-            ValueError, match=r"all.json: no JSON of polygons .* \(.*\); restore it from where it came"
+            ValueError, match=r"all.json: no polygons of Cityscapes .* \(.*\); restore it from where it came"
         ) as caught:
             own(root, labels="all.json")
         assert "\n" not in str(caught.value)
@@ -260,14 +260,14 @@ def test_an_image_of_coco_that_is_missing_is_named(root):
     assert len(own(root, labels="all.json", on_bad_sample="skip")) == 1
 
 
-@pytest.mark.parametrize("shape", [{"shape_type": "line"}, {"points": [[1, 1]]}, {"points": "x"}])
-@pytest.mark.remedy("data/outlines.py::_outline")
+@pytest.mark.parametrize("shape", [{"shape_type": "rectangle"}, {"points": [[1, 1]]}, {"points": "x"}])
+@pytest.mark.remedy("data/outlines.py::read_outlines")
 def test_a_shape_without_an_area_is_refused(root, shape):
     content = labelme()
     content["shapes"] = content["shapes"][:3]
     content["shapes"][1] |= shape
     (root / "labels/a.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"a.json: no JSON of polygons .*; restore it .*, or export it again"):
+    with pytest.raises(ValueError, match=r"a.json: no polygons of Cityscapes .*; restore it .*, or export it again"):
         own(root, labels="labels/*.json")[0]
     content["shapes"][1] = labelme()["shapes"][1]
     (root / "labels/a.json").write_text(json.dumps(content))
@@ -295,12 +295,21 @@ def test_pairs_in_a_file_of_any_names(root):
 
 
 @pytest.mark.remedy("data/listing.py::PairList.files")
-@pytest.mark.parametrize("lines", ["", "photos/a.jpg,labels/a.png\n", "image,label\nphotos/a.jpg\n", "\0\1\n2\n"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "",
+        "photos/a.jpg,labels/a.png\n",
+        "image,label\nphotos/a.jpg\n",
+        "\0\1\n2\n",
+        "image,label,split\nphotos/a.jpg,labels/a.png,all\nphotos/a.jpg,labels/a.png\n",  # of no split
+    ],
+)
 def test_a_list_of_pairs_that_is_none(root, lines):
     trees.write_label(root / "labels/a.png", IDS)
     (root / "pairs.csv").write_text(lines)
     with pytest.raises(
-        ValueError, match="pairs.csv: an image or a label is missing; begin with a line image,label and fill each row"
+        ValueError, match="pairs.csv: a field is missing; begin with a line image,label and fill each row"
     ):
         pairs(root)
     (root / "pairs.csv").write_text("image,label\nphotos/a.jpg,labels/a.png\n")

@@ -319,7 +319,7 @@ def test_pictures_of_several_folders_keep_their_folder(pictures, tmp_path):
     assert PictureDataset([*places, f"{tmp_path}/left/*.jpg"]).names == ["left/a.jpg", "right/a.jpg"]
     (tmp_path / "other").mkdir()
     shutil.copytree(tmp_path / "left", tmp_path / "other" / "left")
-    with pytest.raises(ValueError, match="would both be written as left/a.jpg.png: predict them one at a time"):
+    with pytest.raises(ValueError, match="would both be written as left/a.jpg.png: predict one at a time"):
         PictureDataset([str(tmp_path / "left"), str(tmp_path / "other" / "left")])
     for place in (tmp_path / "left", tmp_path / "other" / "left"):
         assert PictureDataset([str(place)]).names == ["a"]

@@ -79,6 +79,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
     eval_split: ClassVar[str] = "val"
     rendered: ClassVar[bool] = False
     """Whether this package renders the images."""
+    code: bytes = b""
+    """What the values in label files mean, to be hashed; the same in all versions."""
     unpaired: Sequence[str] = ()
     """One line for each file without a counterpart."""
 
@@ -158,34 +160,31 @@ class FolderDataset(SegmentationDataset):
             self.layouts = tuple(replace(layout, ids=ids) for layout in self.layouts)
         if self.splits and split not in self.splits:
             raise ValueError(f"{type(self).__name__} has no split {split!r}; choose one of {', '.join(self.splits)}")
+        expected = ", or ".join(layout.expected(split) for layout in self.layouts)
         if root is None or not Path(root).is_dir():
-            missing = "no folder given" if root is None else f"folder {root} not found"
-            raise FileNotFoundError(f"{missing}; expected a folder with {self._expected()}")
+            raise FileNotFoundError(f"root is {root}, which is no folder; expected one with {expected}")
         self.root = Path(root)
         for layout in self.layouts:
             found = layout.files(self.root, split)
             if all(found):
                 break
         else:
-            missing = f"no labelled images of split {split!r} in folder {root}"
-            raise FileNotFoundError(f"{missing}; expected {self._expected()}")
+            raise FileNotFoundError(f"no labelled images of split {split!r} in {root}; expected {expected}")
         names = found[0].keys() | found[1].keys()
         listed = set(self.select(sorted(names)))
         chosen, absent = sorted(names & listed), sorted(listed - names)
         known = self.counts.get(split, len(chosen))
         if absent or len(chosen) != known:
+            count = f"{len(chosen)} images of split {split!r} in {root}, {known} are known"
             first = f", and {absent[0]} is listed but absent" if absent else ""
-            remedy = "extract the rest, or get the whole list, unless only a part is meant"
-            self.remarks.append(
-                f"{len(chosen)} images of split {split!r} in {root}, {known} are known{first}; {remedy}"
-            )
+            self.remarks.append(f"{count}{first}; extract the rest, or get the whole list, unless only a part is meant")
         images, labels = ({name: files[name] for name in chosen if name in files} for files in found)
         self.unpaired = unpaired(images, labels)
         if self.unpaired:
             files = len(images) + len(labels)
             fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} files have no counterpart)"
             if len(self.unpaired) == files:
-                raise FileNotFoundError(f"{fault}; give an image and its label one name: {self._expected()}")
+                raise FileNotFoundError(f"{fault}; give an image and its label one name: {expected}")
             if on_bad_sample == "raise":
                 remedy = "extract the missing ones again, or move such files away"
                 raise FileNotFoundError(f"{fault}; {remedy}; in training, --data.on_bad_sample skip leaves them out")
@@ -194,7 +193,6 @@ class FolderDataset(SegmentationDataset):
         self.pairs = [(images[name], labels[name]) for name in self.names]
         self.layout, self.table = layout, lookup_table(layout.ids)
         self.code = self.table.astype(np.uint8).tobytes()
-        """What the values in label files mean, to be hashed; the same in all versions."""
 
     def select(self, names: Sequence[str]) -> Sequence[str]:
         """Return the names of `self.split`: here all, in a data set with lists those that its list contains."""
@@ -228,12 +226,11 @@ class FolderDataset(SegmentationDataset):
         (height, width), (rows, columns) = image.shape[:2], label.shape
         if (height, width) != (rows, columns):
             turned = (rows, columns) == (width, height) and is_turned(image_path)
+            remedy = "put a label of the image's size in its place, resized to the nearest pixel"
+            if turned:
+                remedy = "the image's orientation tag turns it; turn the label, or save the image without the tag"
             if turned or not self.resize_labels:
-                sizes = f"{image_path} is {width}x{height} but {label_path} is {columns}x{rows}"
-                remedy = "put a label of the image's size in its place, resized to the nearest pixel"
-                if turned:
-                    remedy = "the image's orientation tag turns it; turn the label, or save the image without the tag"
-                raise ValueError(f"{sizes}; {remedy}")
+                raise ValueError(f"{image_path} is {width}x{height} but {label_path} is {columns}x{rows}; {remedy}")
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
 
@@ -244,6 +241,3 @@ class FolderDataset(SegmentationDataset):
     def image_key(self, index: int) -> Hashable:
         """Return the path of the image, with links resolved."""
         return os.path.realpath(self.pairs[index][0])
-
-    def _expected(self) -> str:
-        return ", or ".join(layout.expected(self.split) for layout in self.layouts)

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -22,31 +21,28 @@ class Fingerprint(TypedDict):
 
 def fingerprint(split: Split) -> Fingerprint:
     """Take the fingerprint of a split. Two splits hold the same images if their fingerprints are equal."""
-    found: Fingerprint = {"images": len(split), "hash": identity(split, lambda file: file.st_size)[:16]}
-    if isinstance(split.whole, FolderDataset):
-        code = split.whole.code + (b"" if split.table is None else split.table.tobytes())
-        found["ids"] = hashlib.sha256(code).hexdigest()[:16]
-    return found
+    found: Fingerprint = {"images": len(split), "hash": identity(split)[:16]}
+    return {**found, "ids": hashlib.sha256(split.code).hexdigest()[:16]} if split.code else found
 
 
-def identity(split: Split, of_file: Callable[[os.stat_result], object]) -> str:
-    """Hash the names of a split's images and the value of `of_file` for each file.
+def identity(split: Split, times: bool = False) -> str:
+    """Hash the names of a split's images and the size of each file.
 
     The hash of a rendered split covers all that its images depend on.
 
     Args:
         split: The images.
-        of_file: Function from the status (size, times) of an image or label file to a value that JSON can hold.
+        times: Hash the files' times of modification as well.
 
     Returns:
         SHA-256 in hexadecimal digits.
     """
 
     def stated(path: Path) -> object:
-        try:
-            return of_file(path.stat())
-        except OSError:  # removed since its folder was listed, or unreadable
-            return None
+        with suppress(OSError):  # removed since its folder was listed, or unreadable
+            file = path.stat()
+            return (file.st_size, file.st_mtime_ns) if times else file.st_size
+        return None
 
     whole = split.whole
     if isinstance(whole, FolderDataset):

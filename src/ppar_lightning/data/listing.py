@@ -1,6 +1,7 @@
 """Files that list the samples of a data set: pairs in a CSV file, images and their objects in a file of COCO."""
 
 import csv
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +39,10 @@ class PairList(Layout):
         path = find(root, self.labels, "a CSV file with the columns image,label")
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
             rows = [*csv.DictReader(lines)]
-        if not rows or not all(row.get("image") and row.get("label") for row in rows):
-            raise ValueError(f"{path}: an image or a label is missing; begin with a line image,label and fill each row")
+        if not rows or not all(row.get("image") and row.get("label") and row.get("split", split) for row in rows):
+            raise ValueError(f"{path}: a field is missing; begin with a line image,label and fill each row")
         rows = [row for row in rows if row.get("split", split) == split]
-        names = [Path(row["image"]).with_suffix("").as_posix().lstrip("./") for row in rows]
+        names = [os.path.normpath(Path(row["image"]).with_suffix("")).lstrip("./") for row in rows]
         labels = by_name((name, root / row["label"]) for name, row in zip(names, rows, strict=True))
         images = by_name((name, root / row["image"]) for name, row in zip(names, rows, strict=True))
         there = {name: label for name, label in labels.items() if label.is_file()}

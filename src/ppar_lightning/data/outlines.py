@@ -12,8 +12,6 @@ from PIL import Image, ImageDraw
 
 from ppar_lightning.images.decoding import RESTORE, Array
 
-KINDS = "polygons as Cityscapes and LabelMe write them, one file for each image, or COCO's, one file for all"
-
 
 class Outlines(NamedTuple):
     """The objects of an image, in the order in which they are drawn.
@@ -76,7 +74,9 @@ def read_outlines(path: Path) -> Outlines:
     with _naming(path):
         content = json.loads(path.read_bytes())
         if "shapes" in content:
-            shapes = [(str(shape["label"]), [_outline(shape)]) for shape in content["shapes"]]
+            if other := {shape.get("shape_type", "polygon") for shape in content["shapes"]} - {"polygon"}:
+                raise ValueError(f"shapes of kind {min(other)!r}: draw polygons")
+            shapes = [(str(shape["label"]), [shape["points"]]) for shape in content["shapes"]]
             return Outlines(content["imageHeight"], content["imageWidth"], shapes)
         objects = [(str(each["label"]), [each["polygon"]]) for each in content["objects"] if not each.get("deleted")]
         return Outlines(content["imgHeight"], content["imgWidth"], objects)
@@ -96,7 +96,10 @@ def read_coco(path: Path) -> dict[str, Outlines]:
             if not each["segmentation"]:
                 raise ValueError(f"annotation {each['id']} is a box without an outline")
             found[each["image_id"]].objects.append((names[each["category_id"]], each["segmentation"]))
-        return {each["file_name"]: found[each["id"]] for each in content["images"]}
+        listed = {each["file_name"]: found[each["id"]] for each in content["images"]}
+        if len({id(each) for each in listed.values()}) < len(content["images"]):
+            raise ValueError("two images have one file_name or one id")
+        return listed
 
 
 @contextmanager
@@ -106,24 +109,14 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         found = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise ValueError(f"{path}: no JSON of {KINDS} ({found}); {RESTORE}, or export it again") from error
-
-
-def _outline(shape: Mapping[str, Any]) -> Any:
-    """Return the polygon of a shape of LabelMe."""
-    points, kind = shape["points"], shape.get("shape_type", "polygon")
-    if kind == "rectangle":
-        (left, top), (right, bottom) = points
-        return [left, top, right, top, right, bottom, left, bottom]
-    if kind != "polygon":
-        raise ValueError(f"shape of kind {kind!r}: draw polygons and rectangles")
-    return points
+        fault = f"{path}: no polygons of Cityscapes or LabelMe, one file for each image, or of COCO, one for all"
+        raise ValueError(f"{fault} ({found}); {RESTORE}, or export it again") from error
 
 
 def _mask(code: list[int] | str, height: int, width: int) -> Array:
     """Decode COCO's runs of pixels, column by column, which are off and on by turns: (H, W), 255 where on."""
     counts = _runs(code) if isinstance(code, str) else code
-    pixels = np.repeat(np.arange(len(counts)) % 2 * 255, counts).astype(np.uint8)
+    pixels = np.repeat((np.arange(len(counts)) % 2 * 255).astype(np.uint8), counts)
     return np.ascontiguousarray(pixels.reshape(width, height).T)
 
 

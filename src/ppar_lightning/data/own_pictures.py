@@ -62,12 +62,10 @@ class PictureDataset(SegmentationDataset):
         short = [each.name() for each in self.found]
         count = Counter(short)
         self.names = [each.name(full=count[name] > 1) for name, each in zip(short, self.found, strict=True)]
-        name, times = Counter(self.names).most_common(1)[0]
-        if times > 1:
-            paths = [str(each.path) for each, other in zip(self.found, self.names, strict=True) if other == name]
-            raise ValueError(
-                f"{paths[0]} and {paths[1]} would both be written as {name}.png: predict them one at a time"
-            )
+        paths: dict[str, Path] = {}
+        for name, each in zip(self.names, self.found, strict=True):
+            if (other := paths.setdefault(name, each.path)) is not each.path:
+                raise ValueError(f"{other} and {each.path} would both be written as {name}.png: predict one at a time")
 
     def __len__(self) -> int:
         """Number of pictures and frames."""

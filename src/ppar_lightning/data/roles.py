@@ -32,11 +32,9 @@ def check_roles(sources: Mapping[str, Domain], unseen: Mapping[str, Domain]) -> 
             raise ValueError(f"unseen {name!r} is scored on the images that source {source!r} trains on; remove one")
     weights = {name: domain.weight for name, domain in sources.items()}
     given = [weight for weight in weights.values() if weight is not None]
-    if given and (len(given) < len(weights) or min(given) <= 0):
-        raise ValueError(f"weights of the sources are {weights}; give each a number above 0, or none of them")
-    weighted = [name for name, domain in unseen.items() if domain.weight is not None]
-    if weighted:
-        raise ValueError(f"{weighted[0]} is never trained on; leave data.unseen.{weighted[0]}.weight out")
+    if (given and (len(given) < len(weights) or min(given) <= 0)) or any(domain.weight for domain in unseen.values()):
+        remedy = "give each a number above 0, or none of them, and none to unseen domains"
+        raise ValueError(f"weights of the sources are {weights}; {remedy}")
 
 
 def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:

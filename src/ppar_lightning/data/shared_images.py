@@ -22,11 +22,10 @@ def shared_images(
     sources = {split.whole.image_key(index): name for name, split in trained.items() for index in split.indices}
     found = {}
     for name, split in scored.items():
-        keys = {index: split.whole.image_key(index) for index in split.indices}
-        shared = [index for index, key in keys.items() if key in sources]
+        shared = [index for index in split.indices if split.whole.image_key(index) in sources]
         if not shared:
             continue
-        source, first = sources[keys[shared[0]]], split.whole.name(shared[0])
+        source, first = sources[split.whole.image_key(shared[0])], split.whole.name(shared[0])
         count = f"{len(shared)} of the {len(split)} images that it is scored on, such as {first}"
         remedies = ["choose other images with train_split or eval_split (patterns of a folder need {split})"]
         if name in unseen:

@@ -84,6 +84,11 @@ class Split(Dataset[Sample]):
         """Name of the domain."""
         return self.whole.domain
 
+    @property
+    def code(self) -> bytes:
+        """What the values in label files mean, to be hashed; empty if there are neither files nor a mapping."""
+        return self.whole.code + (b"" if self.table is None else self.table.tobytes())
+
     def name(self, index: int) -> str:
         """Return the name of a sample, without reading it."""
         return self.whole.name(self.indices[index])

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 
-from ppar_lightning.data.dataset import FolderDataset
 from ppar_lightning.data.fingerprint import identity
 from ppar_lightning.data.split import Split
 from ppar_lightning.disk.cache import cache_folder, load_array, save_array
@@ -66,10 +65,8 @@ def refuse_unlabelled(split: Split) -> None:
 
 
 def _cached(split: Split, workers: int, recount: bool) -> Counts:
-    table = split.whole.code if isinstance(split.whole, FolderDataset) else b""
-    files = identity(split, lambda file: (file.st_size, file.st_mtime_ns))
-    mapped = b"" if split.table is None else split.table.tobytes() + bytes([len(split.classes)])
-    key = hashlib.sha256(f"{READING} {files}".encode() + table + mapped).hexdigest()
+    what = f"{READING} {len(split.classes)} {identity(split, times=True)}"
+    key = hashlib.sha256(what.encode() + split.code).hexdigest()
     path = cache_folder() / f"statistics-{key[:20]}.npy"
     counts = np.full((len(split), len(split.classes)), UNREADABLE, dtype=np.int64)
     with suppress(OSError, ValueError):  # it does not exist yet, or is damaged

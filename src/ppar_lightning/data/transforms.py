@@ -38,14 +38,14 @@ class Augmentation:
     style: float = 0.0
 
     def __post_init__(self) -> None:
-        low, high = self.scale
-        if not 0 < low <= high:
-            raise ValueError(f"augmentation.scale is {self.scale}; give two factors above 0, the smaller one first")
-        for option in ("max_class_share", "flip", "jitter", "blur", "style"):
-            if not 0 <= getattr(self, option) <= 1:
-                raise ValueError(f"augmentation.{option} is {getattr(self, option)}; give a share in [0, 1]")
-        if self.jitter_strength < 0:
-            raise ValueError(f"augmentation.jitter_strength is {self.jitter_strength}; give at least 0")
+        shares = (self.max_class_share, self.flip, self.jitter, self.blur, self.style)
+        if (
+            not 0 < self.scale[0] <= self.scale[1]
+            or self.jitter_strength < 0
+            or not 0 <= min(shares) <= max(shares) <= 1
+        ):
+            remedy = "give two factors above 0, the smaller one first, a strength of at least 0, and shares in [0, 1]"
+            raise ValueError(f"augmentation is {self}; {remedy}")
 
 
 DEFAULT_AUGMENTATION = Augmentation()
