@@ -175,7 +175,7 @@ def test_links_in_a_circle_find_no_image_twice(tmp_path):
 def test_a_root_that_links_to_itself_is_not_found(tmp_path):
     (tmp_path / "data").symlink_to("data")
     domain = Domain(dataset="camvid", root=str(tmp_path / "data"))
-    with pytest.raises(FileNotFoundError, match="data not found"):
+    with pytest.raises(FileNotFoundError, match="data, which is no folder"):
         domain.open("a", "train")
 
 

@@ -50,7 +50,7 @@ LINES = "0: road\n7: 8\n200: ignore\n"
 @pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
 @pytest.mark.remedy("data/datasets/folder.py::Folder.__init__")
 @pytest.mark.remedy("data/datasets/folder.py::_read_ids")
-@pytest.mark.remedy("data/listing.py::find")
+@pytest.mark.remedy("data/layout.py::find")
 @pytest.mark.remedy("data/meanings.py::Meanings.__init__")
 @pytest.mark.remedy("data/domain.py::Domain._options")
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_pairs_in_a_file_of_any_names(root):
         pairs(root)
 
 
-@pytest.mark.remedy("data/listing.py::PairList.files")
+@pytest.mark.remedy("data/layout.py::PairList.files")
 @pytest.mark.parametrize(
     "lines",
     [

@@ -17,9 +17,8 @@ from ppar_lightning.data.fingerprint import Fingerprint, fingerprint
 from ppar_lightning.data.loading import Batch, Loader, ResumableLoader, collate, on_device, start_worker
 from ppar_lightning.data.own_pictures import PictureDataset
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
-from ppar_lightning.data.roles import check_roles
+from ppar_lightning.data.roles import check_roles, shared_images
 from ppar_lightning.data.sampling import AugmentedDataset, EvaluationSampler, TrainSampler
-from ppar_lightning.data.shared_images import shared_images
 from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics, refuse_unlabelled
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation

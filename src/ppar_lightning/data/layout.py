@@ -1,5 +1,6 @@
-"""Paths of images and labels in a download."""
+"""Paths of images and labels in a download, by patterns or by a list."""
 
+import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -97,3 +98,46 @@ def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
             raise ValueError(f"{files[name]} and {path} are one sample; remove one of them")
         files[name] = path
     return dict(sorted(files.items()))
+
+
+@dataclass(frozen=True)
+class PairList(Layout):
+    """Pairs that a CSV file lists, in columns `image`, `label` and, as far as wanted, `split`.
+
+    Paths are relative to the root; the path of the image without suffix is the sample's name. `labels` is the file.
+    """
+
+    def files(self, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Return images and labels of the rows of a split by name; without column `split`, of all rows.
+
+        Raises:
+            FileNotFoundError: The CSV file is not there.
+            ValueError: It is no list of pairs, or two rows have the same name.
+        """
+        path = find(root, self.labels, "a CSV file with the columns image,label")
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+            rows = [*csv.DictReader(lines)]
+        if not rows or not all(row.get("image") and row.get("label") and row.get("split", split) for row in rows):
+            raise ValueError(f"{path}: a field is missing; begin with a line image,label and fill each row")
+        rows = [row for row in rows if row.get("split", split) == split]
+        names = [os.path.normpath(Path(row["image"]).with_suffix("")).lstrip("./") for row in rows]
+        labels = by_name((name, root / row["label"]) for name, row in zip(names, rows, strict=True))
+        images = by_name((name, root / row["image"]) for name, row in zip(names, rows, strict=True))
+        there = {name: label for name, label in labels.items() if label.is_file()}
+        return {name: image for name, image in images.items() if image.is_file() or name not in there}, there
+
+    def expected(self, split: str) -> str:
+        """Return where the pairs are, for messages."""
+        return f"pairs of split {split!r} in {self.labels}"
+
+
+def find(root: str | Path | None, path: str | Path, write: str) -> Path:
+    """Find a file that an option names, under the root or else here.
+
+    Raises:
+        FileNotFoundError: It is neither there nor here.
+    """
+    found = next((file for file in (Path(root or "", path), Path(path)) if file.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"file {path} not found, neither in {root} nor here; write {write}")
+    return found

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from ppar_lightning.data.layout import Layout, find
 from ppar_lightning.images.decoding import RESTORE, Array
 
 
@@ -131,3 +133,32 @@ def _runs(text: str) -> npt.NDArray[np.int64]:
     for start in (1, 2):
         values[start::2] = np.cumsum(values[start::2])
     return values
+
+
+@dataclass(frozen=True)
+class CocoLayout(Layout):
+    """Images of a pattern whose objects are in one file of COCO, which names them by file name or path.
+
+    Attributes:
+        drawn: Name of each sample -> its objects, once the files have been looked for.
+        names: Name of an object -> train id or IGNORE.
+    """
+
+    names: Mapping[str, int] = field(default_factory=dict)
+    drawn: dict[str, Outlines] = field(default_factory=dict)
+
+    def files(self, root: Path, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Return the images by name, and the file of COCO for each that it lists.
+
+        Raises:
+            FileNotFoundError: The file of COCO is not there.
+            ValueError: It is none, it has a name without a train id, or two images have the same name.
+        """
+        path = find(root, self.labels.replace("{split}", split), "a file of COCO, or a pattern with *")
+        images = self.find_images(root, split)
+        names = {f"{name}{image.suffix}": name for name, image in images.items()}
+        names |= {image.relative_to(root).as_posix(): name for name, image in images.items()}
+        listed = read_coco(path)
+        refuse_unknown((name for each in listed.values() for name, _ in each.objects), self.names, path)
+        self.drawn.update({names.get(file, file): objects for file, objects in listed.items()})
+        return images, {name: path if name in images else path / name for name in self.drawn}

@@ -1,10 +1,11 @@
-"""Checks of the names, images and weights of source and unseen domains."""
+"""Checks of the names, images and weights of source and unseen domains: nothing unseen is trained on."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.split import Split
 
 RESERVED = "unseen"
 """Name that metrics of the mean over the unseen domains carry."""
@@ -41,3 +42,34 @@ def _images(name: str, domain: Domain, split: str) -> tuple[object, ...]:
     """Return values that identify a set of images, whatever the domain is called."""
     folder = os.path.realpath(Path(domain.root).expanduser()) if domain.root else None
     return domain.dataset or name, folder, domain.split(name, split), repr(sorted(domain.options.items()))
+
+
+def shared_images(
+    trained: Mapping[str, Split], scored: Mapping[str, Split], unseen: Collection[str], fitting: bool = True
+) -> dict[str, str]:
+    """Say in one line for each scored domain how many of its images are trained on, if any are.
+
+    Args:
+        trained: Source -> its training split.
+        scored: Domain -> its evaluation split.
+        unseen: Names of the domains that training must not see.
+        fitting: Whether the scores are those of a training, which may do without.
+
+    Returns:
+        Domain -> the line, with a remedy.
+    """
+    sources = {split.whole.image_key(index): name for name, split in trained.items() for index in split.indices}
+    found = {}
+    for name, split in scored.items():
+        shared = [index for index in split.indices if split.whole.image_key(index) in sources]
+        if not shared:
+            continue
+        source, first = sources[split.whole.image_key(shared[0])], split.whole.name(shared[0])
+        count = f"{len(shared)} of the {len(split)} images that it is scored on, such as {first}"
+        remedies = ["choose other images with train_split or eval_split (patterns of a folder need {split})"]
+        if name in unseen:
+            remedies.append("take the domain out")
+        elif fitting:
+            remedies.append("validate nothing with --trainer.limit_val_batches 0")
+        found[name] = f"source {source!r} trains on {count}; {', or '.join(remedies)}"
+    return found

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from ppar_lightning.callbacks.results import lay_out
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
-from ppar_lightning.data.shared_images import shared_images
+from ppar_lightning.data.roles import shared_images
 from ppar_lightning.doctor.downloads import check_downloads, check_rendered, weights_size
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions

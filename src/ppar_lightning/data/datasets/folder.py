@@ -7,10 +7,9 @@ from typing import ClassVar, Literal
 import yaml
 
 from ppar_lightning.data.dataset import FolderDataset, OnBadSample
-from ppar_lightning.data.layout import LABELS, OUTLINES, Layout
-from ppar_lightning.data.listing import CocoLayout, PairList, find
+from ppar_lightning.data.layout import LABELS, OUTLINES, Layout, PairList, find
 from ppar_lightning.data.meanings import Meanings
-from ppar_lightning.data.outlines import read_outlines
+from ppar_lightning.data.outlines import CocoLayout, read_outlines
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE, Classes, ClassList, class_list
 from ppar_lightning.images.colour_key import colours_to_train_ids
 from ppar_lightning.images.decoding import EXPORT, PICTURES, Array, read_coloured_label
