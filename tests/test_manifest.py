@@ -388,7 +388,7 @@ def test_what_differs_between_training_and_testing_is_named():
     held = {"gta/eval": {"images": 4, "hash": "z"}, "city/eval": {"images": 5, "hash": "u"}}
     named = [
         "hardware: 2 CPU cores in training, 1 x GPU now",
-        "torch: 2.12 in training, 2.13 now",
+        "versions.torch: 2.12 in training, 2.13 now",
         "images of gta/eval: as many as in training, but of other names or sizes",
     ]
     assert list(differences(trained, {}, now, held)) == named
@@ -405,8 +405,8 @@ def test_what_differs_between_training_and_testing_is_named():
     assert fewer == ["images of gta/eval: 4 in training, 3 now"]
     recorded = {"sessions": [here | {"git": "1f", "config": "ab"}]}
     assert list(differences(recorded, {}, here | {"git": "1f-dirty", "config": "cd"}, {})) == [
-        "git revision: 1f in training, 1f-dirty now",
-        "hash of config.yaml: ab in training, cd now",
+        "git: 1f in training, 1f-dirty now",
+        "config: ab in training, cd now",
     ]
     old = {"sessions": [{"hardware": "2 CPU cores"}]}  # a manifest without versions and data
     assert len(list(differences(old, {}, here, data))) == 2

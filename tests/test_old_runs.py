@@ -35,7 +35,7 @@ def test_it_is_tested_as_it_was(run, capsys):
     assert after["domains"] == before["domains"]
     assert after["unseen_miou"] == before["unseen_miou"]
     said = capsys.readouterr().out
-    assert "Differs: ppar-lightning: 0.1.0 in training" in said
+    assert "Differs: versions.ppar-lightning: 0.1.0 in training" in said
     assert "Differs: model" not in said
     assert "config.yaml" not in said
 

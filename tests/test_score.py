@@ -11,7 +11,7 @@ from PIL import Image
 from stand_ins import foreign, small_config
 
 from ppar_lightning.cli import main
-from ppar_lightning.cli.other_model import split_off
+from ppar_lightning.cli.words import split_off
 from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.images.decoding import read_image
 from ppar_lightning.metrics import UNSEEN
@@ -97,7 +97,7 @@ def test_the_folder_of_a_run_is_not_written_to(place, capsys):
     assert read_test(Path("elsewhere")).unseen_means == {"miou": 1}
 
 
-@pytest.mark.remedy("cli/other_model.py::split_off")
+@pytest.mark.remedy("cli/words.py::split_off")
 def test_a_model_and_a_checkpoint_are_not_given_both():
     words = ["test", "--config", "gta", "--model", "theirs"]
     with pytest.raises(ValueError, match="--model and --ckpt_path both name a network to score: give only one"):

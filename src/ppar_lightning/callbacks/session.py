@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from ppar_lightning.runs.changed_options import flat
 from ppar_lightning.runs.manifest import read_manifest
 
 Session = dict[str, Any]
@@ -70,14 +70,11 @@ def hardware(trainer: L.Trainer) -> str:
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return f"{trainer.num_devices * trainer.num_nodes} x {torch.cuda.get_device_name(device)}"
-    return f"{os.cpu_count()} CPU cores ({processor()})" if device.type == "cpu" else device.type
-
-
-def processor() -> str:
-    """Return the name of the CPU on Linux, and its architecture on other systems."""
-    file = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*: (.+)$", file.read_text() if file.is_file() else "", flags=re.MULTILINE)
-    return named[1] if named else platform.machine()
+    return (
+        f"{os.cpu_count()} CPU cores ({platform.processor() or platform.machine()})"
+        if device.type == "cpu"
+        else device.type
+    )
 
 
 def versions() -> dict[str, str]:
@@ -131,15 +128,11 @@ def differences(
         session: Description of this process.
         data: Split -> fingerprint of what this test reads.
     """
-    if manifest is not None and manifest["sessions"]:
-        titles = {"hardware": "hardware", "git": "git revision", "config": "hash of config.yaml"}
-        before, after = (
-            {title: each.get(entry) for entry, title in titles.items()} | each.get("versions", {})
-            for each in (manifest["sessions"][-1], session)
-        )
-        for name, value in after.items():
-            if before.get(name) != value:
-                yield f"{name}: {before.get(name) or 'not recorded'} in training, {value or 'not known'} now"
+    sessions = manifest["sessions"] if manifest else []
+    before = flat(sessions[-1] if sessions else session)
+    for name, value in flat(session).items():
+        if name != "started" and before.get(name) != value:
+            yield f"{name}: {before.get(name) or 'not recorded'} in training, {value or 'not known'} now"
     known: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for where, splits in (("the previous test", earlier), ("training", (manifest or {}).get("data", {}))):
         known |= {split: (where, fingerprint) for split, fingerprint in splits.items()}

@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
@@ -27,9 +26,8 @@ from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.progress_lines import display
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.cli.flags import listed, refuse_flags
-from ppar_lightning.cli.other_model import install, make_room, split_off
 from ppar_lightning.cli.parser import OneLineParser, Seed
-from ppar_lightning.cli.words import NAMES, spelt_out
+from ppar_lightning.cli.words import spelt_out, split_off
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.downloads import check_rendered
@@ -40,7 +38,10 @@ from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.changed_options import Overrides, overrides
 from ppar_lightning.runs.checkpoints import find_checkpoint, refuse_finished
 from ppar_lightning.runs.renamed import current_config, current_words
+from ppar_lightning.runs.run_folder import refuse_run
 from ppar_lightning.runs.stored import stored
+from ppar_lightning.segmenter.foreign import ForeignSegmenter
+from ppar_lightning.segmenter.pretrained import revision
 from ppar_lightning.shortage import shortage
 
 
@@ -140,7 +141,9 @@ class PPARCLI(LightningCLI):
         """Build the objects; except to train, take all weights from the checkpoint and read nothing pretrained."""
         config, self.record = self.config[self.subcommand], self.resolved()
         if self.given.model:
-            make_room(config, self._subcommand_parsers["test"].get_defaults(skip_validation=True).model.segmenter)
+            refuse_run(Path(config.trainer.default_root_dir), "--trainer.default_root_dir")
+            default = self._subcommand_parsers["test"].get_defaults(skip_validation=True).model.segmenter
+            config.model.segmenter, config.model.ppar.enabled = default, False  # small, and nothing is read for it
         if self.subcommand != "fit":
             segmenter, path = config.model.segmenter, Path(config.ckpt_path or "")
             segmenter.pretrained = False
@@ -169,7 +172,8 @@ class PPARCLI(LightningCLI):
         if command == "fit" and not resumed and (source := self.config["fit"].weights):
             provenance.weights = start_from(self.model, source, self.config["fit"].weights_part)
         if self.given.model:
-            provenance.model = install(self.model, self.given.model, self.datamodule.classes)
+            self.model.segmenter = ForeignSegmenter(self.given.model, self.datamodule.classes)
+            provenance.model = {"name": self.given.model, "revision": revision(self.given.model)}
         own = run_callbacks(provenance, self.given.ci)
         self.trainer_defaults["callbacks"] = [*own, *display(config)]  # besides those that the config names
         return super().instantiate_trainer(**kwargs)
@@ -183,22 +187,14 @@ class PPARCLI(LightningCLI):
 
     def changes(self, resolved: dict[str, Any]) -> Overrides:
         """List what the command line changes in the config files that it names; nothing if it names none."""
-        given = [word for before, word in pairwise(self.words) if before in NAMES]
+        given = [file for file in self.config["fit"].config or () if file]  # None stands for YAML in its place
         if not given:
             return {}
         defaults = self._subcommand_parsers["fit"].get_defaults(skip_validation=True).as_dict()
         plain = json.loads(json.dumps(defaults, default=str))  # lists in place of tuples, as in a config
-        configs = [current_config(yaml.safe_load(text_of(word)) or {}) for word in given]
+        configs = [current_config(yaml.safe_load(file.get_content()) or {}) for file in given]
         named = {word[2:].partition("=")[0] for word in self.words if word.startswith("--")}
         return overrides([plain, *configs], named, resolved)
-
-
-def text_of(config: str) -> str:
-    """Return the YAML of a value of ``--config``, which is a file or the YAML itself."""
-    try:
-        return Path(config).read_text()
-    except OSError:
-        return config
 
 
 class DoctorCLI(PPARCLI):

@@ -1,6 +1,7 @@
-"""Completion of command-line arguments: names of configs, the short form of ``predict``, the run and home folders."""
+"""Words of the command line: names of configs, short forms, the run and home folders, and options of a test alone."""
 
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 from itertools import pairwise
 from json import dumps
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from ppar_lightning.console import PlainParser, add_ci
 from ppar_lightning.runs.run_folder import CONFIG
 from ppar_lightning.shipped_configs import find
 
@@ -86,6 +88,28 @@ def at_home(words: list[str]) -> list[str]:
     recorded = re.search(r"^  default_root_dir: (.*)$", text, flags=re.MULTILINE)
     moved = recorded is not None and Path(str(yaml.safe_load(recorded[1]))).resolve() != home.resolve()
     return [*words, FOLDER, str(home)] if moved else words
+
+
+def split_off(words: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Split the options ``--model`` and ``--ci`` of a test from those of a config; other subcommands have none.
+
+    Args:
+        words: Command-line arguments, which begin with the subcommand.
+
+    Returns:
+        ``model``, empty if none is given, and ``ci``; and the other arguments.
+
+    Raises:
+        ValueError: A checkpoint is given besides a model.
+    """
+    parser = add_ci(PlainParser("ppar test", add_help=False, allow_abbrev=False))
+    parser.add_argument("--model", default="")
+    if words[:1] != ["test"]:
+        return parser.parse_args([]), [*words]
+    given, others = parser.parse_known_args(words)
+    if given.model and any(word.partition("=")[0] == "--ckpt_path" for word in others):
+        raise ValueError("--model and --ckpt_path both name a network to score: give only one")
+    return given, others
 
 
 def expanded(text: str) -> str:
