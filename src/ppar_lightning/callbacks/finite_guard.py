@@ -1,9 +1,7 @@
 """The guard against NaN and inf: a step whose loss or gradients hold one never reaches the weights or the banks."""
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import lightning as L
 import torch
@@ -12,7 +10,6 @@ from torch.distributed.tensor import DTensor
 
 from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import all_reduce_sum, gather
 
 Seen = tuple[Batch, dict[str, Tensor]]
@@ -22,7 +19,7 @@ Fault = tuple[str, Batch]
 
 
 class FiniteGuard(L.Callback):
-    """End the run at a NaN or inf in a loss term or a gradient, and save the batch in ``nonfinite/`` in the run folder.
+    """End the run at a NaN or inf in a loss term or a gradient, with an error that names the images of the batch.
 
     The guard checks once per step, between the backward passes and the optimiser, with a single read of the device. All
     ranks decide alike. Steps are numbered from 0, as in the curves.
@@ -61,16 +58,10 @@ class FiniteGuard(L.Callback):
         named = [(fault, pair) for fault, batch in faults for pair in zip(batch["domain"], batch["name"], strict=True)]
         found = [each for part in gather(named) for each in part]
         terms, images = (dict.fromkeys(each) for each in zip(*found, strict=True))
-        step, folder = trainer.global_step, Path(trainer.default_root_dir) / "nonfinite"
-        state = "is saved in"
-        try:
-            if faults:
-                save([batch for _, batch in faults], folder / f"step_{step}_rank_{trainer.global_rank}.pt")
-        except OSError as error:  # a full disk must not hide the NaN from the user
-            state = f"could not be saved ({error.strerror}) in"
-        where = f"step {step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
-        remedy = "lower the learning rate or raise --trainer.precision"
-        raise ValueError(f"{where}; the batch {state} {folder}; {remedy}")
+        where = (
+            f"step {trainer.global_step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
+        )
+        raise ValueError(f"{where}; lower the learning rate or raise --trainer.precision")
 
 
 @torch.no_grad()
@@ -99,17 +90,3 @@ def bad_parameters(seen: Sequence[Seen], module: L.LightningModule) -> list[Faul
     bad = [name for name, p in module.named_parameters() if p.grad is not None and not own(p.grad).isfinite().all()]
     others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return [(f"gradient of {bad[0]!r}{others} is not finite", batch) for batch, _ in seen] if bad else []
-
-
-def save(batches: Sequence[Batch], path: Path) -> None:
-    """Save ``image``, ``label``, ``name`` and ``domain`` of batches, to be read with ``torch.load``.
-
-    Raises:
-        OSError: The file cannot be written; no partial file is left.
-    """
-    unique = list({id(batch): batch for batch in batches}.values())
-    tensors = {key: torch.cat([batch[key].cpu() for batch in unique]) for key in ("image", "label")}
-    texts = {key: [text for batch in unique for text in batch[key]] for key in ("name", "domain")}
-    content = io.BytesIO()
-    torch.save(tensors | texts, content)
-    write_whole(path, content.getvalue())

@@ -90,11 +90,6 @@ def tabulate(scores: Scores) -> pd.DataFrame:
     )
 
 
-def without_nan(value: Any) -> Any:
-    """Replace NaN by None in nested lists and mappings, because JSON has no NaN."""
-    return json.loads(json.dumps(value), parse_constant=lambda _: None)
-
-
 def write_figures(
     folder: Path, scores: Scores, matrices: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> Path | None:
@@ -118,7 +113,8 @@ def write_figures(
         for name, each in scores.items()
     }
     means = {f"unseen_{mean}": mean_over_unseen(scores, mean) for mean in mean_names(scores)}
-    figures = without_nan({"domains": domains, **means, **about})
+    whole = json.dumps({"domains": domains, **means, **about})
+    figures = json.loads(whole, parse_constant=lambda _: None)  # JSON has no NaN
     kept = keep_earlier(folder, figures)
     write_whole(folder / "test.json", f"{json.dumps(figures, indent=2)}\n".encode())
     write_whole(folder / "test.csv", tabulate(scores).to_csv(index=False, float_format="%.6f").encode())
