@@ -174,7 +174,6 @@ def test_the_command_ends_in_one_line(tmp_path, capsys, words):
         fit(tmp_path / "run", *words)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "ppar: error" in line]
     assert re.search(r"step 1: loss term 'ce' is (nan|inf).* with the batch of game: ", line)
-    assert len(list((tmp_path / "run" / "nonfinite").iterdir())) == 1
     assert "lower the learning rate or raise --trainer.precision" in line
     if words is EXPLODE:
         fit(tmp_path / "lower", *words, "--model.optimizer.lr", "1e-3", "--trainer.max_steps", "2")

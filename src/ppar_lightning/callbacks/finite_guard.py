@@ -58,10 +58,9 @@ class FiniteGuard(L.Callback):
         named = [(fault, pair) for fault, batch in faults for pair in zip(batch["domain"], batch["name"], strict=True)]
         found = [each for part in gather(named) for each in part]
         terms, images = (dict.fromkeys(each) for each in zip(*found, strict=True))
-        where = (
-            f"step {trainer.global_step}: {' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
-        )
-        raise ValueError(f"{where}; lower the learning rate or raise --trainer.precision")
+        where = f"{' and '.join(terms)} with the batch of {', '.join(map(': '.join, images))}"
+        remedy = "lower the learning rate or raise --trainer.precision"
+        raise ValueError(f"step {trainer.global_step}: {where}; {remedy}")
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import pandas as pd
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
 from requests.utils import get_netrc_auth
 
 from ppar_lightning.disk.files import write_whole
@@ -45,7 +46,7 @@ class WholeWriter(ExperimentWriter):
 
 
 class CurvesLogger(CSVLogger):
-    """Lightning's CSV logger with `WholeWriter`."""
+    """Lightning's CSV logger with `WholeWriter`; it leaves no folder without a row."""
 
     @property
     @rank_zero_experiment
@@ -54,6 +55,15 @@ class CurvesLogger(CSVLogger):
         if not isinstance(self._experiment, WholeWriter):
             self._experiment = WholeWriter(self.log_dir)
         return self._experiment
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write the last rows; leave no folder if there are none, as after a run that failed before its first step."""
+        super().finalize(status)
+        folder = Path(self.log_dir)
+        if self._experiment is not None and not (folder / "metrics.csv").exists():
+            (folder / "hparams.yaml").unlink(missing_ok=True)
+            os.removedirs(folder)
 
 
 def default_logger(folder: str, command: str) -> CSVLogger:
