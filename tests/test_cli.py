@@ -337,7 +337,7 @@ def test_a_config_may_be_yaml_itself_and_last_without_a_checkpoint_begins_anew(t
     words = ["--config", "{trainer: {max_steps: 1}}", *SMALL, "--trainer.max_steps", "2", "--ckpt_path", "last"]
     with pytest.raises(SystemExit):
         main(["fit", "--config", CONFIG, *words, "--trainer.default_root_dir", str(tmp_path)])
-    assert noted["changes"]["trainer.max_steps"] == [1, 2]
+    assert noted["changes"]["trainer.max_steps"] == [300, 2]  # in the file and on the command line
     assert noted["resumed"] is False
 
 

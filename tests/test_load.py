@@ -301,7 +301,7 @@ def test_a_name_that_leads_nowhere_is_one_line(segmenter, name, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(
-        FileNotFoundError, match=rf"^{name} is neither .* on the hub \(no such path, and .+\): give one that is there$"
+        FileNotFoundError, match=rf"^{name} is neither .* on the hub \(no such path, and .+\): give one that is there;"
     ):
         load_segmenter(name)
     segmenter.save_pretrained(Path(name).expanduser())
@@ -313,7 +313,7 @@ def test_a_model_of_the_hub_whose_owner_gives_no_access_is_one_line(monkeypatch)
         raise GatedRepoError.__new__(GatedRepoError)
 
     monkeypatch.setattr(load, "hf_hub_download", refuse)
-    with pytest.raises(FileNotFoundError, match="its owner has not given access; ask on its page of the hub"):
+    with pytest.raises(FileNotFoundError, match="an owner who gives access, ask there, then `hf auth login`"):
         load_segmenter("someone/gated")
 
 

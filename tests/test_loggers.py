@@ -18,7 +18,7 @@ from test_cli import CONFIG, SMALL, evaluate
 from test_disk import small_files
 
 from ppar_lightning.callbacks import loggers
-from ppar_lightning.callbacks.loggers import default_logger, run_loggers
+from ppar_lightning.callbacks.loggers import CurvesLogger, run_loggers
 from ppar_lightning.cli import main
 from ppar_lightning.report.chart import GROUPS, draw_curves
 from ppar_lightning.runs.curves import read_metrics, read_rows
@@ -32,7 +32,7 @@ def rows(logger) -> list[dict[str, str]]:
 
 @pytest.fixture
 def logger(tmp_path):
-    logger = default_logger(str(tmp_path), "fit")
+    logger = CurvesLogger(tmp_path, "curves/fit")
     logger.log_metrics({"loss": 2.0}, step=1)
     logger.save()
     return logger
@@ -92,7 +92,7 @@ def test_malformed_rows_are_skipped(tmp_path):
 
 
 def test_a_resumed_run_writes_beside_the_earlier_curves(logger, tmp_path):
-    second = default_logger(str(tmp_path), "fit")
+    second = CurvesLogger(tmp_path, "curves/fit")
     second.log_metrics({"loss": 1.0}, step=2)
     second.save()
     assert Path(second.log_dir) == Path(logger.log_dir).with_name("version_1")

@@ -18,7 +18,7 @@ from torch import nn
 from ppar_lightning.callbacks import ending, provenance, session
 from ppar_lightning.callbacks import last_checkpoint as last
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
-from ppar_lightning.callbacks.loggers import default_logger
+from ppar_lightning.callbacks.loggers import CurvesLogger
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.session import differences, peak_memory, revision
 from ppar_lightning.runs.manifest import read_manifest, training_notes
@@ -322,7 +322,7 @@ def test_a_run_that_fails_at_once_changes_no_earlier_file(tmp_path):
     loggers = (
         lambda: TensorBoardLogger(tmp_path, "board", version=0),  # the same folder in each session
         lambda: CSVLogger(tmp_path, "curves"),  # version_0, then version_1
-        lambda: default_logger(str(tmp_path), "fit"),
+        lambda: CurvesLogger(tmp_path, "curves/fit"),
     )
     for make in loggers:
         folder = tmp_path / make().name
@@ -336,7 +336,7 @@ def test_a_run_that_fails_at_once_changes_no_earlier_file(tmp_path):
 
 def test_the_corrected_command_may_use_the_folder_of_a_run_that_failed_at_once(tmp_path):
     folder = tmp_path / "run"
-    assert fit(folder, stop_at=0, logger=default_logger(str(folder), "fit")) is None
+    assert fit(folder, stop_at=0, logger=CurvesLogger(folder, "curves/fit")) is None
     assert not folder.exists()
     assert fit(folder)["finished"]
 

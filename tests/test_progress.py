@@ -15,11 +15,11 @@ from lightning.pytorch.callbacks import ModelSummary, RichProgressBar, TQDMProgr
 from ranks import run_ranks
 from test_cli import CONFIG, SMALL
 
-from ppar_lightning.callbacks import progress_lines, throughput
+from ppar_lightning.callbacks import diagnostics, progress_lines
+from ppar_lightning.callbacks.diagnostics import TrainingDiagnostics
 from ppar_lightning.callbacks.noise import quieten, says_something
 from ppar_lightning.callbacks.parameter_counts import ParameterCounts
 from ppar_lightning.callbacks.progress_lines import ProgressLines, TerminalBar, display
-from ppar_lightning.callbacks.throughput import Throughput
 from ppar_lightning.cli import main
 
 
@@ -45,10 +45,11 @@ class Trainer(SimpleNamespace):
 
 def test_lines_are_30_seconds_apart_and_read_losses_on_logging_steps_alone(monkeypatch, capsys):
     clock = SimpleNamespace(time=0.0)
-    for module in (progress_lines, throughput):
+    for module in (progress_lines, diagnostics):
         monkeypatch.setattr(module, "now", lambda: clock.time)
-    speed, trainer, logged = Throughput(), Trainer(), {}
-    module = SimpleNamespace(log=lambda name, value: logged.setdefault(name, []).append(float(value)))
+    speed, trainer, logged = TrainingDiagnostics(), Trainer(), {}
+    module = SimpleNamespace(log=lambda name, value: logged.setdefault(name, []).append(float(value)), objective=None)
+    module.log_dict = lambda _: None
     lines = ProgressLines()
     for callback in (speed, lines):
         callback.setup(trainer, module, "fit")
@@ -57,7 +58,7 @@ def test_lines_are_30_seconds_apart_and_read_losses_on_logging_steps_alone(monke
         speed.on_train_batch_start(trainer, module, {"image": torch.zeros(6, 3, 1, 1)}, step)
         clock.time += 4.0
         for callback in (speed, lines):
-            callback.on_before_optimizer_step(trainer, module, None)
+            callback.on_before_optimizer_step(trainer, module, SimpleNamespace(param_groups=[]))
         trainer.global_step = step
         lines.on_train_batch_end(trainer, module)
         if step == 12:  # of 100 s, which are no training time

@@ -14,7 +14,7 @@ import cv2
 import pandas as pd
 import pytest
 
-from ppar_lightning.callbacks.earlier_test import keep_earlier
+from ppar_lightning.callbacks.results import keep_earlier
 from ppar_lightning.cli import main
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.published import published_tables, read_published

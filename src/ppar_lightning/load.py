@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,14 +16,6 @@ from ppar_lightning.runs.run_folder import LAST, is_run
 from ppar_lightning.runs.stored import described
 from ppar_lightning.runs.training_summary import describe_run
 from ppar_lightning.segmenter.segmenter import Segmenter
-
-HUB = {
-    HFValidationError: "it is not a valid hub id",
-    GatedRepoError: "its owner has not given access; ask on its page of the hub, then run `hf auth login`",
-    LocalEntryNotFoundError: "the hub cannot be reached",
-    RepositoryNotFoundError: "the hub shows no model of that name",
-}
-"""Error of the hub library -> the reason in words; its own messages name neither the model nor a remedy."""
 
 SAVED = ("config.json", "model.safetensors")
 """Files of save_pretrained."""
@@ -105,8 +97,8 @@ def _from_saved(source: str | Path) -> SavedWeights:
         return SavedWeights(file, described({"segmenter": json.loads(config.read_text())}), load_file(file))
     except Exception as error:  # the libraries of the hub and of safetensors have errors of their own
         if isinstance(error, HFValidationError | OSError) and not local:
-            why = next((why for kind, why in HUB.items() if isinstance(error, kind)), cause(error))
-            raise FileNotFoundError(f"{unknown} (no such path, and {why}): give one that is there") from error
+            remedy = "give one that is there; to one with an owner who gives access, ask there, then `hf auth login`"
+            raise FileNotFoundError(f"{unknown} (no such path, and {cause(error)}): {remedy}") from error
         raise ValueError(f"{source} cannot be loaded ({cause(error)}): {AGAIN}") from error
 
 

@@ -17,7 +17,6 @@ from ppar_lightning.callbacks.results import TestResults
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
 from ppar_lightning.callbacks.skipped import SkippedSamples
-from ppar_lightning.callbacks.throughput import Throughput
 
 CONFIGURED: Mapping[str, type[Callback]] = {
     "checkpoint": ModelCheckpoint,
@@ -41,7 +40,6 @@ def run_callbacks(provenance: Provenance, resamples: int = 0) -> list[Callback]:
     return [
         provenance,
         Hyperparameters(provenance.config),
-        Throughput(),
         scores,
         TestResults(scores, provenance),
         TrainingDiagnostics(),

@@ -1,6 +1,7 @@
-"""Diagnostics that training logs: learning rates, the state of the prototypes, and distances of features to them."""
+"""Diagnostics that training logs: speed, learning rates, the state of the prototypes, distances of features to them."""
 
 from collections.abc import Sequence
+from time import monotonic as now
 from typing import Any
 
 import lightning as L
@@ -11,13 +12,17 @@ from ppar_lightning.analysis.distance import measure_domains
 from ppar_lightning.analysis.features import Features, clear_positions, embed
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.data.loading import Batch
+from ppar_lightning.distributed import world_size
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.reweighting import MIN_SIGMA
 from ppar_lightning.rates import is_logging_step
 
 
 class TrainingDiagnostics(L.Callback):
-    """Log the learning rates and the prototypes on logging steps, and distances of features at each validation.
+    """Log speed, learning rates and prototypes on logging steps, and distances of features at each validation.
+
+    ``train/images_per_second`` counts all ranks together, without the time of validations. Lightning's
+    ThroughputMonitor would wait for the device in each step.
 
     Two values show failures: ``prototypes/vtp_otp/mean`` near 1 (VTP collapsed onto OTP) and ``prototypes/sigma_floor``
     near 1 (the margins of most classes no longer vary).
@@ -31,13 +36,34 @@ class TrainingDiagnostics(L.Callback):
     def __init__(self) -> None:
         """Start without features."""
         self._features: dict[str, Features] = {}
+        self._images = 0
+        self._since = self._paused = 0.0  # times of the monotonic clock
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._images, self._since = 0, now()
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, *_: Any) -> None:
+        """Count the images of a batch."""
+        self._images += len(batch["image"])
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        self._paused = now()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Continue."""
+        self._since += now() - self._paused
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """On logging steps, log ``lr/{group}`` and, with PPAR, ``prototypes/...`` as the step uses them."""
+        """On logging steps, log the speed, ``lr/{group}`` and, with PPAR, ``prototypes/...`` as the step uses them."""
         if not is_logging_step(trainer):
             return
+        rate = self._images * world_size() / (now() - self._since)  # what is counted is done: its losses were read
+        self._images, self._since = 0, now()
+        pl_module.log("train/images_per_second", torch.tensor(rate))  # on the CPU
         pl_module.log_dict({f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups})
         module = module_of(pl_module)
         if module.objective is not None:

@@ -46,7 +46,10 @@ class WholeWriter(ExperimentWriter):
 
 
 class CurvesLogger(CSVLogger):
-    """Lightning's CSV logger with `WholeWriter`; it leaves no folder without a row."""
+    """Lightning's CSV logger with `WholeWriter`; it leaves no folder without a row.
+
+    The file of a run is ``curves/{command}/version_{n}/metrics.csv``.
+    """
 
     @property
     @rank_zero_experiment
@@ -66,11 +69,6 @@ class CurvesLogger(CSVLogger):
             os.removedirs(folder)
 
 
-def default_logger(folder: str, command: str) -> CSVLogger:
-    """Return the logger of a run that names none: ``{folder}/curves/{command}/version_{n}/metrics.csv``."""
-    return CurvesLogger(folder, name=f"curves/{command}")
-
-
 def run_loggers(
     named: Logger | Iterable[Logger] | bool | None, folder: str, command: str, resumed: bool
 ) -> list[Logger] | bool:
@@ -88,7 +86,7 @@ def run_loggers(
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             place(logger, Path(folder), command, resumed)
-    return [*loggers, default_logger(folder, command)]
+    return [*loggers, CurvesLogger(folder, name=f"curves/{command}")]
 
 
 def place(logger: WandbLogger, folder: Path, command: str, resumed: bool) -> None:

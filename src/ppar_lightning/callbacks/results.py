@@ -4,6 +4,8 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -18,7 +20,6 @@ from rich.text import Text
 from torch import Tensor
 
 from ppar_lightning.callbacks.access import data_of, module_of
-from ppar_lightning.callbacks.earlier_test import keep_earlier
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import monitored_targets
@@ -106,7 +107,7 @@ def write_figures(
         about: How the figures were obtained (checkpoint, session, data), for ``test.json``.
 
     Returns:
-        What :func:`~ppar_lightning.callbacks.earlier_test.keep_earlier` returns.
+        What `keep_earlier` returns.
     """
     domains = {
         name: {key: value for key, value in (vars(each) | each.means).items() if key != "means"}
@@ -125,6 +126,31 @@ def write_figures(
                 np.lib.format.write_array(file, matrix.cpu().numpy(), allow_pickle=False)
     write_whole(folder / CONFUSION, content.getvalue())
     return kept
+
+
+def keep_earlier(folder: Path, figures: Mapping[str, Any]) -> Path | None:
+    """Rename the files of an earlier test to ``test.{n}.json`` and so on, unless its scores and intervals are the same.
+
+    Args:
+        folder: The run folder.
+        figures: Content of the present ``test.json``.
+
+    Returns:
+        The ``test.{n}.json``; None if there is nothing to keep.
+    """
+    path = folder / "test.json"
+    if not path.is_file():
+        return None
+    with suppress(ValueError, LookupError, TypeError, AttributeError):  # a damaged one is not thrown away either
+        earlier = json.loads(path.read_text())
+        if earlier["domains"] == figures["domains"] and earlier.get("ci") in (None, figures.get("ci")):
+            return None
+    number = next(number for number in count(1) if not (folder / f"test.{number}.json").exists())
+    for name in (CONFUSION, "test.csv", "test.json"):
+        stem, suffix = name.split(".")
+        if (folder / name).exists():
+            (folder / name).replace(folder / f"{stem}.{number}.{suffix}")
+    return folder / f"test.{number}.json"
 
 
 def mean_names(scores: Scores) -> list[str]:

@@ -65,9 +65,6 @@ def convert(file: Path, output: Path, style: str, classes: ClassList, stride: in
     foreign = {str(name).removeprefix("module."): each for name, each in content.items() if isinstance(each, Tensor)}
     names = {name: translated(name, style) for name in foreign}
     state = {ours: foreign[name] for name, ours in names.items() if ours}
-    if any(re.match(r"(backbone\.)?stem\.", name) for name in foreign):
-        fault = f"{file} has a deep stem of three convolutions (ResNetV1c); the segmenter's ResNet has one"
-        raise ValueError(f"{fault}: give weights of a plain ResNet, as r18b, r50b and r101b of mmsegmentation")
     rows = {len(state[name]) for name in ("classifier.bias", "auxiliary.1.bias") if name in state} - {len(classes)}
     if rows:
         raise ValueError(f"{file} has {rows.pop()} classes, the list {len(classes)}: give its own with --classes")
@@ -78,7 +75,7 @@ def convert(file: Path, output: Path, style: str, classes: ClassList, stride: in
     new = faults(own, {name: own[name] for name in ("backbone.mean", "backbone.std")} | state)
     if new["backbone"]:
         fault = f"{file} holds no whole ResNet in the names of {style} ({new['backbone']})"
-        raise ValueError(f"{fault}: {STATE}, of a plain ResNet or a DeepLab, and its --style")
+        raise ValueError(f"{fault}: {STATE}, of a plain ResNet (no V1c) or a DeepLab, and its --style")
     taken = {name: state.get(name, own[name]).contiguous() for name in own if not new[part_of(name)]}
     write_whole(output / "model.safetensors", save(taken))
     write_whole(output / "config.json", json.dumps(segmenter.description, indent=2).encode())
