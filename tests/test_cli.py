@@ -290,9 +290,6 @@ def test_unseen_domains_can_be_watched(tmp_path):
     folder = fit(tmp_path / "watched", "--data.watch_unseen", "true")
     names = rows(folder / "curves" / "fit" / "version_0" / "metrics.csv")[-1]
     assert {"val/fog/miou", "val/unseen/miou", "val/game/miou"} <= set(names)
-    for measure, low, high in (("distance/otp", 0.01, 2), ("distance/vtp", 0.01, 2), ("frechet", 1e-4, 4)):
-        assert low < float(names[f"val/fog/{measure}"]) < high
-    assert float(names["val/game/frechet"]) == pytest.approx(0, abs=1e-6)  # the single source itself
 
 
 def test_a_callback_of_ones_own_joins_those_of_every_run(tmp_path, monkeypatch):

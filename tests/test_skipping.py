@@ -3,7 +3,6 @@
 import csv
 import math
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +13,7 @@ from test_datamodule import equal
 
 from ppar_lightning.callbacks.prediction_grid import PredictionGrid
 from ppar_lightning.callbacks.scores import DomainScores
-from ppar_lightning.callbacks.skipped import SkippedSamples, append, drop
+from ppar_lightning.callbacks.skipped import SkippedSamples, append
 from ppar_lightning.data import statistics
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.dataset import Skipped
@@ -206,13 +205,12 @@ def test_a_list_tells_of_the_latest_training(tmp_path, capsys):
     )
     label.unlink()
     run(tmp_path / "run", make(), "fit")
-    append(tmp_path / "run" / "skipped.csv", "predict", [Skipped("d", "a", "b")])
-    assert [row["stage"] for row in listed(tmp_path / "run")] == ["train", "predict"]
+    assert [row["stage"] for row in listed(tmp_path / "run")] == ["train"]
     assert "1 sample was left out in train, listed in" in " ".join(capsys.readouterr().out.split())
     label.write_bytes(whole)
     run(tmp_path / "run", make(), "fit")
     assert "left out" not in capsys.readouterr().out
-    assert [row["stage"] for row in listed(tmp_path / "run")] == ["predict"]
+    assert listed(tmp_path / "run") == []
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -272,22 +270,11 @@ def test_a_name_that_is_no_utf8_is_listed_by_its_code(tmp_path):
     assert r"a\udcff.png: no image that can be decoded" in rows[0]["message"]
 
 
-def test_a_run_whose_list_cannot_be_written_keeps_the_one_before(tmp_path, monkeypatch):
-    append(tmp_path / "skipped.csv", "train", [Skipped("d", "a", "b")])
-    before = listed(tmp_path)
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="skipped.csv"):
-        drop(tmp_path / "skipped.csv", "train")
-    assert listed(tmp_path) == before
-
-
 def test_lines_are_appended_whole_and_once(tmp_path):
     first, second = Skipped("d", 'a,"b"', "one\nline"), Skipped("d", "b", "two")
-    append(tmp_path / "run" / "skipped.csv", "train", [first, first])
-    append(tmp_path / "run" / "skipped.csv", "train", [second, first])
-    append(tmp_path / "run" / "skipped.csv", "predict", [first])
+    append(tmp_path / "run" / "skipped.csv", [first, first])
+    append(tmp_path / "run" / "skipped.csv", [second, first])
     assert [tuple(row.values()) for row in listed(tmp_path / "run")] == [
         ("train", "d", 'a,"b"', "one line"),
         ("train", "d", "b", "two"),
-        ("predict", "d", 'a,"b"', "one line"),
     ]

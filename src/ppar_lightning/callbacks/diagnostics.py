@@ -1,4 +1,4 @@
-"""Diagnostics that training logs: speed, learning rates, the state of the prototypes, distances of features to them."""
+"""Diagnostics that training logs: speed, learning rates, and the state of the prototypes."""
 
 from collections.abc import Sequence
 from time import monotonic as now
@@ -8,9 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ppar_lightning.analysis.distance import measure_domains
-from ppar_lightning.analysis.features import Features, clear_positions, embed
-from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.distributed import world_size
 from ppar_lightning.method.objective import PPAR
@@ -19,23 +17,17 @@ from ppar_lightning.rates import is_logging_step
 
 
 class TrainingDiagnostics(L.Callback):
-    """Log speed, learning rates and prototypes on logging steps, and distances of features at each validation.
+    """Log speed, learning rates and prototypes on logging steps.
 
     ``train/images_per_second`` counts all ranks together, without the time of validations. Lightning's
     ThroughputMonitor would wait for the device in each step.
 
     Two values show failures: ``prototypes/vtp_otp/mean`` near 1 (VTP collapsed onto OTP) and ``prototypes/sigma_floor``
     near 1 (the margins of most classes no longer vary).
-
-    ``val/{domain}/distance/otp`` and ``.../distance/vtp`` are E||z - A_y||, as mean over classes. ``.../frechet`` is
-    the squared Fréchet distance between the residuals z - OTP_y of the domain and those of the sources. They measure
-    the two sides of the bound in docs/method.md. To save time, only the first batch of each domain on the first rank is
-    read; :mod:`ppar_lightning.analysis.diagnosis` reads more.
     """
 
     def __init__(self) -> None:
-        """Start without features."""
-        self._features: dict[str, Features] = {}
+        """Start without images."""
         self._images = 0
         self._since = self._paused = 0.0  # times of the monotonic clock
 
@@ -68,25 +60,6 @@ class TrainingDiagnostics(L.Callback):
         module = module_of(pl_module)
         if module.objective is not None:
             pl_module.log_dict(prototype_state(module.objective, module.segmenter.classes))
-
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
-    ) -> None:
-        """Keep the features of a domain's first batch."""
-        module = module_of(pl_module)
-        if batch_idx == 0 and module.objective is not None and not trainer.sanity_checking:
-            features = clear_positions(embed(module, batch))
-            if len(features.label):  # a placeholder has no labelled position
-                self._features[batch["domain"][0]] = features
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the distances."""
-        features, self._features = self._features, {}
-        objective, sources = module_of(pl_module).objective, data_of(trainer).sources
-        if objective is not None and set(sources) & set(features):
-            for domain, measures in measure_domains(features, sources, objective).items():
-                means = {f"val/{domain}/{name}": float(values.nanmean()) for name, values in measures.items()}
-                pl_module.log_dict(means, rank_zero_only=True)
 
 
 @torch.no_grad()
