@@ -19,7 +19,6 @@ from PIL import Image
 from stand_ins import resnet
 from trees import cityscapes, synthia
 
-from ppar_lightning.callbacks.prediction_writer import read_shares
 from ppar_lightning.callbacks.results import tabulate
 from ppar_lightning.cli import main
 from ppar_lightning.images.classes import CITYSCAPES, class_list
@@ -231,11 +230,6 @@ def test_a_class_may_be_named_like_a_column(tmp_path):
     run = TestedRun({"fog": score}, {}, [], [], "", "", None, class_list([*NAMES]))
     lines = score_lines({"one": run, "other": run}).set_index(["run", "score"])["value"]
     assert lines["one"].tolist() == pytest.approx([90, *(100 * each for each in value.values())])
-    shares = np.eye(len(NAMES))[0]
-    path = tmp_path / "shares.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["picture", *NAMES], ["7", *shares]])
-    assert read_shares(path, NAMES)["7"].tolist() == shares.tolist()
 
 
 def test_names_of_any_letters_are_written_and_drawn():

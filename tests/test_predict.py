@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import struct
-import warnings
 from pathlib import Path
 
 import cv2
@@ -135,38 +134,17 @@ def test_names_of_two_lines_and_with_brackets_are_kept(run, pictures, tmp_path, 
     assert "ü [red]ü.png" in line
 
 
-@pytest.mark.remedy("callbacks/prediction_writer.py::read_shares")
-def test_shares_are_those_of_all_maps_in_the_folder(run, pictures, tmp_path, capsys):
+def test_shares_are_those_of_the_pictures_that_were_given(run, pictures, tmp_path, capsys):
     out = tmp_path / "out"
     predict(run, out, str(pictures / "a.jpg"))
     first = (out / "shares.csv").read_text().splitlines()
-    predict(run, out, str(pictures / "sub"))
-    assert listed(out) == ["a", "b c", "ü"]
-    assert (out / "shares.csv").read_text().splitlines()[:2] == first
-    (out / "shares.csv").rename(tmp_path / "shares.csv")
-    (out / "shares.csv").write_text("a list of my own\n")
-    (out / "a.png").unlink()
     with pytest.raises(SystemExit):
-        predict(run, out, str(pictures / "a.jpg"))
-    assert "shares.csv is no table of an earlier prediction: move it away, or give" in capsys.readouterr().err
-    assert not (out / "a.png").exists()
-    (tmp_path / "shares.csv").rename(out / "shares.csv")  # the list is moved away
-    (out / "ü.png").unlink()
-    predict(run, out, str(pictures / "a.jpg"))
-    assert listed(out) == ["a", "b c"]
-
-
-def test_maps_that_are_kept_though_they_are_older_are_named(run, pictures, tmp_path):
-    out, picture = tmp_path / "out", str(pictures / "a.jpg")
-    predict(run, out, picture)
-    for newer in (pictures / "a.jpg", run / "checkpoints" / "last.ckpt"):
-        os.utime(out / "a.png", (newer.stat().st_mtime - 9,) * 2)
-        with pytest.warns(UserWarning, match=r"a.png and 0 more maps .* --overwrite makes them anew"):
-            predict(run, out, picture, "--skip_existing")
-    predict(run, out, picture, "--overwrite")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", ".*maps that are kept")
-        predict(run, out, picture, "--skip_existing")
+        predict(run, out, str(pictures / "sub"))
+    assert "shares.csv and 0 more exist already: give --overwrite, --skip_existing" in capsys.readouterr().err
+    assert (out / "shares.csv").read_text().splitlines() == first
+    predict(run, out, str(pictures), "--skip_existing")
+    assert listed(out) == ["a", "sub/b c", "sub/ü"]
+    assert (out / "shares.csv").read_text().splitlines()[:2] == first
 
 
 def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, monkeypatch):
@@ -205,17 +183,6 @@ def test_maps_do_not_mix_with_pictures(run, pictures, tmp_path, capsys, place):
     assert {path.name for path in pictures.rglob("*.png")} == {"b c.png", "ü.png"}
     if place == ".":
         predict(run, tmp_path / "another", str(pictures / "a.jpg"))
-
-
-@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
-def test_a_confidence_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
-    (pictures / "confidence").mkdir()
-    shutil.copy(pictures / "a.jpg", pictures / "confidence" / "a.jpg")
-    with pytest.raises(SystemExit):
-        predict(run, tmp_path / "out", str(pictures), "--predictions.confidence", "true")
-    assert "confidence/a would have the name of a confidence: predict confidence/ by itself" in capsys.readouterr().err
-    predict(run, tmp_path / "out", str(pictures / "confidence"))
-    assert listed(tmp_path / "out") == ["a"]
 
 
 def test_a_checkpoint_of_another_network_is_one_line(run, pictures, tmp_path, capsys):

@@ -1,8 +1,6 @@
 """The output of ``ppar predict``: label maps, overlays, confidence and class shares of the user's own pictures."""
 
-import csv
 import io
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,10 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from rich.console import Console
 
 from ppar_lightning.callbacks.access import data_of, module_of
-from ppar_lightning.data.own_pictures import Found
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import gather
 from ppar_lightning.images.classes import CITYSCAPES, ClassList
@@ -31,7 +27,7 @@ class PredictionWriter(L.Callback):
     """Write an indexed PNG of train ids in the colours of the classes for each picture, and further files on request.
 
     Names and sub-folders are those of the pictures: ``{folder}/{name}.png``, ``overlays/{name}.jpg``,
-    ``confidence/{name}.png`` (255 is 1), and ``shares.csv`` with the share of each class in each map of the folder.
+    ``confidence/{name}.png`` (255 is 1), and ``shares.csv`` with the share of each class in each map.
     Each file is written whole or not at all. The map of a picture comes last, so a picture with a map is complete.
     """
 
@@ -70,16 +66,14 @@ class PredictionWriter(L.Callback):
         self._root = Path()
         self._classes: ClassList = CITYSCAPES
         self._shares: dict[str, npt.NDArray[np.float64]] = {}
-        self._earlier: dict[str, npt.NDArray[np.float64]] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the folder before anything is written.
 
         Raises:
-            FileExistsError: The folder already holds a map of one of the pictures, or is a file.
+            FileExistsError: The folder already holds shares or a map of one of the pictures, or is a file.
             NotADirectoryError: The folder lies below a file.
-            ValueError: The maps would lie among the pictures, two files would have the same name, or ``shares.csv``
-                is no table of an earlier prediction.
+            ValueError: The maps would lie among the pictures.
         """
         if stage != "predict":
             return
@@ -91,21 +85,15 @@ class PredictionWriter(L.Callback):
             if inside or place.resolve().is_relative_to(root.resolve()):
                 remedy = "give another folder with --predictions.folder"
                 raise ValueError(f"the maps in {root} would mix with the pictures in {place}: {remedy}")
-        same = {f"confidence/{name}" for name in pictures.names} & {*pictures.names}
-        if self.confidence and same:
-            raise ValueError(
-                f"the map of {min(same)} would have the name of a confidence: predict confidence/ by itself"
-            )
         root.mkdir(parents=True, exist_ok=True)  # an error if it is a file or lies below one
-        self._earlier = read_shares(root / SHARES, self._classes)
         done = [name for name in pictures.names if self._map(name).exists()]
+        present = [path for path in (*map(self._map, done), root / SHARES) if path.exists()]
         if self.skip_existing:
-            self._warn_of_older(dict(zip(pictures.names, pictures.found, strict=True)), done, trainer.ckpt_path)
             self._shares = {name: self._share(read_map(self._map(name), len(self._classes))) for name in done}
             pictures.leave_out(set(done))
-        elif done and not self.overwrite:
+        elif present and not self.overwrite:
             remedy = "give --overwrite, --skip_existing to continue, or another folder with --predictions.folder"
-            raise FileExistsError(f"{self._map(done[0])} and {len(done) - 1} more exist already: {remedy}")
+            raise FileExistsError(f"{present[0]} and {len(present) - 1} more exist already: {remedy}")
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -125,7 +113,7 @@ class PredictionWriter(L.Callback):
             self._shares[name] = self._share(label)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write the shares of all ranks and of earlier maps, and print where everything is.
+        """Write the shares of all ranks and of the maps that are kept, and print where everything is.
 
         Raises:
             ValueError: No picture could be read.
@@ -137,8 +125,7 @@ class PredictionWriter(L.Callback):
             fault = f"none of the {len(data_of(trainer).pictures)} pictures could be read"
             raise ValueError(f"{fault}: the lines above say why; give others")
         if trainer.is_global_zero:
-            kept = {name: share for name, share in self._earlier.items() if self._map(name).exists()}
-            table = pd.DataFrame.from_dict(kept | found, orient="index", columns=list(self._classes)).sort_index()
+            table = pd.DataFrame.from_dict(found, orient="index", columns=list(self._classes)).sort_index()
             write_whole(self._root / SHARES, table.to_csv(index_label="picture", float_format="%.6f").encode())
             maps = "1 map" if len(found) == 1 else f"{len(found)} maps"
             if not getattr(trainer, "fast_dev_run", False):  # a trial keeps no file
@@ -146,15 +133,6 @@ class PredictionWriter(L.Callback):
 
     def _map(self, name: str) -> Path:
         return self._root / f"{name}.png"
-
-    def _warn_of_older(self, found: Mapping[str, Found], there: Sequence[str], checkpoint: str | Path | None) -> None:
-        """Warn of maps that are kept although their picture or the checkpoint has been written after them."""
-        weights = Path(checkpoint or "")
-        trained = weights.stat().st_mtime if weights.is_file() else 0.0
-        old = [n for n in there if self._map(n).stat().st_mtime < max(trained, found[n].path.stat().st_mtime)]
-        if old:
-            maps = f"{self._map(old[0])} and {len(old) - 1} more maps that are kept"
-            rank_zero_warn(f"{maps} are older than their picture or the checkpoint: --overwrite makes them anew")
 
     def _share(self, label: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the share of each class in a map, in [0, 1]."""
@@ -173,22 +151,6 @@ def read_map(path: Path, num_classes: int) -> npt.NDArray[np.integer]:
             return label
     remedy = "give --overwrite instead of --skip_existing, or another folder with --predictions.folder"
     raise ValueError(f"{path} is not a map of {num_classes} classes: {remedy}")
-
-
-def read_shares(path: Path, classes: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """Read the table of an earlier prediction: picture -> share of each class; empty if there is none.
-
-    Raises:
-        ValueError: The file is no such table.
-    """
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        head, *rows = [*csv.reader(file)] or [[]]
-    if head != ["picture", *classes]:
-        remedy = "move it away, or give another folder with --predictions.folder"
-        raise ValueError(f"{path} is no table of an earlier prediction: {remedy}")
-    return {name: np.array(shares, np.float64) for name, *shares in rows}
 
 
 def write_map(path: Path, label: npt.NDArray[np.uint8], classes: ClassList) -> None:
