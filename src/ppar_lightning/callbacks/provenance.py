@@ -18,7 +18,6 @@ from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.callbacks.ending import early_stop, forget_early_stop, is_short
 from ppar_lightning.callbacks.interruption import continuation
 from ppar_lightning.callbacks.loggers import wandb_run
-from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import batch_change, new_session, origin, peak_memory
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.rates import planned_steps
@@ -34,14 +33,13 @@ class Provenance(L.Callback):
     ``config.yaml`` is the resolved config. If a run is resumed with other options, the new config replaces it, and the
     former one is kept as ``config.{n}.yaml``.
 
-    ``manifest.json`` holds the seed, the protocols, ``data`` (a fingerprint of each split), ``target_selection`` (the
-    metrics of unseen domains that select checkpoints), ``wandb`` (id and group of its W&B run), ``overrides`` (option
-    -> its value in the config files and in the run), ``finished`` (whether training is finished), ``steps`` (done and
-    planned), ``early_stop`` (why an EarlyStopping ended it, if one did), ``origin`` (the checkpoint of another run that
-    it continued, if any), ``weights`` (those that it started from, and what was taken of them), and ``sessions``: one
-    for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included) and its peak memory
-    (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes after its last
-    checkpoint.
+    ``manifest.json`` holds the seed, ``data`` (a fingerprint of each split), ``wandb`` (id and group of its W&B run),
+    ``overrides`` (option -> its value in the config files and in the run), ``finished`` (whether training is finished),
+    ``steps`` (done and planned), ``early_stop`` (why an EarlyStopping ended it, if one did), ``origin`` (the checkpoint
+    of another run that it continued, if any), ``weights`` (those that it started from, and what was taken of them), and
+    ``sessions``: one for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included)
+    and its peak memory (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes
+    after its last checkpoint.
 
     A run claims the folder with its config before anything else, so that of two runs that start at once one is refused.
     If it fails before its first batch ends, it removes the config again, and the corrected command may use the folder.
@@ -115,8 +113,6 @@ class Provenance(L.Callback):
         self._manifest = {
             "seed": module_of(pl_module).seed,
             "data": data.fingerprints(),
-            "protocol": dict(data.protocol_titles),
-            "target_selection": monitored_targets(trainer),
             "wandb": wandb_run(trainer.loggers) or earlier.get("wandb"),
             "overrides": carried(earlier.get("overrides", {}), self.changes, yaml.safe_load(self.config)),
             "finished": earlier.get("finished", False),
@@ -165,18 +161,15 @@ class Provenance(L.Callback):
             return
         folder = Path(trainer.default_root_dir)
         if not self._begun:
-            self._save_config(folder / CONFIG)
-            self._begun = True
+            path, self._begun = folder / CONFIG, True
+            if path.is_file() and yaml.safe_load(path.read_text()) != yaml.safe_load(self.config):
+                path.replace(folder / f"config.{len(self._manifest['sessions']) - 1}.yaml")
+            write_whole(path, self.config.encode())
         memory = peak_memory(trainer.strategy.root_device)
         self._manifest["sessions"][-1] |= {"seconds": round(now() - self._started, 1), "peak_memory": memory}
         self._manifest |= {"finished": finished, "early_stop": early}
         self._manifest["steps"] = {"done": trainer.global_step, "planned": planned_steps(trainer)}
         write_whole(folder / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
-
-    def _save_config(self, path: Path) -> None:
-        if path.is_file() and yaml.safe_load(path.read_text()) != yaml.safe_load(self.config):
-            path.replace(path.with_name(f"config.{len(self._manifest['sessions']) - 1}.yaml"))
-        write_whole(path, self.config.encode())
 
 
 def refuse_another(folder: Path, checkpoint: str | None) -> None:

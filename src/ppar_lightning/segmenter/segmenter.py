@@ -15,11 +15,22 @@ from torch.nn import functional
 from ppar_lightning.images.classes import Classes, class_list
 from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.backbones import Backbone
-from ppar_lightning.segmenter.card import ABOUT, CARD
 from ppar_lightning.segmenter.heads import FCN, FPN, DeepLabV3Plus, Pyramid, resize
 from ppar_lightning.segmenter.inputs import Picture, to_image
 from ppar_lightning.segmenter.pretrained import Colour
 from ppar_lightning.segmenter.sliding import slide
+
+ABOUT: dict[str, Any] = {
+    "library_name": "ppar-lightning",
+    "license": "apache-2.0",
+    "pipeline_tag": "image-segmentation",
+    "paper_url": "https://arxiv.org/abs/2507.11955",
+    "tags": ["semantic-segmentation", "domain-generalization"],
+}
+"""Metadata that huggingface_hub writes at the top of a card."""
+
+CARD = Path(__file__).with_name("card.md").read_text()
+"""Template of a card; `training_summary` is Markdown, and `predicts` names the classes."""
 
 
 class SegmenterOutput(NamedTuple):
