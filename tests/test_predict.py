@@ -86,7 +86,7 @@ def test_nothing_is_written_over_unless_asked(run, pictures, tmp_path, capsys):
     with pytest.raises(SystemExit):
         predict(run, tmp_path / "out", str(pictures))
     remedy = "give --overwrite, --skip_existing to continue, or another folder with --predictions.folder"
-    assert f"a.png and 0 more exist already: {remedy}" in capsys.readouterr().err
+    assert f"a.png and 1 more exist already: {remedy}" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
     assert not (tmp_path / "out" / "sub").exists()
     predict(run, tmp_path / "out", str(pictures), "--overwrite")

@@ -113,7 +113,7 @@ def write_figures(
         name: {key: value for key, value in (vars(each) | each.means).items() if key != "means"}
         for name, each in scores.items()
     }
-    means = {f"unseen_{mean}": mean_over_unseen(scores, mean) for mean in mean_names(scores)}
+    means = {f"unseen_{mean}": value for mean, value in mean_over_unseen(scores).items()}
     whole = json.dumps({"domains": domains, **means, **about})
     figures = json.loads(whole, parse_constant=lambda _: None)  # JSON has no NaN
     kept = keep_earlier(folder, figures)
@@ -153,14 +153,9 @@ def keep_earlier(folder: Path, figures: Mapping[str, Any]) -> Path | None:
     return folder / f"test.{number}.json"
 
 
-def mean_names(scores: Scores) -> list[str]:
-    """List the names of the means, which are the same for every domain."""
-    return list(next(iter(scores.values())).means)
-
-
 def print_tables(scores: Scores, intervals: Mapping[str, Any] | None = None) -> None:
     """Print mIoU by domain, with its interval if there is one, and IoU by class."""
-    first, means = next(iter(scores.values())), mean_names(scores)
+    first, means = next(iter(scores.values())), list(mean_over_unseen(scores))
     head = ["domain", "role", "protocol", "images", *map(mean_title, means)]
     by_class = [[name, *(number(100 * each.iou[name]) for each in scores.values())] for name in first.iou]
     by_class.insert(0, ["protocol", *(each.protocol for each in scores.values())])

@@ -97,7 +97,7 @@ class DomainScores(L.Callback):
             logged |= {f"{stage}/{domain}/{name}": value for name, value in means.items()}
             logged |= {f"{stage}/{domain}/iou/{name}": value for name, value in by_class.items()}
         if any(score.unseen for score in self.scores.values()):
-            logged |= {f"{stage}/unseen/{name}": mean_over_unseen(self.scores, name) for name in data.means}
+            logged |= {f"{stage}/unseen/{name}": value for name, value in mean_over_unseen(self.scores).items()}
         pl_module.log_dict(logged)
         if targets := [own for domain, own in drawn.items() if domain in data.unseen]:
             drawn[UNSEEN] = {name: torch.stack([own[name] for own in targets]).mean(dim=0) for name in data.means}

@@ -92,8 +92,7 @@ class TestedRun:
     @property
     def unseen_means(self) -> dict[str, float]:
         """Name of each mean, ``miou`` first -> its average over the unseen domains, in [0, 1]; NaN without any."""
-        names = dict.fromkeys(name for score in self.scores.values() for name in score.means)
-        return {name: mean_over_unseen(self.scores, name) for name in names}
+        return mean_over_unseen(self.scores)
 
     @property
     def finished(self) -> bool:
@@ -148,8 +147,7 @@ def score_rows(
     rows = [(name, [each.role, each.protocol, each.counted], each.means) for name, each in scores.items()]
     unseen = {domain: each for domain, each in scores.items() if each.unseen}
     if unseen:
-        averages = {name: mean_over_unseen(scores, name) for name in means}
-        rows.append((UNSEEN, ["", "", "of parts" if part_of(unseen) else ""], averages))
+        rows.append((UNSEEN, ["", "", "of parts" if part_of(unseen) else ""], mean_over_unseen(scores)))
 
     def cells(domain: str, values: Mapping[str, float]) -> list[str]:
         ends = (intervals or {}).get(domain, {})
@@ -163,10 +161,14 @@ def with_interval(value: float, ends: Sequence[float] | None = None) -> str:
     return number(100 * value) + (f" [{', '.join(number(100 * end) for end in ends)}]" if ends else "")
 
 
-def mean_over_unseen(scores: Mapping[str, Score], mean: str) -> float:
-    """Average a mean over classes, such as ``miou``, over the unseen domains, in [0, 1]; NaN if there are none."""
-    values = {name: score.means.get(mean, math.nan) for name, score in scores.items()}
-    return unseen_mean(values, [name for name, score in scores.items() if score.unseen])
+def mean_over_unseen(scores: Mapping[str, Score]) -> dict[str, float]:
+    """Average each mean over classes, such as ``miou``, over the unseen domains, in [0, 1]; NaN if there are none."""
+    names = dict.fromkeys(name for score in scores.values() for name in score.means)
+    unseen = [name for name, score in scores.items() if score.unseen]
+    return {
+        mean: unseen_mean({name: score.means.get(mean, math.nan) for name, score in scores.items()}, unseen)
+        for mean in names
+    }
 
 
 def read_test(folder: Path) -> TestedRun:

@@ -17,7 +17,6 @@ from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.heads import FCN, FPN, DeepLabV3Plus, Pyramid, resize
 from ppar_lightning.segmenter.inputs import Picture, to_image
-from ppar_lightning.segmenter.pretrained import Colour
 from ppar_lightning.segmenter.sliding import slide
 
 ABOUT: dict[str, Any] = {
@@ -135,12 +134,6 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         predicts = f"{self.num_classes} classes: {', '.join(f'`{name}`' for name in self.classes)}"
         content = {"training_summary": self.training_summary, "predicts": predicts} | kwargs
         return super().generate_model_card(*args, **content)
-
-    @property
-    def normalisation(self) -> tuple[Colour, Colour]:
-        """Mean and standard deviation, for RGB in [0, 1], that the network itself applies; three numbers each."""
-        mean, std = (buffer.flatten().tolist() for buffer in (self.backbone.mean, self.backbone.std))
-        return tuple(mean), tuple(std)
 
     @torch.no_grad()
     def predict(self, picture: Picture, window: Window | None = None) -> Tensor:
