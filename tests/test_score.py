@@ -1,6 +1,7 @@
 """What others have made, scored as a run is: models of transformers, maps of any program, and intervals."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,16 @@ def test_a_model_and_a_checkpoint_are_not_given_both():
     given, others = split_off([*words, "--ci"])
     assert (given.model, given.ci, others) == ("theirs", 1000, ["test", "--config", "gta"])
     assert split_off(["fit", "--model", "model.yaml"])[1] == ["fit", "--model", "model.yaml"]
+
+
+@pytest.mark.remedy("console.py::positive")
+@pytest.mark.parametrize("number", ["-5", "0", "maps"])
+def test_a_number_of_resamples_is_at_least_one(number, capsys):
+    with pytest.raises(SystemExit):
+        split_off(["test", "--ci", number])
+    said = capsys.readouterr().err
+    example = re.search(f"argument --ci: '{number}' is no number of resamples: give 1 or more, such as (\\d+)\n", said)
+    assert split_off(["test", "--ci", example[1]])[0].ci == 1000
 
 
 def test_maps_and_labels_in_plain_folders(place):

@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import NoReturn
 
 CLOSED = ": allow it with `chmod -R u+rwX`, or copy that folder to where you may write, and give the copy"
@@ -21,8 +21,19 @@ class PlainParser(ArgumentParser):
 def add_ci(parser: PlainParser) -> PlainParser:
     """Add the option for intervals of scores, and return the parser."""
     helped = "95 %% intervals by bootstrap over images, from N resamples (1000 without N)"
-    parser.add_argument("--ci", type=int, nargs="?", const=1000, default=0, metavar="N", help=helped)
+    parser.add_argument("--ci", type=positive, nargs="?", const=1000, default=0, metavar="N", help=helped)
     return parser
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is no number of resamples: give 1 or more, such as 1000")
+    return int(text)
 
 
 def plain(error: object) -> str:
