@@ -146,7 +146,7 @@ def test_any_file_of_ids(folder, text):
     (folder / "ids.yaml").write_bytes(text)
 
     def read() -> None:
-        with pytest.raises(FileNotFoundError, match="none not found"):  # the ids are read before the folder
+        with pytest.raises(FileNotFoundError, match="none, which is no folder"):  # the ids are read before the folder
             Folder(folder / "none", "val", "own", "*.jpg", "*.png", folder / "ids.yaml")
 
     assert len(complaint(read) or "") < 1000

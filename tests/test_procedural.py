@@ -12,9 +12,8 @@ from torch.utils.data import DataLoader
 from ppar_lightning.data.datasets.streets import ProceduralStreets
 from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.streets.geometry import GROUND, Camera, Street, facing, rasterise, rect
-from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.render import DOMAINS, render, scene_style
-from ppar_lightning.streets.styles import CITY, GAME, STYLES, Style, draw_web_style, held_out
+from ppar_lightning.streets.styles import CITY, GAME, STYLES, Material, Style, draw_web_style, held_out
 
 
 def test_geometry_does_not_depend_on_the_style():

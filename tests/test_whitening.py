@@ -135,7 +135,6 @@ def test_a_resumed_whitening_goes_on():
 
 
 @pytest.mark.remedy("baselines/whitening.py::ISWOptions.__post_init__")
-@pytest.mark.remedy("baselines/whitening.py::ISWOptions.__post_init__")
 @pytest.mark.remedy("baselines/whitening.py::InstanceSelectiveWhitening.__init__")
 @pytest.mark.remedy("baselines/whitening.py::InstanceSelectiveWhitening.forward")
 def test_frozen_stages_and_plain_vits_are_refused():

@@ -51,11 +51,9 @@ class ISWOptions:
         Raises:
             ValueError: There are fewer than 2 clusters, or the shares are not 0 <= start <= end < 1.
         """
-        if self.clusters < 2:
-            raise ValueError(f"isw.clusters is {self.clusters}: give at least 2")
-        start, end = self.statistics
-        if not 0 <= start <= end < 1:
-            raise ValueError(f"isw.statistics is {self.statistics}: give shares of training, 0 <= start <= end < 1")
+        if self.clusters < 2 or not 0 <= self.statistics[0] <= self.statistics[1] < 1:
+            remedy = "give at least 2 clusters, and shares of training 0 <= start <= end < 1 as statistics"
+            raise ValueError(f"isw.clusters is {self.clusters} and isw.statistics {self.statistics}: {remedy}")
 
 
 class SelectiveMask(nn.Module):

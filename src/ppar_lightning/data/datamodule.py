@@ -126,15 +126,12 @@ class DomainDataModule(LightningDataModule):
     def means(self) -> Mapping[str, tuple[int, ...]]:
         """Name of a reported mean -> its train ids: `miou`, and with SYNTHIA as a source `miou_16` and `miou_13`."""
         means = {"miou": tuple(range(len(self.classes)))}
-        if any(
-            [*split.whole.scored_classes] == [*SYNTHIA_16]
-            for name, split in self.eval_splits.items()
-            if name in self.sources
-        ):
-            for names in (SYNTHIA_16, SYNTHIA_13):
-                found = tuple(k for k, name in enumerate(self.classes) if name in names)
-                if len(found) == len(names) < len(self.classes):
-                    means[f"miou_{len(found)}"] = found
+        sources = [split.whole for name, split in self.eval_splits.items() if name in self.sources]
+        known = any([*each.scored_classes] == [*SYNTHIA_16] for each in sources)
+        for names in (SYNTHIA_16, SYNTHIA_13) if known else ():
+            found = tuple(k for k, name in enumerate(self.classes) if name in names)
+            if len(found) == len(names) < len(self.classes):
+                means[f"miou_{len(found)}"] = found
         return means
 
     def setup(self, stage: str) -> None:

@@ -91,7 +91,7 @@ class Domain:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
         root = None if self.root is None else Path(self.root).expanduser()
-        given = {"root": root, "split": chosen, "domain": name} | self._options(key, found.options.get(key, {}))
+        given = {"root": root, "split": chosen, "domain": name} | self._options(name, found.options.get(key, {}))
         if not self.rendered(name):
             given |= {"on_bad_sample": on_bad_sample, "target": classes}
         opened = DATASETS[key](**given)
@@ -102,11 +102,10 @@ class Domain:
         title, slid = protocol_title(protocol, window), protocol_window(protocol, window)
         return Split(opened, indices, view, slid, title, classes=classes, mapping=self.mapping)
 
-    def _options(self, key: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of a data set, checked by the types of its constructor's arguments."""
-        maker: Any = DATASETS[key]
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(getattr(maker, "func", maker), skip={*SETTINGS, *getattr(maker, "keywords", ())})
+    def _options(self, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of the data set, checked by the types of its constructor's arguments."""
+        key, parser = self.dataset or name, ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(self._kind(name), skip={*SETTINGS, *getattr(DATASETS[key], "keywords", ())})
         try:
             return vars(parser.parse_object({**defaults, **self.options}))
         except ArgumentError as error:

@@ -21,6 +21,7 @@ MOST = 255
 SHIPPED = {Path(file.name).stem: file for file in (files(__package__) / "class_lists").iterdir()}
 """Name of a list of the package -> its file."""
 
+KEYS = ("name", "colour", "words", "group")
 LINES = "a list of names, or of lines such as {name: crate, colour: [200, 120, 40], words: [crate, wooden box]}"
 """What a file of classes holds, for error messages."""
 
@@ -77,13 +78,12 @@ class ClassList(Sequence[str]):
     def entries(self) -> list[dict[str, Any]]:
         """Return the list as a YAML or JSON file holds it; `class_list` reads it back."""
         rows = zip(self.names, self.colours, self.words, self.groups, strict=True)
-        found = []
-        for name, colour, words, group in rows:
-            entry = {"name": name, "colour": list(colour)}
-            found.append(
-                entry | ({"words": [*words]} if words != (name,) else {}) | ({"group": group} if group else {})
-            )
-        return found
+        return [
+            {"name": name, "colour": list(colour)}
+            | ({"words": [*words]} if words != (name,) else {})
+            | ({"group": group} if group else {})
+            for name, colour, words, group in rows
+        ]
 
     def ids_in(self, other: Sequence[str], missing: int = IGNORE) -> list[int]:
         """Return the train id of each of these classes in another list: that of its name, or else of its group.
@@ -134,7 +134,7 @@ def class_list(source: Classes | ClassList | Path) -> ClassList:
     taken = {row["colour"] for row in rows}
     free = (colour for colour in spread_colours(2 * len(rows)) if colour not in taken)
     colours = tuple(row["colour"] or next(free) for row in rows)
-    names, words, groups = zip(*((row["name"], row["words"], row["group"]) for row in rows), strict=True)
+    names, words, groups = (tuple(row[key] for row in rows) for key in ("name", "words", "group"))
     return ClassList(names, colours, words, groups)
 
 
@@ -145,21 +145,15 @@ def inlined(source: Classes) -> Classes:
 
 def _row(entry: Any, where: str) -> dict[str, Any]:
     """Check an entry of a list and complete it; a missing colour is None."""
-    given = {"name": entry} if isinstance(entry, str) else entry
-    fault = f"{where}: {str(entry)[:60]!r} is no class; write {LINES}"
-    if not isinstance(given, Mapping) or not given.keys() <= {"name", "colour", "words", "group"}:
-        raise ValueError(fault)
-    name, colour, words, group = (given.get(key) for key in ("name", "colour", "words", "group"))
+    given = {"name": entry} if isinstance(entry, str) else entry if isinstance(entry, Mapping) else {}
+    name, colour, words, group = (given.get(key) for key in KEYS)
     words = [name] if words is None else [words] if isinstance(words, str) else words
     texts = [name, group or "-", *(words if isinstance(words, Sequence) and words else [None])]
     channels = colour if isinstance(colour, list | tuple) else []
     painted = colour is None or [channel in range(256) for channel in channels] == [True] * 3
-    if (
-        name == "ignore"
-        or not painted
-        or not all(isinstance(text, str) and text.strip() and text.isprintable() for text in texts)
-    ):
-        raise ValueError(fault)
+    named = name != "ignore" and all(isinstance(text, str) and text.strip() and text.isprintable() for text in texts)
+    if not (named and painted and given.keys() <= {*KEYS}):
+        raise ValueError(f"{where}: {str(entry)[:60]!r} is no class; write {LINES}")
     return {"name": name, "colour": colour and tuple(colour), "words": tuple(words), "group": group or ""}
 
 

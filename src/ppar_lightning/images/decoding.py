@@ -143,13 +143,11 @@ def read_red_label(path: Path) -> npt.NDArray[np.integer]:
         (H, W), the ids as they are stored.
 
     Raises:
-        ValueError: The file cannot be read, is damaged, is no PNG, or is no RGB image.
+        ValueError: The file cannot be read, is damaged, or is no PNG in RGB.
     """
     encoded = _read(path)
-    if encoded[: len(PNG)].tobytes() != PNG:
-        _refuse(path, encoded, "label")
     label = _decode(path, encoded, DEEP_RGB, "label")
-    if encoded[25] != RGB:
+    if encoded[: len(PNG)].tobytes() != PNG or encoded[25] != RGB:
         raise ValueError(f"{path}: not the RGB file with ids in red that was expected; {RESTORE}")
     return np.asarray(label[..., 0])
 

@@ -5,8 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ppar_lightning.streets.geometry import FAR, Surfaces
-from ppar_lightning.streets.materials import Material, column
-from ppar_lightning.streets.styles import Style
+from ppar_lightning.streets.styles import Material, Style, column
 
 Image = npt.NDArray[np.floating]
 """(H, W, 3) float32 RGB where 1 is white, or one such channel (H, W)."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from ppar_lightning.streets import objects
 from ppar_lightning.streets.geometry import FAR, GROUND, Camera, Polygons, Street, facing, rect
-from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.objects import LABEL, WHOLE
 from ppar_lightning.streets.stencils import Point
+from ppar_lightning.streets.styles import Material
 
 NEAR, END = 2.0, 90.0
 """Range of distances at which things stand, in metres."""

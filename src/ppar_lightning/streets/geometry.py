@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ppar_lightning.streets.materials import Material
+from ppar_lightning.streets.styles import Material
 
 FAR = 400.0
 """Depth of the sky, in metres."""

@@ -4,8 +4,8 @@ import numpy as np
 
 from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.streets.geometry import CIRCLE, Street, disc, facing, grid, polygon, rect, upright
-from ppar_lightning.streets.materials import Material
 from ppar_lightning.streets.stencils import END_SHADE, SIDE_SHADE, Point, box_faces, paint_box, paint_flat
+from ppar_lightning.streets.styles import Material
 
 LABEL = {name: index for index, name in enumerate(CITYSCAPES)}
 WHOLE = rect(0, 0, 1, 1)

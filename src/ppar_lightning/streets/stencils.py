@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 from ppar_lightning.streets.geometry import Patch, Polygons, Street, disc, grid, polygon, rect, upright
-from ppar_lightning.streets.materials import Material
+from ppar_lightning.streets.styles import Material
 
 Point = tuple[float, float]
 Face = tuple[str, Patch, float]
