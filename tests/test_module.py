@@ -285,7 +285,8 @@ class Endless(IterableDataset):
         return (Plain("uint8")[index] for index in count())
 
 
-@pytest.mark.remedy("rates.py::refuse_unplanned")
+@pytest.mark.remedy("module.py::PPARModule.setup")
+@pytest.mark.remedy("rates.py::planned_steps")
 def test_a_training_without_steps_or_without_a_planned_end_is_refused(tmp_path):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     quiet |= {"default_root_dir": tmp_path, "enable_checkpointing": False}

@@ -21,7 +21,7 @@ from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.method.supervised import supervised_terms
-from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps, refuse_unplanned
+from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps
 from ppar_lightning.runs.stored import described
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
@@ -119,14 +119,15 @@ class PPARModule(L.LightningModule):
 
         Raises:
             ValueError: The segmenter predicts other classes than the data module has labels of, and they are trained
-                on or have none in common; or a training has no steps or no planned end.
+                on or have none in common; or a training has no steps.
         """
         trainer = self.trainer
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, DomainDataModule) and stage != "predict":
             self.scored_as = scored_as(self.segmenter.classes, data.classes, stage)
-        if stage == "fit":
-            refuse_unplanned(trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches)
+        if stage == "fit" and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
+            options = "--trainer.max_steps, --trainer.max_epochs and --trainer.limit_train_batches"
+            raise ValueError(f"the training has no steps: set {options} to more than 0, or use `ppar validate`")
         if self.compile_backend is not None and stage == "fit":
             for part in (self.segmenter.backbone, self.segmenter.head):
                 part.compile(backend=self.compile_backend)

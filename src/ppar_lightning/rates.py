@@ -104,28 +104,11 @@ def planned_steps(trainer: L.Trainer) -> int:
     """
     steps = trainer.estimated_stepping_batches  # -1 for loaders of unknown length
     if not 0 < steps < math.inf:
-        raise endless()
+        remedy = "give --trainer.max_steps, the number of steps that they are planned for"
+        later = "--trainer.max_time may end the run earlier, and --ckpt_path last continues it"
+        fault = "the schedules would never move, because the training has no planned end"
+        raise ValueError(f"{fault}: {remedy}; {later}")
     return int(steps)
-
-
-def refuse_unplanned(max_steps: int, max_epochs: int | None, limit_train_batches: float | None) -> None:
-    """Refuse a training without steps or without a planned end, before any data are loaded.
-
-    Raises:
-        ValueError: It is one.
-    """
-    if 0 in (max_steps, max_epochs, limit_train_batches):
-        options = "--trainer.max_steps, --trainer.max_epochs and --trainer.limit_train_batches"
-        raise ValueError(f"the training has no steps: set {options} to more than 0, or use `ppar validate`")
-    if max_steps == max_epochs == -1:
-        raise endless()
-
-
-def endless() -> ValueError:
-    """Return the error of a training that nothing but the clock or a signal would end."""
-    remedy = "give --trainer.max_steps, the number of steps that they are planned for"
-    later = "--trainer.max_time may end the run earlier, and --ckpt_path last continues it"
-    return ValueError(f"the schedules would never move, because the training has no planned end: {remedy}; {later}")
 
 
 def is_logging_step(trainer: L.Trainer) -> bool:

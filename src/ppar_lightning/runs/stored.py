@@ -14,13 +14,8 @@ def described(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(checkpoint.get("segmenter") or {})
     if (number := found.pop("num_classes", None)) is not None:
-        found["classes"] = numbered(number)
+        found["classes"] = "cityscapes19" if number == len(CITYSCAPES) else [str(k) for k in range(number)]
     return found
-
-
-def numbered(number: int) -> str | list[str]:
-    """Return the classes that a description of 0.1.0 means: those of Cityscapes if there are 19, else numbers."""
-    return "cityscapes19" if number == len(CITYSCAPES) else [str(k) for k in range(number)]
 
 
 def stored(checkpoint: Mapping[str, Any], segmenter: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:

@@ -25,8 +25,8 @@ REMEDY = "give a path, a PIL image, RGB (H, W, 3) uint8, or a tensor (3, H, W), 
 def to_image(picture: Picture) -> Tensor:
     """Convert a picture to (3, H, W) float32 RGB in [0, 1].
 
-    Files and PIL images are rotated according to their orientation tag, as in `ppar predict`. Values of 16 bits are
-    reduced to their high 8 bits.
+    Files and PIL images are rotated according to their orientation tag, as in `ppar predict`. Values of 16 bits in a
+    file are reduced to their high 8 bits.
 
     Raises:
         ValueError: ``picture`` is not a picture; the message says what was given.
@@ -50,9 +50,6 @@ def to_image(picture: Picture) -> Tensor:
 
 def _from_pil(picture: Image.Image) -> npt.NDArray[np.uint8]:
     """Convert a PIL image to (H, W, 3) RGB."""
-    if picture.mode.startswith("I;16"):
-        deep = np.asarray(ImageOps.exif_transpose(picture))
-        return np.dstack([(deep >> 8).astype(np.uint8)] * 3)  # convert would clip values above 255 to white
     if picture.mode not in CONVERTED:
         raise ValueError(f"a PIL image of mode {picture.mode!r} is no picture: give one in RGB, or its path")
     return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
