@@ -81,7 +81,7 @@ def test_two_classes_differ_in_name_and_colour(second):
     assert len(class_list([first, {"name": "b", "colour": [3, 2, 1]}])) == 2
 
 
-@pytest.mark.remedy("images/classes.py::class_list")
+@pytest.mark.remedy("images/classes.py::_row")
 @pytest.mark.parametrize(
     "entry",
     [

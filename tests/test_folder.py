@@ -52,6 +52,7 @@ LINES = "0: road\n7: 8\n200: ignore\n"
 @pytest.mark.remedy("data/datasets/folder.py::_read_ids")
 @pytest.mark.remedy("data/layout.py::find")
 @pytest.mark.remedy("data/meanings.py::Meanings.__init__")
+@pytest.mark.remedy("data/meanings.py::Meanings.__init__")
 @pytest.mark.remedy("data/domain.py::Domain._options")
 @pytest.mark.parametrize(
     ("change", "message", "remedy"),
@@ -75,6 +76,7 @@ LINES = "0: road\n7: 8\n200: ignore\n"
         ({"encoding": "RGB"}, "\"encoding\": Expected a .*'ids', 'colours'.*. Got value: RGB", {"encoding": "ids"}),
         ({"uncovered": "lawn"}, "uncovered is 'lawn'; give a train id of 0-18, ignore, or", {"uncovered": "terrain"}),
         ({"offset": "one"}, "data set 'folder': .*\"offset\": .*'int'.*; it takes images, .*, offset", {"offset": 1}),
+        ({"offset": -1}, "offset is -1; give the id of the first class, at least 0", {"offset": 0}),
         ({"masks": "x"}, "data set 'folder': Option 'masks' is not accepted; it takes images, labels, pairs", {}),
     ],
 )

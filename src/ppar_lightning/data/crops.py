@@ -98,10 +98,8 @@ def cut(array: Array, box: Box, crop: tuple[int, int]) -> Array:
 def coarse_counts(coarse: Array, box: Box) -> npt.NDArray[np.int64]:
     """Count the pixels of each value, (256,), that a box shows of every STEP-th row and column of a label."""
     top, left, height, width = box
-    rows, columns = (
-        slice(max(0, -(-start // STEP)), -(-(start + length) // STEP))
-        for start, length in ((top, height), (left, width))
-    )
+    sides = ((top, height), (left, width))
+    rows, columns = (slice(max(0, -(-start // STEP)), -(-(start + side) // STEP)) for start, side in sides)
     histogram = cv2.calcHist([coarse[rows, columns]], [0], None, [IGNORE + 1], [0, IGNORE + 1])  # faster than bincount
     return histogram.ravel().astype(np.int64)
 

@@ -31,7 +31,7 @@ class Meanings:
             if there are given ones, no ids but these.
 
     Raises:
-        ValueError: A key has none of the forms, or stands for no class.
+        ValueError: A key has none of the forms, or stands for no class; or the offset is below 0.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class Meanings:
         self.colours: dict[Colour, int] = {(0, 0, 0): IGNORE} | {each: k for k, each in enumerate(classes.colours)}
         self.ids: dict[int, int] = {}
         if offset is not None or not given:
-            self.ids = dict.fromkeys([*range(offset or 0), IGNORE], IGNORE)
-            self.ids |= {k + (offset or 0): k for k in range(len(classes)) if k + (offset or 0) >= 0}
+            if (first := offset or 0) < 0:
+                raise ValueError(f"offset is {offset}; give the id of the first class, at least 0")
+            self.ids = dict.fromkeys([*range(first), IGNORE], IGNORE) | {k + first: k for k in range(len(classes))}
         for key, value in given.items():
             train_id, colour = self.train_id(value), re.fullmatch("#[0-9a-f]{6}", str(key).lower())
             if train_id >= 0 and "ids" in forms and number(key) in range(2**16):

@@ -90,8 +90,8 @@ class PictureDataset(SegmentationDataset):
         if frame is None:
             image = read_image(path)
         else:
-            if self._video is None or self._video.path != path:
-                self._video = Video(path)
+            if self._video is None or self._video.path != path or frame < self._video.next:
+                self._video = Video(path)  # which is read from its beginning to its end
             image = self._video.read(frame)
         return image, np.full(image.shape[:2], IGNORE, dtype=np.uint8), self.names[index]
 
@@ -147,7 +147,7 @@ def count_frames(path: Path) -> int:
 
 
 class Video:
-    """A video that is read from its beginning to its end; only going back opens the file again.
+    """A video that is read from its beginning to its end.
 
     Args:
         path: The file.
@@ -160,18 +160,15 @@ class Video:
         self._capture = cv2.VideoCapture(str(path))
 
     def read(self, frame: int) -> Array:
-        """Decode a frame by its number: (H, W, 3) uint8 RGB.
+        """Decode a frame by its number, at least `next`: (H, W, 3) uint8 RGB.
 
         Raises:
             ValueError: The frame cannot be decoded.
         """
-        if frame < self.next:
-            self.next, self._capture = 0, cv2.VideoCapture(str(self.path))
-        while self.next < frame:
+        for _ in range(self.next, frame):
             self._capture.grab()
-            self.next += 1
         success, image = self._capture.read()
-        self.next += 1
+        self.next = frame + 1
         if not success:
             raise ValueError(f"{self.path}: frame {frame} cannot be decoded; convert the video again")
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
