@@ -55,16 +55,11 @@ class Interruption(L.Callback):
     training that has a checkpoint, the command to continue from it is added to the error.
     """
 
-    _training = False
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember that training begins, so that a checkpoint in the folder is one of this run."""
-        self._training = True
-
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Add the command to continue, if there is a checkpoint."""
         written = any(Path(trainer.default_root_dir, "checkpoints").glob("*.ckpt"))
-        if self._training and written and isinstance(exception, Exception):
+        begun = trainer.state.fn == TrainerFn.FITTING and trainer.global_step > 0  # else it is that of another run
+        if begun and written and isinstance(exception, Exception):
             exception.add_note(f"; then {continuation(trainer.default_root_dir)}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
