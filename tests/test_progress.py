@@ -18,8 +18,7 @@ from test_cli import CONFIG, SMALL
 from ppar_lightning.callbacks import diagnostics, progress_lines
 from ppar_lightning.callbacks.diagnostics import TrainingDiagnostics
 from ppar_lightning.callbacks.noise import quieten, says_something
-from ppar_lightning.callbacks.parameter_counts import ParameterCounts
-from ppar_lightning.callbacks.progress_lines import ProgressLines, TerminalBar, display
+from ppar_lightning.callbacks.progress_lines import ParameterCounts, ProgressLines, TerminalBar, display
 from ppar_lightning.cli import main
 
 

@@ -7,7 +7,6 @@ import yaml
 from lightning.pytorch.loggers import WandbLogger
 
 from ppar_lightning.callbacks.access import data_of, module_of
-from ppar_lightning.callbacks.parameter_counts import count_parameters
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import revision
 
@@ -45,3 +44,12 @@ class Hyperparameters(L.Callback):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
                 logger.experiment.save(str(path), base_path=str(folder), policy="now")
+
+
+def count_parameters(pl_module: L.LightningModule) -> dict[str, int]:
+    """Count the parameters: ``total``, ``trainable``, and those of each part, such as ``backbone`` and ``head``."""
+    module = module_of(pl_module)
+    parts = {"total": module, **dict(module.segmenter.named_children()), **dict(module.named_children())}
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if name != "segmenter"}
+    counts["trainable"] = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return {name: count for name, count in counts.items() if count}

@@ -11,9 +11,11 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_summary import get_human_readable_count
 
 from ppar_lightning.callbacks.access import data_of
-from ppar_lightning.callbacks.parameter_counts import ParameterCounts
+from ppar_lightning.callbacks.hyperparameters import count_parameters
+from ppar_lightning.callbacks.session import hardware
 from ppar_lightning.rates import is_logging_step
 
 INTERVAL = 30.0
@@ -99,6 +101,18 @@ class TerminalBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return super()._get_train_description(current_epoch).replace("/-2", "")
+
+
+class ParameterCounts(ModelSummary):
+    """Print the numbers of parameters and the devices. Lightning's table has FLOPs, always 0 without an example."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the line."""
+        if trainer.is_global_zero:
+            counts = {name: get_human_readable_count(n) for name, n in count_parameters(pl_module).items()}
+            total, trainable = counts.pop("total"), counts.pop("trainable")
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+            print(f"training {trainable} of {total} parameters ({listed}) on {hardware(trainer)}", flush=True)
 
 
 def display(trainer: Namespace) -> Iterator[L.Callback]:
