@@ -123,5 +123,5 @@ def test_weights_that_are_missing_are_not_drawn_at_random(tmp_path):
     config["id2label"] = {str(k): f"thing {k}" for k in range(19)}
     config["depths"] = [2, 1, 1, 1]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="lacks .* weights"):
+    with pytest.raises(ValueError, match="lacks .* and others: give the config.json"):
         ForeignSegmenter(name, CITYSCAPES)
