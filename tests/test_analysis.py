@@ -1,6 +1,5 @@
 """The measures of a run: by hand on numbers that are known, and on a small run of the command line."""
 
-import csv
 import math
 import shutil
 from pathlib import Path
@@ -11,15 +10,12 @@ import torch
 from test_cli import evaluate, fit
 
 from ppar_lightning.analysis.corruption import CORRUPTIONS, corrupt
-from ppar_lightning.analysis.diagnosis import diagnose, weight_measures
 from ppar_lightning.analysis.distance import anchor_distance, domain_distance, frechet
 from ppar_lightning.analysis.features import Features, collect, embed, smallest_keys
 from ppar_lightning.analysis.image_scores import score_images
 from ppar_lightning.analysis.loaded_run import checkpoints, load_run
 from ppar_lightning.analysis.weighing import auc, compare, weigh
-from ppar_lightning.cli import main
 from ppar_lightning.data.protocols import PROTOCOLS
-from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.metrics import class_iou, mean_iou
 from ppar_lightning.report.panels import weight_maps
 from ppar_lightning.runs.run_folder import read_config
@@ -200,13 +196,13 @@ def test_a_run_without_prototypes_is_named(run, tmp_path):
     baseline = load_run(fit(tmp_path / "baseline", "--model.ppar.enabled", "false"))
     assert next(iter(baseline.batches("fog", 1)))["label"].shape == (2, 128, 256)
     with pytest.raises(ValueError, match="was trained without PPAR .*: name another run"):
-        diagnose(baseline, images=1)
+        collect(baseline, "fog", images=1)
     assert len(run.objective.prototypes.otp) == 19
 
 
 def test_collected_features_are_those_of_the_images(run):
     batch = next(iter(run.batches("game", 8)))
-    embedded = embed(run.module, batch)
+    embedded = embed(run.module, run.objective, batch)
     features = collect(run, "game", images=8, limit=10**6)
     assert len(features.label) == int(embedded.labels.counted.sum())
     distance = anchor_distance(features, run.objective.prototypes.otp)
@@ -222,7 +218,9 @@ def test_labels_of_another_size_than_the_images_are_read_whole(run):
     batch = next(iter(run.batches("game", 8)))
     twice = batch["label"].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
     for one, other in zip(
-        embed(run.module, batch).labels, embed(run.module, {**batch, "label": twice}).labels, strict=True
+        embed(run.module, run.objective, batch).labels,
+        embed(run.module, run.objective, {**batch, "label": twice}).labels,
+        strict=True,
     ):
         assert torch.equal(one, other)
 
@@ -260,44 +258,11 @@ def test_images_are_scored_one_by_one_the_worst_first(run):
     scores = score_images(run, "fog")
     assert len(scores) == 2
     assert scores[0].miou <= scores[1].miou
-    hit = scores[0].label == scores[0].prediction
-    assert (scores[0].miou > 0) == bool(hit.any())
+    batch = run.read("fog", scores[0].place)
+    assert (scores[0].miou > 0) == bool((batch["label"] == run.predict(batch)).any())
 
 
-def test_the_diagnostics_of_a_run_in_a_table(run):
-    measures = diagnose(run, images=8, limit=20)
-    assert list(measures) == ["measure", "domain", "class", "value"]
-    table = measures.set_index(["measure", "domain", "class"])["value"].to_dict()
-    assert len(table) == len(measures)
-    assert all(math.isfinite(value) for value in table.values())
-    own = [table["cosine/vtp_otp", "", name] for name in CITYSCAPES]
-    assert table["cosine/vtp_otp", "", ""] == pytest.approx(sum(own) / 19, abs=1e-5)
-    for domain in run.domains:
-        assert 0 < table["distance/otp", domain, ""] < 2
-    assert table["frechet", "game", ""] == pytest.approx(0, abs=1e-6)
-    assert table["frechet", "fog", ""] > 0
-    assert 0 <= table["auc/labels/weight", "game", ""] <= 1
-
-
-def test_small_images_without_a_clean_position_have_no_quantile(run, monkeypatch):
+def test_a_comparison_without_a_clean_position_has_no_area(run):
     comparison = compare(run, "game", "labels", images=2)
     none = comparison._replace(clean=type(comparison.clean)(*(field[:0] for field in comparison.clean)))
-    monkeypatch.setattr("ppar_lightning.analysis.diagnosis.compare", lambda *_: none)
-    values = {measure: value for measure, _, _, value in weight_measures(run, "game", 2)}
-    assert math.isnan(values["weight/labels/clean/0.5"])
-    assert math.isnan(values["auc/labels/weight"])
-    assert values["weight/labels/corrupted/0.5"] >= 0
-
-
-@pytest.mark.slow
-@pytest.mark.remedy("report/arguments.py::report_diagnostics")
-def test_the_report_writes_the_diagnostics_of_runs_with_prototypes(folder, tmp_path, capsys):
-    with pytest.raises(SystemExit, match="1"):
-        main(["report", "--diagnostics", str(tmp_path)])
-    assert "name the folder of a run, or of a setting" in capsys.readouterr().err
-    plain = fit(tmp_path / "source_only" / "0", "--model.ppar.enabled", "false")
-    main(["report", "--diagnostics", str(folder), str(tmp_path)])
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"{plain} is left out: it was trained without prototypes" in said
-    with (folder / "diagnostics.csv").open() as file:
-        assert set(next(csv.DictReader(file))) == {"measure", "domain", "class", "value"}
+    assert math.isnan(none.auc["weight"])

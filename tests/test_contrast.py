@@ -97,14 +97,13 @@ def test_what_a_reader_has_to_know_is_said(runs, tmp_path, capsys):
 
 @pytest.mark.remedy("report/side_by_side.py::print_side_by_side")
 @pytest.mark.remedy("report/side_by_side.py::print_side_by_side")
-@pytest.mark.remedy("report/side_by_side.py::read_runs")
 def test_a_run_that_cannot_be_read_is_named(runs, tmp_path, capsys):
     untested = tmp_path / "untested"
     untested.mkdir()
     (untested / "config.yaml").touch()
     for words, message in (
         ([runs[0], untested], "test.json not found: run `ppar test --config"),
-        ([runs[0], runs[0]], "is given twice among .*: name each once"),
+        ([runs[0], runs[0]], "is one run: give --html for its page, or further runs"),
         ([runs[0], tmp_path / "nowhere"], "nowhere is no run, .*: name only runs, or only folders of settings"),
         ([runs[0]], "is one run: give --html for its page, or further runs to compare it with"),
     ):

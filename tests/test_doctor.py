@@ -1,6 +1,5 @@
 """``ppar doctor`` through the real command line, on small trees: good ones, and each fault with its one line."""
 
-import os
 import re
 import shutil
 import socket
@@ -16,12 +15,10 @@ import trees
 import yaml
 from huggingface_hub import constants
 from PIL import Image
-from transformers import ResNetConfig
 
 from ppar_lightning.cli import main
 from ppar_lightning.cli.training import DoctorCLI
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.doctor.examination import sample_indices
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE
 from ppar_lightning.images.drawing import COLUMNS, TILE, fit, overlay, sheet
 from ppar_lightning.module import PPARModule
@@ -78,10 +75,10 @@ def test_good_folders(roots, capsys):
         )
         assert re.search(rf"^note   {split}: {count} images .* are known; ", said, re.M)
         assert re.search(rf"^ok     {split} samples: 3 pairs decoded in [\d.]+ ms each, 80x48$", said, re.M)
-    assert "ok     devices: 1 x CPU" in lines
+    assert re.search(r"^ok     devices: \d+ CPU cores .*, python 3\.\d+\.\d+, .*torch \d", said, re.M)
     assert "ok     CLIP: tinyclip, comes with the package" in lines
-    assert "ok     batches: 6 training images, 3 steps an epoch with 2 images x 1" in lines
-    assert lines[-1] == "0 errors, 5 notes: ready to train"
+    assert "ok     batches: 6 training images for 1 x 2 a step" in lines
+    assert lines[-1] == "0 errors, 4 notes: ready to train"
     written = (roots / "run/doctor/findings.txt").read_text().splitlines()
     assert written == [line for line in lines if line.startswith(("ok  ", "note", "error"))]
 
@@ -117,12 +114,6 @@ def test_overlay_and_sheet_of_many_shapes():
     assert mixed[24, 8].tolist() == [26, 26, 96]  # (51 + 0) / 2 and (51 + 142) / 2, halves to even
     tiles = [("wide", np.zeros((100, TILE, 3), np.uint8)), ("high", np.zeros((300, TILE, 3), np.uint8))]
     assert sheet(tiles * 3, CITYSCAPES).shape == (2 * 318 + 54, COLUMNS * TILE, 3)
-
-
-def test_samples_are_evenly_spaced():
-    assert sample_indices(9, 3) == [0, 4, 8]
-    assert sample_indices(2, 8) == [0, 1]
-    assert sample_indices(5, 1) == [0]
 
 
 def remove_folder(root: Path) -> None:
@@ -388,21 +379,9 @@ def test_a_full_disk(roots, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
     status, lines = doctor(capsys, roots)
     assert status == 1
-    assert re.match(r"error  disk: 0.0 GB free in .*--trainer.default_root_dir", errors(lines)[0])
-
-
-@pytest.mark.parametrize(("free", "status"), [(100_000_000, 1), (12_000_000_000, 0)])
-def test_a_large_backbone_needs_room_for_three_times_its_weights(roots, capsys, monkeypatch, free, status):
-    ResNetConfig().save_pretrained(roots / "large")
-    (roots / "large/model.safetensors").touch()
-    os.truncate(roots / "large/model.safetensors", 4_000_000_000)  # sparse: it takes no room here
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    words = ("--model.segmenter.backbone", f"{roots}/large", "--model.segmenter.pretrained", "true")
-    left, lines = doctor(capsys, roots, *words)
-    assert left == status
-    (line,) = (line for line in lines if " disk: " in line)
-    assert line.startswith("error" if status else "ok")
-    assert "a checkpoint may take 12.0 GB" in line
+    assert re.match(
+        r"error  run folder: .* is full or cannot be written to; .*--trainer.default_root_dir", errors(lines)[0]
+    )
 
 
 def test_a_run_s_own_config_is_examined(roots, capsys):
@@ -521,17 +500,6 @@ def test_the_trial_goes_on_from_the_checkpoint_of_the_run(roots, capsys, monkeyp
     lines = doctor(capsys, roots, "--ckpt_path", "last", "--samples", "1")[1]
     assert asked == [str(last) if started else "last"]
     assert any(line.startswith("note   trial: no step is left to train; give more with --train") for line in lines)
-
-
-def test_a_crop_larger_than_every_image_is_a_note(roots, capsys):
-    def notes(*words: str) -> list[str]:
-        return [line for line in doctor(capsys, roots, "--samples", "1", *words)[1] if "the crop" in line]
-
-    scale = ("--data.augmentation.scale", "[0.5, 2.0]")
-    (note,) = notes("--data.crop", f"[{2 * trees.SIZE[0] + 1}, 8]", *scale)
-    assert note.startswith("note   city/train: the crop")
-    assert note.endswith("all are padded; lower --data.crop")
-    assert not notes("--data.crop", f"[{2 * trees.SIZE[0]}, {2 * trees.SIZE[1]}]", *scale)
 
 
 def test_an_evaluation_split_that_no_training_scores_is_not_looked_for(roots, capsys):

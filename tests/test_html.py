@@ -5,7 +5,6 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +12,11 @@ import torch
 import wandb
 from test_cli import evaluate, fit
 
-from ppar_lightning.analysis.image_scores import extremes
 from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.cli import main
 from ppar_lightning.metrics import UNSEEN, class_iou
 from ppar_lightning.report.chart import draw_curves
-from ppar_lightning.report.html import row_shares, shade
+from ppar_lightning.report.html import shade
 from ppar_lightning.runs.curves import read_metrics
 
 DOMAINS = ("game", "fog", "night", "rain", "snow", "city")
@@ -178,8 +176,7 @@ def test_a_page_is_a_file(run, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.remedy("report/html.py::write_page")
 @pytest.mark.remedy("report/arguments.py::main")
-@pytest.mark.remedy("report/arguments.py::main")
-def test_what_the_messages_of_the_page_say_works(run, tmp_path, capsys, monkeypatch):
+def test_what_the_messages_of_the_page_say_works(run, tmp_path, capsys):
     def refused(*words: str) -> str:
         with pytest.raises(SystemExit, match="1"):
             main(["report", *words])
@@ -190,12 +187,6 @@ def test_what_the_messages_of_the_page_say_works(run, tmp_path, capsys, monkeypa
     main(["report", "--html", str(run), "--images", "0", "--output", path])
     assert Path(path).is_file()
     assert "name one folder, and give --images of at least 0" in refused("--html", str(run), "--images", "-1")
-    assert "give --html too" in refused(str(run), "--wandb", "ppar")
-    wandb.finish()  # a run of another test would be gone on with
-    logged: dict[str, object] = {}
-    monkeypatch.setattr(wandb.Run, "log", lambda _, values: logged.update(values))
-    main(["report", str(run), "--wandb", "ppar", "--html", "--images", "0", "--output", path])
-    assert "report/page" in logged
 
 
 @pytest.mark.parametrize(
@@ -204,7 +195,6 @@ def test_what_the_messages_of_the_page_say_works(run, tmp_path, capsys, monkeypa
         (["--html", "{run}", "{run}"], "name one folder"),
         (["--html", "{tmp}"], "config.yaml not found: name the folder of a run"),
         (["--html", "{run}", "--images", "-1"], "--images of at least 0"),
-        (["--html", "--diagnostics", "{run}"], "not allowed with"),
         (["{run}"], "is one run: give --html"),
         (["{run}", "{tmp}"], "is no run"),
     ],
@@ -219,26 +209,13 @@ def test_mistakes_are_one_line(words, message, run, tmp_path, capsys):
 
 def test_confidence_is_a_probability_of_the_largest_class(run):
     loaded = load_run(run)
-    image = next(iter(loaded.batches("fog")))["image"][0]
-    confidence = loaded.confidence(image, "fog")
-    assert confidence.shape == image.shape[1:]
+    batch = loaded.read("fog", 0)
+    confidence = loaded.confidence(batch)
+    assert confidence.shape == batch["label"].shape
     assert 1 / 19 <= confidence.min() <= confidence.max() <= 1
 
 
-def test_the_extremes_are_those_of_the_whole_list():
-    values = [5, 1, 4, 8, 0, 7, 2, 9]
-    kept, seen = extremes((SimpleNamespace(miou=value) for value in values), 2)
-    assert [score.miou for score in kept] == [0, 1, 8, 9]
-    assert seen == 8
-    kept, seen = extremes((SimpleNamespace(miou=value) for value in (3, 1, 2)), 2)
-    assert [score.miou for score in kept] == [1, 2, 3]
-    assert extremes([], 2) == ([], 0)
-
-
-def test_rows_of_confusion_are_shares_and_cells_know_their_colour():
-    shares = row_shares(np.array([[3, 1], [0, 0]]))
-    assert shares[0].tolist() == [75, 25]
-    assert np.isnan(shares[1]).all()
+def test_cells_know_their_colour():
     assert [shade(value, 100) for value in (75, 250, float("nan"))] == [0.75, 1.0, 0.0]
     assert shade(-0.5, 1) == -0.5
 
@@ -253,12 +230,3 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
     assert draw_curves(tmp_path / "curves") == {}
 
 
-def test_the_page_goes_to_wandb(run, tmp_path, monkeypatch):
-    logged: dict[str, object] = {}
-    monkeypatch.setattr(wandb.Run, "log", lambda _, values: logged.update(values))
-    wandb.finish()  # a run of another test would be gone on with
-    page = tmp_path / "page.html"
-    main(["report", "--html", str(run), "--images", "0", "--output", str(page), "--wandb", "ppar"])
-    assert [*logged] == ["report/page"]
-    assert logged["report/page"].html == page.read_text()
-    assert list(run.glob("wandb/offline-run-*/*.wandb"))

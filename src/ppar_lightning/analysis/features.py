@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.method.objective import Embedded
+from ppar_lightning.method.objective import PPAR, Embedded
 from ppar_lightning.module import PPARModule, as_float
 
 
@@ -22,18 +22,18 @@ class Features(NamedTuple):
 
 
 @torch.no_grad()
-def embed(module: PPARModule, batch: Batch) -> Embedded:
+def embed(module: PPARModule, objective: PPAR, batch: Batch) -> Embedded:
     """Embed a batch of whole images as a training step does, without the window of their protocol.
 
     Args:
-        module: A module in eval mode, with an objective.
+        module: A module in eval mode.
+        objective: Its objective.
         batch: A batch on the device of the module. Labels of another size are resized to that of the images, since a
             protocol may resize the images alone.
     """
-    assert module.objective is not None
     image, label = as_float(batch["image"]), batch["label"].unsqueeze(1).float()
     label = F.interpolate(label, image.shape[2:], mode="nearest-exact").squeeze(1).long()
-    return module.objective.embedded(module.segmenter.outputs(image), label)
+    return objective.embedded(module.segmenter.outputs(image), label)
 
 
 def clear_positions(embedded: Embedded) -> Features:
@@ -60,7 +60,7 @@ def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int =
     generator = torch.Generator().manual_seed(0)
     kept: list[Tensor] = []  # (z, label, key) of the positions kept so far
     for batch in run.batches(domain, images):
-        clear = clear_positions(embed(run.module, batch))
+        clear = clear_positions(embed(run.module, run.objective, batch))
         new = [*clear, torch.rand(len(clear.label), generator=generator)]
         merged = [torch.cat(pair) for pair in zip(kept, new, strict=True)] if kept else new
         chosen = smallest_keys(merged[2], merged[1], limit)

@@ -17,7 +17,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.data.loading import Batch, on_device
+from ppar_lightning.data.loading import Batch, collate, on_device
 from ppar_lightning.data.split import Split
 from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.method.objective import PPAR
@@ -69,6 +69,10 @@ class LoadedRun:
         loader = self.data.test_dataloader()[self.domains.index(domain)]
         return map(self.to_device, islice(loader, number))
 
+    def read(self, domain: str, index: int) -> Batch:
+        """Read an evaluation image of a domain as a batch on the module's device."""
+        return self.to_device(collate([self.data.eval_splits[domain][index]]))
+
     def dataset(self, domain: str) -> Split:
         """Return the evaluation split of a domain as training reads images: without the resizing of a protocol.
 
@@ -90,18 +94,9 @@ class LoadedRun:
         return self.module.segment(batch)
 
     @torch.no_grad()
-    def confidence(self, image: Tensor, domain: str) -> Tensor:
-        """Return the largest class probability of each pixel, in [0, 1], with the window of the domain's protocol.
-
-        Args:
-            image: (3, H, W) uint8 RGB.
-            domain: Name of the domain.
-
-        Returns:
-            (H, W) float32, on the CPU.
-        """
-        batch: Any = {"image": image[None].to(self.module.device), "window": self.data.eval_splits[domain].window}
-        return self.module.logits(batch)[0].float().softmax(dim=0).amax(dim=0).cpu()
+    def confidence(self, batch: Batch) -> Tensor:
+        """Return the largest class probability of each pixel of a batch of one domain: (B, H, W) float32 in [0, 1]."""
+        return self.module.logits(batch).float().softmax(dim=1).amax(dim=1)
 
 
 def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> LoadedRun:

@@ -55,28 +55,16 @@ def look_for(subject: str, name: str, wanted: str) -> list[Finding]:
         name: Hub id, folder, or name of a model that comes with the package.
         wanted: ``weights``, or ``config`` if no weights are read.
     """
-    folder = local_folder(name)
-    if folder and any(any(folder.glob(pattern)) for pattern in (WEIGHTS if wanted == "weights" else (CONFIG,))):
+    folder = Path(resolve(name))
+    local = folder.is_dir() or name.count("/") > 1
+    with suppress(HFValidationError):
+        if not local and isinstance(config := try_to_load_from_cache(name, CONFIG), str):
+            folder = Path(config).parent
+    if any(any(folder.glob(pattern)) for pattern in (WEIGHTS if wanted == "weights" else (CONFIG,))):
         place = "comes with the package" if name in SHIPPED else f"{wanted} in {folder}"
         return [Finding("ok", subject, f"{name}, {place}")]
-    if constants.HF_HUB_OFFLINE or Path(resolve(name)).is_dir() or name.count("/") > 1:
+    if constants.HF_HUB_OFFLINE or local:
         return []
     remedy = f"run `hf download {name}` where there is a network beforehand"
     message = f"the {wanted} of {name} are not in the cache: the first run downloads them; {remedy}"
     return [Finding("note", subject, message)]
-
-
-def weights_size(name: str) -> int:
-    """Return the size of a model's weight files on this machine in bytes, or 0 if there are none."""
-    folder = local_folder(name)
-    return max(sum(path.stat().st_size for path in folder.glob(kind)) for kind in WEIGHTS) if folder else 0
-
-
-def local_folder(name: str) -> Path | None:
-    """Return the folder of a model: in the package, given as a folder, or in the hub's cache."""
-    folder = Path(resolve(name))
-    if folder.is_dir():
-        return folder
-    with suppress(HFValidationError):
-        return Path(config).parent if isinstance(config := try_to_load_from_cache(name, CONFIG), str) else None
-    return None

@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
@@ -20,9 +21,9 @@ from rich.progress import track
 from ppar_lightning.callbacks.results import lay_out
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
 from ppar_lightning.data.roles import shared_images
-from ppar_lightning.doctor.downloads import check_downloads, check_rendered, weights_size
+from ppar_lightning.doctor.downloads import check_downloads, check_rendered
 from ppar_lightning.doctor.finding import Finding, attempt
-from ppar_lightning.doctor.machine import check_devices, check_run_folder, check_versions
+from ppar_lightning.doctor.machine import check_devices, check_run_folder
 from ppar_lightning.doctor.samples import SplitCheck, splits
 from ppar_lightning.images.drawing import sheet, write_picture
 
@@ -81,12 +82,11 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
     """Check the machine, then each split, then whether there are enough images, and yield findings as they are made."""
     devices, processes = check_devices(config.trainer)
     models = [*check_downloads(config.model), *check_rendered(config.model, data.sources)]
-    folder = check_run_folder(config, weights_size(config.model.segmenter.backbone))
-    yield [check_versions(), devices, *models, *folder]
+    yield [devices, *models, *check_run_folder(config)]
     for check in checks:
         if (dataset := check.open()) is not None:
-            indices = sample_indices(len(dataset), config.samples)
-            for index in track(indices, check.subject, transient=True, disable=not sys.stdout.isatty()):
+            even = np.linspace(0, len(dataset) - 1, min(config.samples, len(dataset))).round().astype(int)
+            for index in track(even.tolist(), check.subject, transient=True, disable=not sys.stdout.isatty()):
                 check.decode(dataset, index)
             check.judge(dataset)
         yield check.findings
@@ -94,20 +94,12 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
     yield check_shared(checks, data.unseen)
 
 
-def sample_indices(length: int, samples: int) -> list[int]:
-    """Choose evenly spaced indices of a split, or all of them if it has no more samples than that."""
-    return sorted(set(np.linspace(0, length - 1, min(samples, length)).round().astype(int).tolist()))
-
-
 def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
     """Check whether the sources hold a batch for each device, unless one of them does not open or is empty."""
     counts = [check.images for check in checks if check.role == "train"]
-    if not all(counts):
-        return []
-    share = sum(counts) // processes
-    steps = f"{share // batch_size:,} steps an epoch with {batch_size} images x {processes}"
-    good = f"{sum(counts):,} training images, {steps}"
-    return attempt("batches", lambda: refuse_small_share(share, batch_size), good)
+    good = f"{sum(counts):,} training images for {processes} x {batch_size} a step"
+    refuse = partial(refuse_small_share, sum(counts) // processes, batch_size)
+    return attempt("batches", refuse, good) if all(counts) else []
 
 
 def check_shared(checks: Sequence[SplitCheck], unseen: Collection[str]) -> list[Finding]:

@@ -19,7 +19,6 @@ from ppar_lightning.images.decoding import is_turned
 from ppar_lightning.images.drawing import TILE, Picture, fit, overlay
 
 ALONE = "extract its counterpart again, or move it away; in training, --data.on_bad_sample skip leaves it out"
-LEFT_OUT = "it is left out, extract its counterpart again"
 
 
 @dataclass
@@ -88,7 +87,7 @@ class SplitCheck:
             if not unpaired or unpaired[0] not in remark:  # their number follows from the lines below
                 self.add("note", remark)
         for line in unpaired:
-            self.add(self.bad, f"{line}; {LEFT_OUT if self.bad == 'note' else ALONE}", " pairs")
+            self.add(self.bad, f"{line}; {ALONE}", " pairs")
         return dataset if self.images else None
 
     def decode(self, dataset: Split, index: int) -> None:

@@ -27,7 +27,8 @@ class FirstStep(L.Callback):
         """
         if trainer.global_step > self._step:
             seconds, memory = time.perf_counter() - self._started, peak_memory(trainer.strategy.root_device)
-            raise TrialDoneError(f"the first step took {seconds:.1f} s and {memory} GiB of memory")
+            took = f"the first step took {seconds:.1f} s and {memory} GiB of memory"
+            raise TrialDoneError(took)  # which is no error, but ends the training
 
 
 FIRST_STEP = f"{__name__}.{FirstStep.__name__}"

@@ -1,7 +1,5 @@
 """Progressive alignment: features are aligned first with the easier anchors (VTP), then with the harder ones (OTP)."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,27 +10,23 @@ UNKNOWN = -1e4
 """Cosine with an anchor that does not exist yet. It is so low that the anchor's share of any softmax is 0."""
 
 
-class AnchorShares(NamedTuple):
-    """Share of each prototype set in the anchors; the three add up to 1."""
-
-    vtp: float
-    otp: float
-    naive: float
+Shares = tuple[float, float, float]
+"""Shares of VTP, OTP and naive prototypes in the anchors; the three add up to 1."""
 
 
-def anchor_shares(order: AnchorOrder, rho: float) -> AnchorShares:
+def anchor_shares(order: AnchorOrder, rho: float) -> Shares:
     """Return the share of each anchor set that an order uses at rho in [0, 1].
 
     ``vtp_to_otp`` is the progressive order and ``otp_to_vtp`` its reverse; ``joint`` uses both in equal shares; ``otp``
     and ``vtp`` use one of them (direct alignment); ``naive`` uses the class means of source features.
     """
     return {
-        "vtp_to_otp": AnchorShares(1.0 - rho, rho, 0.0),
-        "otp_to_vtp": AnchorShares(rho, 1.0 - rho, 0.0),
-        "joint": AnchorShares(0.5, 0.5, 0.0),
-        "otp": AnchorShares(0.0, 1.0, 0.0),
-        "vtp": AnchorShares(1.0, 0.0, 0.0),
-        "naive": AnchorShares(0.0, 0.0, 1.0),
+        "vtp_to_otp": (1.0 - rho, rho, 0.0),
+        "otp_to_vtp": (rho, 1.0 - rho, 0.0),
+        "joint": (0.5, 0.5, 0.0),
+        "otp": (0.0, 1.0, 0.0),
+        "vtp": (1.0, 0.0, 0.0),
+        "naive": (0.0, 0.0, 1.0),
     }[order]
 
 

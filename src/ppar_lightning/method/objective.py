@@ -33,7 +33,7 @@ class Schedules(NamedTuple):
     """Strength of the reweighting, in [0, 1)."""
     lambda_align: float
     lambda_anchor: float
-    shares: alignment.AnchorShares
+    shares: alignment.Shares
 
 
 class Losses(NamedTuple):
@@ -119,7 +119,7 @@ class PPAR(nn.Module):
         shares = alignment.anchor_shares(options.order, rho)
         eta = 0.0 if options.reweighting == "off" else options.eta * schedule.ramp(u, *options.eta_ramp)
         align = options.lambda_align * schedule.ramp(u, *options.align_ramp)
-        anchor = options.lambda_anchor * (0.1 + 0.9 * shares.otp)  # VTP is drawn to OTP while the features follow it
+        anchor = options.lambda_anchor * (0.1 + 0.9 * shares[1])  # VTP is drawn to OTP while the features follow it
         return Schedules(rho, eta, align, anchor, shares)
 
     def forward(self, output: SegmenterOutput, image: Tensor, label: Tensor, u: float) -> Losses:
@@ -131,16 +131,14 @@ class PPAR(nn.Module):
             label: (B, H, W) int64 train ids, IGNORE included.
             u: Share of training done, in [0, 1].
         """
-        features, grid = self._features(output)
-        embedding = self.embed(features)
+        embedding, grid = self._embed(output)
         context = self.clip(image) if self.clip is not None else _own_context(embedding, grid)
         with torch.autocast(image.device.type, enabled=False):
             return self._losses(output, label, self._on_grid(embedding, grid, label), context, self.schedules(u))
 
     def embedded(self, output: SegmenterOutput, label: Tensor) -> Embedded:
         """Embed the features of an output in the joint space and label their grid, as a training step does."""
-        features, grid = self._features(output)
-        return self._on_grid(self.embed(features), grid, label)
+        return self._on_grid(*self._embed(output), label)
 
     def _on_grid(self, embedding: Tensor, grid: Grid, label: Tensor) -> Embedded:
         """Pair embedded features with the labels of their grid, and convert them to fp32."""
@@ -148,13 +146,13 @@ class PPAR(nn.Module):
         features = embedding.flatten(2).transpose(1, 2).float().contiguous()
         return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
 
-    def _features(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
-        """Return the map to align, (B, C, h, w), averaged to about STRIDE pixels if it is finer, and its grid."""
+    def _embed(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
+        """Embed the map to align, averaged to about STRIDE pixels if it is finer: (B, D, h, w), and its grid."""
         features, grid = self._map(output)
         factor = round(STRIDE / grid.cell[1])
         if factor > 1:
             features, grid = F.avg_pool2d(features, factor, ceil_mode=True), grid.coarser(factor)
-        return features if self.options.align_segmenter else features.detach(), grid
+        return self.embed(features if self.options.align_segmenter else features.detach()), grid
 
     def _map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
         """Return the feature map that ``level`` names, and its grid."""
@@ -208,7 +206,7 @@ class PPAR(nn.Module):
         w = torch.where(labels.counted, raw / mean[labels.label], torch.ones_like(raw))
         return Weights(w, pure / mean, count)
 
-    def _alignment(self, embedded: Embedded, weights: Weights, shares: alignment.AnchorShares) -> Tensor:
+    def _alignment(self, embedded: Embedded, weights: Weights, shares: alignment.Shares) -> Tensor:
         """L_align = sum over anchor sets of share * <l_A>_w, times the number of ranks."""
         anchors = (self.prototypes.bank, self.prototypes.otp, self.visual_bank.bank)
         z, y, tau = embedded.features, embedded.labels.label, self.options.tau

@@ -81,9 +81,6 @@ class PPAROptions:
         """
         if not isinstance(self.prompts, str) and (not self.prompts or any("{}" not in each for each in self.prompts)):
             raise ValueError(f"ppar.prompts is {self.prompts}: give sentences with {{}}, such as 'a picture of a {{}}'")
-        if not 0 <= self.eta < 1:
-            raise ValueError(f"ppar.eta is {self.eta}: give a value in [0, 1)")
-        if self.tau <= 0:
-            raise ValueError(f"ppar.tau is {self.tau}: give a positive temperature")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"ppar.momentum is {self.momentum}: give a value in [0, 1)")
+        fits = {"eta": 0 <= self.eta < 1, "tau": self.tau > 0, "momentum": 0 <= self.momentum < 1}
+        for name in (name for name in fits if not fits[name]):
+            raise ValueError(f"ppar.{name} is {getattr(self, name)}: give a value above 0 and below 1")

@@ -100,17 +100,11 @@ def margin_sums(margin: Tensor, one_hot: Tensor) -> Tensor:
 
 def raw_weights(standardised: Tensor, eta: float, direction: Literal["reliable", "hard"]) -> Tensor:
     """w~_n = 1 + eta tanh(u_n), or 1 - eta tanh(u_n) for the direction ``hard``."""
-    sign = 1.0 if direction == "reliable" else -1.0
-    return 1.0 + sign * eta * standardised.tanh()
-
-
-def bounds(eta: float) -> tuple[float, float]:
-    """Return the bounds of the normalised weights: (1-eta)/(1+eta) and (1+eta)/(1-eta)."""
-    return (1 - eta) / (1 + eta), (1 + eta) / (1 - eta)
+    return 1.0 + (eta if direction == "reliable" else -eta) * standardised.tanh()
 
 
 def pixel_weights(weight: Tensor, grid: Grid, size: tuple[int, int], eta: float) -> Tensor:
-    """Resize grid weights to the pixels of a crop, bilinearly, and clamp them to their bounds.
+    """Resize grid weights to the pixels of a crop, bilinearly, and clamp them to [(1-eta)/(1+eta), (1+eta)/(1-eta)].
 
     Args:
         weight: (B, h*w); 1 at positions that do not count.
@@ -121,4 +115,4 @@ def pixel_weights(weight: Tensor, grid: Grid, size: tuple[int, int], eta: float)
     Returns:
         (B, H, W).
     """
-    return grid.spread(weight.unflatten(1, grid.size), size).clamp(*bounds(eta))
+    return grid.spread(weight.unflatten(1, grid.size), size).clamp((1 - eta) / (1 + eta), (1 + eta) / (1 - eta))

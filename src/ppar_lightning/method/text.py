@@ -55,15 +55,13 @@ def read_embeddings(file: str | Path, num_classes: int) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"text embeddings {path} not found: name a file that exists as ppar.text_embeddings")
     array = load_array(path)
-    if array.ndim != 2 or len(array) != num_classes or array.dtype.kind != "f":
-        fault = f"have shape {array.shape} and type {array.dtype}"
-    else:
-        rows = torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))).float()
+    if array.ndim == 2 and len(array) == num_classes and array.dtype.kind == "f":
+        rows = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
         if rows.isfinite().all() and rows.any(dim=1).all():
             return F.normalize(rows, dim=-1)
-        fault = "hold a row of zeros, NaN or infinity"
+    given = f"have shape {array.shape} and type {array.dtype}, or a row of zeros, NaN or infinity"
     remedy = f"need finite floats of shape ({num_classes}, D), one row per class in train-id order"
-    raise ValueError(f"text embeddings {path} {fault}: {remedy}")
+    raise ValueError(f"text embeddings {path} {given}: {remedy}")
 
 
 def sentences(prompts: Prompts, words: Sequence[Sequence[str]]) -> list[list[str]]:

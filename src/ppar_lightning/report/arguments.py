@@ -3,8 +3,7 @@
 ppar report runs/reproduce/demo
 ppar report runs/reproduce/demo runs/reproduce/gta --output docs
 ppar report docs/results.csv
-ppar report --diagnostics runs/reproduce/demo
-ppar report --html runs/demo --wandb ppar
+ppar report --html runs/demo
 ppar report runs/demo runs/other
 """
 
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppar_lightning.console import PlainParser
-from ppar_lightning.runs.run_folder import find_runs, is_run, is_scored
+from ppar_lightning.runs.run_folder import is_scored
 
 
 def main(args: Sequence[str]) -> None:
@@ -26,25 +25,17 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("sources", nargs="+", type=Path, metavar="FOLDER", help=places)
     output = "folder that is written to (default: the first FOLDER; for run folders none); with --html the file"
     parser.add_argument("--output", type=Path, help=output)
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--html", action="store_true", help="write the page of one run, a single HTML file")
+    parser.add_argument("--html", action="store_true", help="write the page of one run, a single HTML file")
     images = "with --html, images of each domain to find the best and worst among (default: 60)"
     parser.add_argument("--images", type=int, default=60, help=images)
-    parser.add_argument("--wandb", metavar="PROJECT", help="with --html, also log the page to this W&B project")
-    diagnostics = "measure features, anchors and weights of each run with prototypes; takes half a minute a run"
-    kind.add_argument("--diagnostics", action="store_true", help=diagnostics)
     given = parser.parse_args(args)
     sources: list[Path] = given.sources
-    if given.wandb and not given.html:
-        raise ValueError("--wandb logs the page that --html writes: give --html too")
     if given.html:
         from ppar_lightning.report.html import write_page
 
         if len(sources) > 1 or given.images < 0:
             raise ValueError("--html writes the page of one run: name one folder, and give --images of at least 0")
-        print(f"Written to {write_page(sources[0], given.output, given.images, given.wandb)}")
-    elif given.diagnostics:
-        report_diagnostics(sources)
+        print(f"Written to {write_page(sources[0], given.output, given.images)}")
     elif any(map(is_scored, sources)):
         from ppar_lightning.report.side_by_side import print_side_by_side
 
@@ -53,29 +44,3 @@ def main(args: Sequence[str]) -> None:
         from ppar_lightning.report.seed_report import write_report
 
         write_report(sources, given.output)
-
-
-def report_diagnostics(sources: Sequence[Path]) -> None:
-    """Write ``diagnostics.csv`` into each finished run that was trained with PPAR.
-
-    Args:
-        sources: Run folders, or folders of settings with runs in ROW/SEED.
-
-    Raises:
-        FileNotFoundError: There is no run.
-    """
-    from ppar_lightning.analysis.diagnosis import diagnose
-    from ppar_lightning.analysis.loaded_run import load_run
-
-    found = [run for source in sources for run in ([source] if is_run(source) else find_runs(source))]
-    if not found:
-        remedy = "name the folder of a run, or of a setting with runs in ROW/SEED"
-        raise FileNotFoundError(f"no run in {', '.join(map(str, sources))}: {remedy}")
-    for folder in sorted(found):
-        run = load_run(folder)
-        if run.module.objective is None:
-            print(f"{folder} is left out: it was trained without prototypes")
-            continue
-        table = folder / "diagnostics.csv"
-        diagnose(run).to_csv(table, index=False, float_format="%.6f", lineterminator="\n")
-        print(f"Written to {table}; the notebooks draw such measures")

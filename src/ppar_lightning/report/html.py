@@ -14,7 +14,6 @@ from jinja2 import Environment, StrictUndefined
 from rich.progress import track
 
 from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
-from ppar_lightning.callbacks.loggers import stay_offline_without_account
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.chart import GROUPS, draw_curves
 from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_maps
@@ -27,7 +26,7 @@ MOST = 65
 """Largest number of classes of which a matrix shows all."""
 
 
-def write_page(folder: Path, output: Path | None = None, images: int = 60, project: str | None = None) -> Path:
+def write_page(folder: Path, output: Path | None = None, images: int = 60) -> Path:
     """Write the page of a run. Where the run lacks a part, the page says why.
 
     Args:
@@ -35,7 +34,6 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
         output: The file; by default ``report.html`` in the run folder.
         images: Number of evaluation images of each domain, from the start of its split, among which the best and the
             worst are found; at least 0.
-        project: W&B project that the page is also logged to; None logs nothing.
 
     Returns:
         Path of the written file.
@@ -58,20 +56,12 @@ def write_page(folder: Path, output: Path | None = None, images: int = 60, proje
     content |= {"curves": draw_curves(folder), "manifest": read_manifest(folder)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(content))
-    if project is not None:
-        _log(path, folder, project)
     return path
 
 
 def shade(value: float, scale: float) -> float:
     """Return the strength of a cell's colour in [-1, 1], full at ``scale``; 0 for NaN."""
     return 0.0 if math.isnan(value) else round(max(-1.0, min(1.0, value / scale)), 3)
-
-
-def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-    """Return each cell in per cent of the sum of its row, (R, C); NaN in a row without counts."""
-    total = counts.sum(axis=1, keepdims=True)
-    return 100 * counts / np.where(total == 0, math.nan, total)
 
 
 def matrix(cells: npt.NDArray[Any], classes: Sequence[str], weight: npt.NDArray[Any]) -> pd.DataFrame:
@@ -99,11 +89,11 @@ def _test(folder: Path) -> dict[str, Any]:
     titles = {name: f"{name} ({s.role}, protocol {s.protocol}, {s.counted} images)" for name, s in test.scores.items()}
     heat = pd.DataFrame([score.iou for score in test.scores.values()], [*titles.values()], [*test.classes])
     part = f", the {MOST} of {len(test.classes)} classes with the most pixels" * (len(test.classes) > MOST)
-    confusion = {
-        f"Confusion on {titles[name]}{part}": matrix(row_shares(each), test.classes, each.sum(axis=1))
-        for name, each in counts.items()
-        if name in titles
-    }
+    confusion = {}
+    for name in filter(titles.get, counts):
+        total = counts[name].sum(axis=1)
+        shares = 100 * counts[name] / np.where(total == 0, math.nan, total)[:, None]
+        confusion[f"Confusion on {titles[name]}{part}"] = matrix(shares, test.classes, total)
     absent = f"This run was tested before confusion matrices were kept: {again}."
     return {"test": test, "heat": 100 * heat, "confusion": confusion, "absent": absent}
 
@@ -135,14 +125,3 @@ def _prototypes(run: LoadedRun) -> dict[str, pd.DataFrame]:
         found[f"Cosines of {kind}{part}"] = matrix(cosines, classes, closest)
     own = (memory.otp * memory.bank).sum(dim=1).cpu().numpy()
     return found | {"Cosine of each class's VTP and OTP": pd.DataFrame([own], ["cos(VTP, OTP)"], [*classes])}
-
-
-def _log(page: Path, run: Path, project: str) -> None:
-    """Log a page to a W&B run of its own, in the group of the training; W&B's files go to the run folder."""
-    import wandb
-
-    stay_offline_without_account("WandbLogger")
-    group = ((read_manifest(run) or {}).get("wandb") or {}).get("group")
-    name = f"{run.resolve().name} report"
-    with wandb.init(project=project, name=name, job_type="report", group=group, dir=str(run)) as session:
-        session.log({"report/page": wandb.Html(str(page), inject=False)})

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 
-from ppar_lightning.analysis.image_scores import each_score, extremes
+from ppar_lightning.analysis.image_scores import score_images
 from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.analysis.weighing import ONLY_CROP, weigh
 from ppar_lightning.data.loading import collate
@@ -36,20 +36,23 @@ def predictions(run: LoadedRun, domain: str, images: int) -> list[Panel]:
         domain: Name of the domain.
         images: Number of images to choose from, at the start of the split.
     """
-    scores, seen = extremes(each_score(run, domain, images), len(RANKS) // 2)
+    scores, half = score_images(run, domain, images), len(RANKS) // 2
+    chosen = list(dict.fromkeys([*scores[:half], *scores[-half:]]))
     panels = []
-    for place, score in enumerate(scores):
-        rank = RANKS[place if place < len(scores) // 2 else place - len(scores)]
-        confidence = run.confidence(score.image, domain).numpy()
-        shown = np.where(score.label == IGNORE, IGNORE, score.prediction)
+    for place, score in enumerate(chosen):
+        rank = RANKS[place if place < len(chosen) // 2 else place - len(chosen)]
+        batch = run.read(domain, score.place)
+        maps = batch["image"].permute(0, 2, 3, 1), batch["label"], run.predict(batch), run.confidence(batch)
+        image, label, prediction, confidence = (each[0].cpu().numpy() for each in maps)
+        shown = np.where(label == IGNORE, IGNORE, prediction)
         tiles = {
-            "image": data_uri(score.image.permute(1, 2, 0).numpy()),
-            "ground truth": data_uri(run.data.classes.colourise(score.label.numpy()), sharp=True),
+            "image": data_uri(image),
+            "ground truth": data_uri(run.data.classes.colourise(label), sharp=True),
             "prediction": data_uri(run.data.classes.colourise(shown), sharp=True),
             "confidence": data_uri((255 * confidence).round().astype(np.uint8)),
         }
         figures = f"mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}"
-        panels.append(Panel(f"{rank} of {seen}: {score.name}, {figures}", tiles))
+        panels.append(Panel(f"{rank} of {len(scores)}: {batch['name'][0]}, {figures}", tiles))
     return panels
 
 

@@ -27,15 +27,15 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
 
     Raises:
         FileNotFoundError: A run has not been tested.
-        ValueError: A folder is no run, there is only one run, or a run is given twice; or two runs were scored on a
+        ValueError: A folder is no run, or there is only one run; or two runs were scored on a
             domain by different protocols, on different numbers of images or in other classes.
     """
     other = next((folder for folder in folders if not is_scored(folder)), None)
     if other is not None:
         raise ValueError(f"{other} is no run, it has no {CONFIG}: name only runs, or only folders of settings")
-    if len(folders) == 1:
-        raise ValueError(f"{folders[0]} is one run: give --html for its page, or further runs to compare it with")
     runs = read_runs(folders)
+    if len(runs) == 1:
+        raise ValueError(f"{folders[0]} is one run: give --html for its page, or further runs to compare it with")
     lines = score_lines(runs)
     text = "\n".join(["# Runs side by side\n", *_tables(runs, lines), *(f"{note}\n" for note in _notes(runs))])
     Console().print(Markdown(text))
@@ -50,8 +50,6 @@ def print_side_by_side(folders: Sequence[Path], output: Path | None = None) -> N
 def read_runs(folders: Sequence[Path]) -> dict[str, TestedRun]:
     """Read tested runs; the title of each is its path below the folder that holds all of them."""
     whole = {folder.resolve(): folder for folder in folders}
-    if len(whole) < len(folders):
-        raise ValueError(f"a run is given twice among {', '.join(map(str, folders))}: name each once")
     root = os.path.commonpath([path.parent for path in whole])
     return {path.relative_to(root).as_posix(): read_test(folder) for path, folder in whole.items()}
 
