@@ -180,7 +180,7 @@ def test_weights_of_a_clip_that_are_missing_are_not_drawn_instead(clip, clip_fol
     weights = load_file(clip / "model.safetensors")
     save_file({name: each for name, each in weights.items() if "layers.1" not in name}, clip / "model.safetensors")
     for build in (lambda: FrozenImageTower(str(clip), None), lambda: embed_texts(str(clip), ["a car"])):
-        with pytest.raises(ValueError, match=r"clip' lacks \d+ weights \(.*: its config.json must be the one that was"):
+        with pytest.raises(ValueError, match=r"clip' lacks .* and others: give the config.json it was saved with"):
             build()
 
 
@@ -263,7 +263,7 @@ def test_text_embeddings_of_another_kind(tmp_path, sprung):
         np.save(file, np.array([Trap(sprung), 1], dtype=object), allow_pickle=True)
     cases = {"no .npy array of numbers .Object arrays": None, "have shape .2, 4. and type int64": good.astype(int)}
     cases |= {"zeros, NaN or infinity": good * [[np.nan], [1]], "and type .U1": good.astype(str).astype("U1")}
-    cases |= {"hold a row of zeros, N": good * [[0], [1]], "have shape .8,.": good.ravel()}
+    cases |= {"or a row of zeros, N": good * [[0], [1]], "have shape .8,.": good.ravel()}
     cases |= {"or infinity.*need finite floats of shape .2, D.": good.astype(np.float64) * 1e300}
     for message, array in cases.items():
         if array is not None:

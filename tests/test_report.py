@@ -19,8 +19,7 @@ from ppar_lightning.callbacks.results import keep_earlier
 from ppar_lightning.cli import main
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report import seed_report
-from ppar_lightning.report.rows import ROWS, in_order
-from ppar_lightning.report.seed_table import SeedTable, read_results
+from ppar_lightning.report.seed_table import ROWS, SeedTable, in_order, read_results
 from ppar_lightning.runs.tested_run import TestedRun, read_test
 
 DOCS = Path(__file__).parents[1] / "docs"

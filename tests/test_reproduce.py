@@ -16,7 +16,7 @@ import yaml
 from ppar_lightning import reproduce
 from ppar_lightning.cli import main as ppar
 from ppar_lightning.cli import resolve
-from ppar_lightning.report.rows import ROWS
+from ppar_lightning.report.seed_table import ROWS
 from ppar_lightning.reproduce import Processes, device_groups, locked, plan
 from ppar_lightning.runs.changed_options import changed_options
 

@@ -24,7 +24,6 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from ppar_lightning.console import PlainParser, leave
-from ppar_lightning.report.rows import in_order
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.run_folder import CONFIG, is_run, read_config
 from ppar_lightning.shipped_configs import FOLDER, find
@@ -167,6 +166,8 @@ def plan(
         FileNotFoundError: There is no such overlay.
         ValueError: An override sets what each run sets itself.
     """
+    from ppar_lightning.report.seed_table import in_order  # imported here, because the help does not need pandas
+
     if given := {word.partition("=")[0] for word in more} & {*OWN}:
         raise ValueError(f"{given.pop()} is set for each run: leave it out; --seeds and --output choose the runs")
     beside = config.parent / "ablations"

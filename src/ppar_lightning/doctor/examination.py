@@ -96,7 +96,7 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
 
 def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
     """Check whether the sources hold a batch for each device, unless one of them does not open or is empty."""
-    counts = [check.images for check in checks if check.role == "train"]
+    counts = [len(check.split or ()) for check in checks if check.role == "train"]
     good = f"{sum(counts):,} training images for {processes} x {batch_size} a step"
     refuse = partial(refuse_small_share, sum(counts) // processes, batch_size)
     return attempt("batches", refuse, good) if all(counts) else []

@@ -60,11 +60,6 @@ class SplitCheck:
         """Subject of the findings, such as ``gta/train``."""
         return f"{self.name}/{self.role}"
 
-    @property
-    def images(self) -> int:
-        """Number of pairs that a run reads."""
-        return len(self.split or ())
-
     def add(self, level: Level, message: str, topic: str = "") -> None:
         """Add a finding."""
         self.findings.append(Finding(level, self.subject + topic, message))
@@ -81,14 +76,12 @@ class SplitCheck:
             self.add("error", f"{fault(error)} (settings: {self.option})")
             return None
         self.split = dataset
-        self.add("ok" if self.images else "error", describe(dataset))
-        unpaired = dataset.whole.unpaired
+        self.add("ok" if len(dataset) else "error", describe(dataset))
         for remark in dataset.remarks:
-            if not unpaired or unpaired[0] not in remark:  # their number follows from the lines below
-                self.add("note", remark)
-        for line in unpaired:
+            self.add("note", remark)
+        for line in dataset.whole.unpaired:
             self.add(self.bad, f"{line}; {ALONE}", " pairs")
-        return dataset if self.images else None
+        return dataset if len(dataset) else None
 
     def decode(self, dataset: Split, index: int) -> None:
         """Read a sample, count its pixels and draw it, or add a finding if it cannot be read."""

@@ -9,8 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from ppar_lightning.report.rows import BASELINE
-from ppar_lightning.report.seed_table import SeedTable
+from ppar_lightning.report.seed_table import BASELINE, SeedTable
 from ppar_lightning.runs.curves import read_metrics
 
 GROUPS = (

@@ -9,8 +9,7 @@ import pandas as pd
 import yaml
 
 from ppar_lightning.report.chart import draw_bars
-from ppar_lightning.report.rows import BASELINE
-from ppar_lightning.report.seed_table import COLUMNS, SeedTable, read_results
+from ppar_lightning.report.seed_table import BASELINE, COLUMNS, SeedTable, read_results
 from ppar_lightning.runs.manifest import distinct
 from ppar_lightning.runs.markdown import mean_title, number, table
 from ppar_lightning.runs.tested_run import count_of

@@ -1,18 +1,24 @@
 """Runs of one setting over seeds: how they are read, their means, and differences paired by seed."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import stdev
 
 import pandas as pd
 
 from ppar_lightning.metrics import UNSEEN, unseen_mean
-from ppar_lightning.report.rows import BASELINE, in_order
 from ppar_lightning.runs.manifest import training_cost
 from ppar_lightning.runs.run_folder import find_runs
 from ppar_lightning.runs.tested_run import read_test
 
+BASELINE = "source_only"
+"""Row that the others are compared with."""
+ROWS = (
+    *(BASELINE, "naive", "random", "otp", "vtp", "progressive", "reversed", "reweighting", "ppar"),
+    *("isw", "isw_ppar", "style", "style_ppar"),
+)
+"""The rows of the table of ablations, in the order in which they are run and shown."""
 TEXT = ("setting", "row", "domain", "protocol", "hardware", "revision", "versions", "selected_on", "departures")
 COLUMNS = [
     *("setting", "row", "seed", "domain", "unseen", "protocol", "images", "images_of"),
@@ -90,6 +96,11 @@ def check_comparable(lines: pd.DataFrame, aspects: Sequence[str]) -> None:
 def deviation(values: Collection[float]) -> float:
     """Return the standard deviation of a sample (n - 1), rounded exactly unlike pandas'; NaN for fewer than two."""
     return stdev(values) if len(values) > 1 else math.nan
+
+
+def in_order(rows: Iterable[str]) -> list[str]:
+    """Sort rows in the order of the table; other rows follow by name."""
+    return sorted(set(rows), key=lambda row: (ROWS.index(row) if row in ROWS else len(ROWS), row))
 
 
 class SeedTable:
