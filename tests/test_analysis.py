@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_cli import evaluate, fit
 
-from ppar_lightning.analysis.corruption import CORRUPTIONS, corrupt
+from ppar_lightning.analysis.corruption import CORRUPTIONS, changed, corrupt
 from ppar_lightning.analysis.distance import anchor_distance, domain_distance, frechet
 from ppar_lightning.analysis.features import Features, collect, embed, smallest_keys
 from ppar_lightning.analysis.image_scores import score_images
@@ -101,18 +101,17 @@ def test_a_corruption_depends_on_its_generator_alone(kind, sample):
     before = (sample["image"].copy(), sample["label"].copy())
     one, same, other = (corrupt(sample, kind, np.random.default_rng(seed)) for seed in (5, 5, 6))
     for key in ("image", "label"):
-        np.testing.assert_array_equal(one.sample[key], same.sample[key])
-    np.testing.assert_array_equal(one.mask, same.mask)
-    assert any((one.sample[key] != other.sample[key]).any() for key in ("image", "label"))
+        np.testing.assert_array_equal(one[key], same[key])
+    assert any((one[key] != other[key]).any() for key in ("image", "label"))
     np.testing.assert_array_equal(sample["image"], before[0])
     np.testing.assert_array_equal(sample["label"], before[1])
 
 
 def test_shuffled_labels_rename_every_class_and_nothing_else(sample):
-    spoilt, mask = corrupt(sample, "labels", np.random.default_rng(0))
+    spoilt = corrupt(sample, "labels", np.random.default_rng(0))
     np.testing.assert_array_equal(spoilt["image"], sample["image"])
     labelled = sample["label"] != 255
-    np.testing.assert_array_equal(mask, labelled)
+    np.testing.assert_array_equal(changed(sample, spoilt), labelled)
     assert (spoilt["label"][labelled] != sample["label"][labelled]).all()
     assert (spoilt["label"][~labelled] == 255).all()
     pairs = set(zip(sample["label"].ravel().tolist(), spoilt["label"].ravel().tolist(), strict=True))
@@ -121,14 +120,14 @@ def test_shuffled_labels_rename_every_class_and_nothing_else(sample):
 
 
 def test_a_texture_covers_a_rectangle_and_no_label(sample):
-    spoilt, mask = corrupt(sample, "texture", np.random.default_rng(0))
+    spoilt = corrupt(sample, "texture", np.random.default_rng(0))
     np.testing.assert_array_equal(spoilt["label"], sample["label"])
-    changed = (spoilt["image"] != sample["image"]).any(axis=-1)
-    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    other = (spoilt["image"] != sample["image"]).any(axis=-1)
+    rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (10, 15)
-    covered = np.zeros_like(changed)
+    covered = np.zeros_like(other)
     covered[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    np.testing.assert_array_equal(mask, covered & (sample["label"] != 255))
+    np.testing.assert_array_equal(changed(sample, spoilt), covered & (sample["label"] != 255))
 
 
 def test_a_loaded_run_predicts_what_the_test_scored(folder, run):

@@ -12,7 +12,6 @@ import torch
 import wandb
 from test_cli import evaluate, fit
 
-from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.cli import main
 from ppar_lightning.metrics import UNSEEN, class_iou
 from ppar_lightning.report.chart import draw_curves
@@ -205,14 +204,6 @@ def test_mistakes_are_one_line(words, message, run, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
-
-
-def test_confidence_is_a_probability_of_the_largest_class(run):
-    loaded = load_run(run)
-    batch = loaded.read("fog", 0)
-    confidence = loaded.confidence(batch)
-    assert confidence.shape == batch["label"].shape
-    assert 1 / 19 <= confidence.min() <= confidence.max() <= 1
 
 
 def test_cells_know_their_colour():

@@ -1,6 +1,6 @@
 """Source samples that are corrupted on purpose: reweighting should give them less weight."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,15 +14,7 @@ Corruption = Literal["labels", "texture"]
 CORRUPTIONS: tuple[Corruption, ...] = ("labels", "texture")
 
 
-class Corrupted(NamedTuple):
-    """A corrupted sample, and where it was corrupted."""
-
-    sample: Sample
-    mask: npt.NDArray[np.bool_]
-    """(H, W): pixels whose label no longer matches the image."""
-
-
-def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corrupted:
+def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Sample:
     """Corrupt a copy of a sample.
 
     Args:
@@ -36,14 +28,18 @@ def corrupt(sample: Sample, kind: Corruption, rng: np.random.Generator) -> Corru
         present = rng.permutation(np.setdiff1d(sample["label"], [IGNORE]))
         table = np.arange(IGNORE + 1, dtype=np.uint8)
         table[present] = np.roll(present, 1)  # one cycle through all classes, so that none keeps its id
-        label = table[sample["label"]]
-        return Corrupted({**sample, "label": label}, label != sample["label"])
+        return {**sample, "label": table[sample["label"]]}
     height, width = sample["label"].shape
     top, left = (int(rng.integers(side - side // 2 + 1)) for side in (height, width))
     place = (slice(top, top + height // 2), slice(left, left + width // 2))
-    image, mask = sample["image"].copy(), np.zeros((height, width), dtype=bool)
+    image = sample["image"].copy()
     size = int(rng.integers(2, 17))  # blotches of 2 to 16 pixels
     cells = rng.integers(256, size=(-(-(height // 2) // size), -(-(width // 2) // size), 3), dtype=np.uint8)
     image[place] = cv2.resize(cells, (width // 2, height // 2), interpolation=cv2.INTER_LINEAR)
-    mask[place] = sample["label"][place] != IGNORE
-    return Corrupted({**sample, "image": image}, mask)
+    return {**sample, "image": image}
+
+
+def changed(before: Sample, after: Sample) -> npt.NDArray[np.bool_]:
+    """Return the labelled pixels, (H, W), whose image or label a corruption has changed."""
+    different = (after["image"] != before["image"]).any(axis=-1) | (after["label"] != before["label"])
+    return different & (before["label"] != IGNORE)

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
@@ -29,7 +28,7 @@ from ppar_lightning.runs.stored import stored
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained run in eval mode; it stays on the CPU unless its module is moved."""
+    """A trained run in eval mode; without gradients; it stays on the CPU unless its module is moved."""
 
     folder: Path
     module: PPARModule
@@ -88,15 +87,9 @@ class LoadedRun:
         """Move a batch to the module's device and convert its types for the model."""
         return on_device(move_data_to_device(batch, self.module.device))
 
-    @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
         """Segment a batch of one domain as ``ppar test`` does: (B, H, W) train ids at its labels' size."""
         return self.module.segment(batch)
-
-    @torch.no_grad()
-    def confidence(self, batch: Batch) -> Tensor:
-        """Return the largest class probability of each pixel of a batch of one domain: (B, H, W) float32 in [0, 1]."""
-        return self.module.logits(batch).float().softmax(dim=1).amax(dim=1)
 
 
 def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> LoadedRun:

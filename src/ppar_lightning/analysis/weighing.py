@@ -7,7 +7,7 @@ import torch
 from scipy.stats import mannwhitneyu
 from torch import Tensor
 
-from ppar_lightning.analysis.corruption import Corrupted, Corruption, corrupt
+from ppar_lightning.analysis.corruption import Corruption, changed, corrupt
 from ppar_lightning.analysis.features import embed
 from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.data.loading import Batch, collate
@@ -40,7 +40,6 @@ class CleanVsCorrupted(NamedTuple):
         return {name: auc(getattr(self.corrupted, name), getattr(self.clean, name)) for name in ("margin", "weight")}
 
 
-@torch.no_grad()
 def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, Grid]:
     """Weight the positions of a batch as training would at progress u, in eval mode.
 
@@ -75,22 +74,19 @@ def compare(run: LoadedRun, domain: str, kind: Corruption, images: int = 60, eve
     """
     augment, dataset = Augment(run.data.crop, ONLY_CROP), run.dataset(domain)
     number, size = min(images, len(dataset)), run.data.batch_size
-
-    def read(index: int) -> Corrupted:
-        sample = augment(dataset[index], (0, index))
-        if index % every == 0:
-            return corrupt(sample, kind, np.random.default_rng((0, index)))
-        return Corrupted(sample, np.zeros(sample["label"].shape, dtype=bool))
-
     parts = []
     for start in range(0, number, size):
-        batch = [read(index) for index in range(start, min(start + size, number))]
-        positions, grid = weigh(run, run.to_device(collate([each.sample for each in batch])))
-        share = grid.pool(torch.from_numpy(np.stack([each.mask for each in batch])).float()).flatten(1)
+        clean = [augment(dataset[index], (0, index)) for index in range(start, min(start + size, number))]
+        mixed = [*clean]
+        for place in range(-start % every, len(clean), every):
+            mixed[place] = corrupt(clean[place], kind, np.random.default_rng((0, start + place)))
+        positions, grid = weigh(run, run.to_device(collate(mixed)))
+        masks = np.stack([changed(*pair) for pair in zip(clean, mixed, strict=True)])
+        share = grid.pool(torch.from_numpy(masks).float()).flatten(1)
         parts.append([each.cpu()[positions.counted.cpu()] for each in (share, *positions)])
     share, *fields = (torch.cat(part) for part in zip(*parts, strict=True))
-    clean, corrupted = share == 0, share > 0.5
-    return CleanVsCorrupted(*(Positions(*(field[chosen] for field in fields)) for chosen in (clean, corrupted)))
+    groups = (share == 0, share > 0.5)
+    return CleanVsCorrupted(*(Positions(*(field[chosen] for field in fields)) for chosen in groups))
 
 
 def auc(lower: Tensor, higher: Tensor) -> float:

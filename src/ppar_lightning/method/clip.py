@@ -51,11 +51,9 @@ def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
     if len(tokenizer) < words / 2:
         raise OSError(f"model {clip!r} holds no tokenizer: copy its tokenizer's files there")
     tower = _load_tower(CLIPTextModelWithProjection, clip, "text_config")
-    embeddings = []
-    for start in range(0, len(texts), TEXT_BATCH):
-        tokens = tokenizer(list(texts[start : start + TEXT_BATCH]), padding=True, return_tensors="pt")
-        embeddings.append(tower(**tokens).text_embeds)
-    return F.normalize(torch.cat(embeddings), dim=-1)
+    parts = (list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH))
+    embedded = [tower(**tokenizer(part, padding=True, return_tensors="pt")).text_embeds for part in parts]
+    return F.normalize(torch.cat(embedded), dim=-1)
 
 
 class FrozenImageTower(nn.Module):

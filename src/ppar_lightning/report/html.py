@@ -16,7 +16,7 @@ from rich.progress import track
 from ppar_lightning.analysis.loaded_run import LoadedRun, load_run
 from ppar_lightning.metrics import UNSEEN
 from ppar_lightning.report.chart import GROUPS, draw_curves
-from ppar_lightning.report.panels import WEIGHTS, Panel, predictions, weight_maps
+from ppar_lightning.report.panels import WEIGHTS, Panels, predictions, weight_maps
 from ppar_lightning.runs.manifest import read_manifest
 from ppar_lightning.runs.markdown import mean_title, number
 from ppar_lightning.runs.run_folder import CONFIG
@@ -100,14 +100,14 @@ def _test(folder: Path) -> dict[str, Any]:
 
 def _pictures(run: LoadedRun, images: int) -> dict[str, Any]:
     """Draw predictions for evaluation images and, if the run was trained with reweighting, weights of source images."""
-    grids: dict[str, list[Panel]] = {}
+    grids: dict[str, Panels] = {}
     for domain in track(run.domains, f"Predicting up to {images} images of each domain"):
         role = "unseen" if domain in run.data.unseen else "source"
         title = f"{domain} ({role}, protocol {run.data.protocol_titles[domain]})"
         grids[title] = predictions(run, domain, images)
     options = run.module.options
     weighted = run.module.objective is not None and options.reweighting != "off" and options.eta > 0
-    return {"grids": grids, "weights": weight_maps(run) if weighted else [], "weight_range": WEIGHTS}
+    return {"grids": grids, "weights": weight_maps(run) if weighted else {}, "weight_range": WEIGHTS}
 
 
 def _prototypes(run: LoadedRun) -> dict[str, pd.DataFrame]:

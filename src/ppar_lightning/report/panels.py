@@ -1,7 +1,5 @@
 """Pictures of the page of a run: predictions for the best and worst images, and maps of pixel weights."""
 
-from typing import NamedTuple
-
 import matplotlib
 import numpy as np
 
@@ -20,15 +18,11 @@ WEIGHTS = (0.4, 1.6)
 """Weights that are drawn in full blue and in full red; 1 is white."""
 
 
-class Panel(NamedTuple):
-    """The pictures of one image."""
-
-    caption: str
-    tiles: dict[str, str]
-    """Title -> data URI."""
+Panels = dict[str, dict[str, str]]
+"""Caption of an image -> title of each of its pictures -> data URI."""
 
 
-def predictions(run: LoadedRun, domain: str, images: int) -> list[Panel]:
+def predictions(run: LoadedRun, domain: str, images: int) -> Panels:
     """Draw the worst and the best images of a domain, the worst first.
 
     Args:
@@ -38,25 +32,25 @@ def predictions(run: LoadedRun, domain: str, images: int) -> list[Panel]:
     """
     scores, half = score_images(run, domain, images), len(RANKS) // 2
     chosen = list(dict.fromkeys([*scores[:half], *scores[-half:]]))
-    panels = []
+    panels = {}
     for place, score in enumerate(chosen):
         rank = RANKS[place if place < len(chosen) // 2 else place - len(chosen)]
         batch = run.read(domain, score.place)
-        maps = batch["image"].permute(0, 2, 3, 1), batch["label"], run.predict(batch), run.confidence(batch)
+        predicted = run.predict(batch), run.module.predict_step(batch, 0).confidence
+        maps = (batch["image"].permute(0, 2, 3, 1), batch["label"], *predicted)
         image, label, prediction, confidence = (each[0].cpu().numpy() for each in maps)
         shown = np.where(label == IGNORE, IGNORE, prediction)
-        tiles = {
+        figures = f"mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}"
+        panels[f"{rank} of {len(scores)}: {batch['name'][0]}, {figures}"] = {
             "image": data_uri(image),
             "ground truth": data_uri(run.data.classes.colourise(label), sharp=True),
             "prediction": data_uri(run.data.classes.colourise(shown), sharp=True),
             "confidence": data_uri((255 * confidence).round().astype(np.uint8)),
         }
-        figures = f"mIoU {100 * score.miou:.1f} %, mean confidence {confidence.mean():.2f}"
-        panels.append(Panel(f"{rank} of {len(scores)}: {batch['name'][0]}, {figures}", tiles))
     return panels
 
 
-def weight_maps(run: LoadedRun) -> list[Panel]:
+def weight_maps(run: LoadedRun) -> Panels:
     """Draw the weights of a few evaluation images of the sources at the end of training.
 
     The images are weighted in a batch as in training: of the same size, with crops taken in turn from the sources.
@@ -69,13 +63,13 @@ def weight_maps(run: LoadedRun) -> list[Panel]:
     turns = [(split, index) for index in range(size) for split in splits if index < len(split)][:size]
     samples = [augment(split[index], (0, index)) for split, index in turns]
     positions, grid = weigh(run, run.to_device(collate(samples)))
-    panels = []
+    panels = {}
     for place, sample in enumerate(samples[:MAPS]):
         pair = (each[place].cpu().view(grid.size) for each in (positions.weight, positions.counted))
         weight, counted = (grid.look_up(each, run.data.crop).numpy() for each in pair)
         colours = matplotlib.colormaps["RdBu_r"]((weight - WEIGHTS[0]) / (WEIGHTS[1] - WEIGHTS[0]), bytes=True)[..., :3]
         drawn = np.where(counted[..., None], colours, np.uint8(0))
-        label = run.data.classes.colourise(sample["label"])
-        maps = {"label": data_uri(label, sharp=True), "weight": data_uri(drawn, sharp=True)}
-        panels.append(Panel(f"{sample['domain']}, {sample['name']}", {"crop": data_uri(sample["image"]), **maps}))
+        label = data_uri(run.data.classes.colourise(sample["label"]), sharp=True)
+        maps = {"crop": data_uri(sample["image"]), "label": label, "weight": data_uri(drawn, sharp=True)}
+        panels[f"{sample['domain']}, {sample['name']}"] = maps
     return panels
