@@ -1,7 +1,9 @@
 """The measures of a run: by hand on numbers that are known, and on a small run of the command line."""
 
+import csv
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,15 @@ import torch
 from test_cli import evaluate, fit
 
 from ppar_lightning.analysis.corruption import CORRUPTIONS, changed, corrupt
+from ppar_lightning.analysis.diagnosis import diagnose
 from ppar_lightning.analysis.distance import anchor_distance, domain_distance, frechet
 from ppar_lightning.analysis.features import Features, collect, embed, smallest_keys
 from ppar_lightning.analysis.image_scores import score_images
 from ppar_lightning.analysis.loaded_run import checkpoints, load_run
 from ppar_lightning.analysis.weighing import auc, compare, weigh
+from ppar_lightning.cli import main
 from ppar_lightning.data.protocols import PROTOCOLS
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.metrics import class_iou, mean_iou
 from ppar_lightning.report.panels import weight_maps
 from ppar_lightning.runs.run_folder import read_config
@@ -195,13 +200,13 @@ def test_a_run_without_prototypes_is_named(run, tmp_path):
     baseline = load_run(fit(tmp_path / "baseline", "--model.ppar.enabled", "false"))
     assert next(iter(baseline.batches("fog", 1)))["label"].shape == (2, 128, 256)
     with pytest.raises(ValueError, match="was trained without PPAR .*: name another run"):
-        collect(baseline, "fog", images=1)
+        diagnose(baseline, images=1)
     assert len(run.objective.prototypes.otp) == 19
 
 
 def test_collected_features_are_those_of_the_images(run):
     batch = next(iter(run.batches("game", 8)))
-    embedded = embed(run.module, run.objective, batch)
+    embedded = embed(run, batch)
     features = collect(run, "game", images=8, limit=10**6)
     assert len(features.label) == int(embedded.labels.counted.sum())
     distance = anchor_distance(features, run.objective.prototypes.otp)
@@ -217,8 +222,8 @@ def test_labels_of_another_size_than_the_images_are_read_whole(run):
     batch = next(iter(run.batches("game", 8)))
     twice = batch["label"].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
     for one, other in zip(
-        embed(run.module, run.objective, batch).labels,
-        embed(run.module, run.objective, {**batch, "label": twice}).labels,
+        embed(run, batch).labels,
+        embed(run, {**batch, "label": twice}).labels,
         strict=True,
     ):
         assert torch.equal(one, other)
@@ -265,3 +270,20 @@ def test_a_comparison_without_a_clean_position_has_no_area(run):
     comparison = compare(run, "game", "labels", images=2)
     none = comparison._replace(clean=type(comparison.clean)(*(field[:0] for field in comparison.clean)))
     assert math.isnan(none.auc["weight"])
+
+
+def test_the_diagnostics_of_a_run_in_a_table(folder, run, monkeypatch):
+    monkeypatch.setattr("ppar_lightning.analysis.diagnosis.diagnose", partial(diagnose, images=8, limit=20))
+    main(["report", "--diagnostics", str(folder)])
+    with (folder / "diagnostics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = {(row["measure"], row["domain"], row["class"]): float(row["value"]) for row in rows}
+    assert len(table) == len(rows)
+    assert all(math.isfinite(value) for value in table.values())
+    own = [table["cosine/vtp_otp", "", name] for name in CITYSCAPES]
+    assert table["cosine/vtp_otp", "", ""] == pytest.approx(sum(own) / 19, abs=1e-5)
+    for domain in run.domains:
+        assert 0 < table["distance/otp", domain, ""] < 2
+    assert table["frechet", "game", ""] == pytest.approx(0, abs=1e-6)
+    assert table["frechet", "fog", ""] > 0
+    assert 0 <= table["auc/labels/weight", "game", ""] <= 1

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import wandb
 from test_cli import evaluate, fit
 
 from ppar_lightning.cli import main
@@ -194,6 +193,7 @@ def test_what_the_messages_of_the_page_say_works(run, tmp_path, capsys):
         (["--html", "{run}", "{run}"], "name one folder"),
         (["--html", "{tmp}"], "config.yaml not found: name the folder of a run"),
         (["--html", "{run}", "--images", "-1"], "--images of at least 0"),
+        (["--html", "--diagnostics", "{run}"], "not allowed with"),
         (["{run}"], "is one run: give --html"),
         (["{run}", "{tmp}"], "is no run"),
     ],
@@ -219,5 +219,3 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
     assert read_metrics(tmp_path) == {"train/loss": {49: 2.0, 99: 1.4, 149: 1.0}}
     assert list(draw_curves(tmp_path)) == ["Losses on training crops"]
     assert draw_curves(tmp_path / "curves") == {}
-
-

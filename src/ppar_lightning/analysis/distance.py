@@ -1,37 +1,11 @@
 """Distances of features to the anchor of their class, and between two domains."""
 
 import math
-from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from ppar_lightning.analysis.features import Features
-from ppar_lightning.method.objective import PPAR
-
-
-def measure_domains(
-    features: Mapping[str, Features], sources: Collection[str], objective: PPAR
-) -> dict[str, dict[str, Tensor]]:
-    """Measure both sides of the bound in docs/method.md.
-
-    Args:
-        features: Domain -> its features.
-        sources: Names of the source domains, at least one of which has features.
-        objective: The objective whose prototypes are the anchors.
-
-    Returns:
-        Domain -> ``distance/otp`` and ``distance/vtp``, E||z - A_y|| of each class, (K,), NaN for a class without
-        positions; and ``frechet``, a scalar: the squared Fréchet distance of the domain to all sources, under OTP.
-    """
-    anchors = {"otp": objective.prototypes.otp.cpu(), "vtp": objective.prototypes.bank.cpu()}
-    own = [features[name] for name in features if name in sources]
-    pool = Features(torch.cat([each.z for each in own]), torch.cat([each.label for each in own]))
-    return {
-        domain: {f"distance/{name}": anchor_distance(each, anchor) for name, anchor in anchors.items()}
-        | {"frechet": torch.tensor(domain_distance(pool, each, anchors["otp"]), dtype=torch.float64)}
-        for domain, each in features.items()
-    }
 
 
 def anchor_distance(features: Features, anchors: Tensor) -> Tensor:

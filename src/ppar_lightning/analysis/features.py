@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.method.objective import PPAR, Embedded
-from ppar_lightning.module import PPARModule, as_float
+from ppar_lightning.method.objective import Embedded
+from ppar_lightning.module import as_float
 
 
 class Features(NamedTuple):
@@ -22,24 +22,17 @@ class Features(NamedTuple):
 
 
 @torch.no_grad()
-def embed(module: PPARModule, objective: PPAR, batch: Batch) -> Embedded:
+def embed(run: LoadedRun, batch: Batch) -> Embedded:
     """Embed a batch of whole images as a training step does, without the window of their protocol.
 
     Args:
-        module: A module in eval mode.
-        objective: Its objective.
-        batch: A batch on the device of the module. Labels of another size are resized to that of the images, since a
+        run: From :func:`~ppar_lightning.analysis.loaded_run.load_run`.
+        batch: A batch on the device of the run. Labels of another size are resized to that of the images, since a
             protocol may resize the images alone.
     """
     image, label = as_float(batch["image"]), batch["label"].unsqueeze(1).float()
     label = F.interpolate(label, image.shape[2:], mode="nearest-exact").squeeze(1).long()
-    return objective.embedded(module.segmenter.outputs(image), label)
-
-
-def clear_positions(embedded: Embedded) -> Features:
-    """Take the positions whose label is clear enough to count in training, on the CPU."""
-    counted = embedded.labels.counted
-    return Features(F.normalize(embedded.features[counted], dim=-1).cpu(), embedded.labels.label[counted].cpu())
+    return run.objective.embedded(run.module.segmenter.outputs(image), label)
 
 
 def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int = 200) -> Features:
@@ -60,8 +53,10 @@ def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int =
     generator = torch.Generator().manual_seed(0)
     kept: list[Tensor] = []  # (z, label, key) of the positions kept so far
     for batch in run.batches(domain, images):
-        clear = clear_positions(embed(run.module, run.objective, batch))
-        new = [*clear, torch.rand(len(clear.label), generator=generator)]
+        embedded = embed(run, batch)
+        counted = embedded.labels.counted
+        z, label = F.normalize(embedded.features[counted], dim=-1).cpu(), embedded.labels.label[counted].cpu()
+        new = [z, label, torch.rand(len(label), generator=generator)]
         merged = [torch.cat(pair) for pair in zip(kept, new, strict=True)] if kept else new
         chosen = smallest_keys(merged[2], merged[1], limit)
         kept = [each[chosen] for each in merged]

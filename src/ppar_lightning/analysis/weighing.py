@@ -54,7 +54,7 @@ def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, Grid
         Positions, each field (B, n), and their grid.
     """
     objective = run.objective
-    now, embedded = objective.schedules(u), embed(run.module, objective, batch)
+    now, embedded = objective.schedules(u), embed(run, batch)
     margin = objective.margins(embedded, now)
     weights = objective.weights(margin, embedded, now)
     return Positions(margin, weights.w, embedded.labels.counted), embedded.grid
