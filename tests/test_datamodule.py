@@ -270,7 +270,7 @@ def test_several_sources_are_put_together():
     assert [*datamodule.sources] == ["game", "rain"]
 
 
-@pytest.mark.remedy("data/datamodule.py::DomainDataModule._named")
+@pytest.mark.remedy("data/datamodule.py::DomainDataModule._open")
 @pytest.mark.parametrize(
     ("domain", "fault"),
     [

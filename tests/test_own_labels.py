@@ -48,7 +48,9 @@ def test_ids_of_the_classes_need_no_table(root):
 @pytest.mark.parametrize("remedy", [{"ids": {0: "ignore", 1: "floor", 2: "crate", 3: "person"}}, {"offset": 1}])
 def test_an_id_of_no_class_asks_for_ids_or_an_offset(root, remedy):
     trees.write_label(root / "labels/a.png", trees.stripes([1, 2, 3, 0]))
-    with pytest.raises(ValueError, match="label value 3 is not among .* 0, 1, 2, 255; give ids with all .* an offset"):
+    with pytest.raises(
+        ValueError, match="label value 3 is not among .* 0, 1, 2, 255; map all ids in ids, .* an offset"
+    ):
         own(root)[0]
     np.testing.assert_array_equal(own(root, **remedy)[0]["label"], IDS)
 

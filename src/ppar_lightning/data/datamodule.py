@@ -1,7 +1,7 @@
 """The data module: labelled sources to train on, and unseen domains to score."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -150,9 +150,6 @@ class DomainDataModule(LightningDataModule):
         self.eval_splits = {name: self._open(name, "eval") for name in scored}
         if stage == "fit":
             self.train_splits = {name: self._open(name, "train") for name in self.sources}
-            for name, split in self.train_splits.items():
-                with self._named(name):
-                    refuse_unlabelled(split)
             self._unreadable = []
             counts = None
             if self.sampling.class_share > 0:
@@ -227,9 +224,15 @@ class DomainDataModule(LightningDataModule):
 
     def _open(self, name: str, role: Literal["train", "eval"]) -> Split:
         policy = self.on_bad_sample if role == "train" else "raise"  # a protocol scores all images of a split
-        with self._named(name):
-            domain = (self.sources | self.unseen)[name]
+        domain = (self.sources | self.unseen)[name]
+        try:
             split = domain.open(name, role, self.protocols[name], policy, self.window, self.classes)
+            if role == "train":
+                refuse_unlabelled(split)
+        except (ValueError, OSError) as error:
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            group = "sources" if name in self.sources else "unseen"
+            raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
         split.skip = policy == "skip"
         for remark in split.remarks:
             rank_zero_warn(f"domain {name!r}: {remark}")
@@ -245,16 +248,6 @@ class DomainDataModule(LightningDataModule):
             with suppress(ValueError, OSError):
                 found[name] = domain.open(name, "train", self.protocols[name], "skip", classes=self.classes)
         return found
-
-    @contextmanager
-    def _named(self, name: str) -> Iterator[None]:
-        """Put the name and the option of a domain into an error."""
-        try:
-            yield
-        except (ValueError, OSError) as error:
-            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-            group = "sources" if name in self.sources else "unseen"
-            raise kind(f"domain {name!r}: {error} (settings: --data.{group}.{name})") from None
 
 
 def refuse_small_share(images: int, batch_size: int) -> None:

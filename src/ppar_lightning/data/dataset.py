@@ -81,6 +81,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
     """Whether this package renders the images."""
     code: bytes = b""
     """What the values in label files mean, to be hashed; the same in all versions."""
+    names: Sequence[str] = ()
+    """Names of the samples; without them, a sample is called by its number."""
     unpaired: Sequence[str] = ()
     """One line for each file without a counterpart."""
 
@@ -104,7 +106,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     def name(self, index: int) -> str:
         """Return the name that `read` would return, without reading."""
-        return f"{self.split}/{index:05d}"
+        return self.names[index] if self.names else f"{self.split}/{index:05d}"
 
     def image_key(self, index: int) -> Hashable:
         """Return a value that is equal for two samples, of any two data sets, if they show the same image."""
@@ -233,10 +235,6 @@ class FolderDataset(SegmentationDataset):
                 raise ValueError(f"{image_path} is {width}x{height} but {label_path} is {columns}x{rows}; {remedy}")
             label = resize(label, (height, width), cv2.INTER_NEAREST_EXACT)
         return image, label, self.names[index]
-
-    def name(self, index: int) -> str:
-        """Return the name of a pair."""
-        return self.names[index]
 
     def image_key(self, index: int) -> Hashable:
         """Return the path of the image, with links resolved."""

@@ -71,10 +71,6 @@ class PictureDataset(SegmentationDataset):
         """Number of pictures and frames."""
         return len(self.found)
 
-    def name(self, index: int) -> str:
-        """Return the path of the picture's label map, without suffix."""
-        return self.names[index]
-
     def leave_out(self, names: Set[str]) -> None:
         """Remove pictures by name."""
         kept = [index for index, name in enumerate(self.names) if name not in names]

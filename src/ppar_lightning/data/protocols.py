@@ -76,7 +76,6 @@ def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, A
     return canvas, target
 
 
-_ROBUSTNET_IDS = {"mapillary": {"mapping": "robustnet"}}
 _REIN_IDS = {"mapillary": {"mapping": "rein"}}
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -84,12 +83,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "robustnet": Protocol(
         "whole image at its own size; Mapillary at height 1536, cropped or padded with ignore to 1536x1536, centred",
         views={"mapillary": partial(square, side=1536, exact=False)},
-        options=_ROBUSTNET_IDS,
     ),
     "robustnet_exact": Protocol(
         "as robustnet, but Mapillary padded with road and shifted as in its code; only to compare with its tables",
         views={"mapillary": partial(square, side=1536, exact=True)},
-        options=_ROBUSTNET_IDS,
     ),
     "rein": Protocol(
         "window 512, stride 341; Cityscapes at 1024x512, Mapillary and its labels halved, Rein's Mapillary ids",
@@ -106,7 +103,6 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "window 512, stride 341; Mapillary images within 2048x1024, RobustNet's Mapillary ids",
         Window(512, 341),
         {"mapillary": partial(fit, long=2048, short=1024)},
-        _ROBUSTNET_IDS,
     ),
 }
 """Name -> protocol."""

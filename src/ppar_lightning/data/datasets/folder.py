@@ -40,6 +40,7 @@ class Folder(FolderDataset):
         on_bad_sample: See `FolderDataset`.
     """
 
+    id_remedy = "map all ids in ids, to a class or to ignore, or give an offset"
     colour_remedy: ClassVar[str] = f"set encoding to colours, let option labels match the maps of ids, or {EXPORT}"
 
     def __init__(
@@ -71,9 +72,6 @@ class Folder(FolderDataset):
             classes = str(Path(root or "", classes))
         self.labelled_in = target if classes is None else class_list(classes)
         given = {} if ids is None else ids if isinstance(ids, Mapping) else _read_ids(root, Path(ids))
-        self.id_remedy = "give ids with all of them, or an offset"
-        if ids is not None:
-            self.id_remedy = f"add it to ids{'' if isinstance(ids, Mapping) else f' in {ids}'}, as a class or as ignore"
         forms = ["names"] if drawn else [encoding, "names"] if pairs else [encoding]
         self.meanings = Meanings(self.labelled_in, given, forms, offset)
         self.uncovered = self.meanings.train_id(uncovered)
