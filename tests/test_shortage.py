@@ -25,6 +25,7 @@ from ppar_lightning.cli import main
 from ppar_lightning.data.dataset import Sample
 from ppar_lightning.data.loading import Loader, collate, start_worker
 from ppar_lightning.data.split import Split
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.module import PPARModule
 from ppar_lightning.shortage import LESS_MEMORY, shortage
 
@@ -147,7 +148,7 @@ def test_too_few_open_files_are_one_line_and_without_workers_it_works(more):
 
 def test_a_sample_that_cannot_be_read_for_lack_of_files_is_not_replaced(tmp_path):
     class Whole(Pictures):
-        domain = "game"
+        domain, labelled_in, scored_classes, remarks = "game", CITYSCAPES, tuple(CITYSCAPES), ()
 
         def name(self, index: int) -> str:
             return str(index)
