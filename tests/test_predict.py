@@ -295,9 +295,7 @@ def test_pictures_of_several_folders_keep_their_folder(pictures, tmp_path):
 def test_a_place_without_a_picture_is_named(pictures, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/a.txt").touch()
-    with pytest.raises(
-        FileNotFoundError, match="no pictures in .*notes: give a file, a folder or a glob of .bmp, "
-    ) as e:
+    with pytest.raises(FileNotFoundError, match="no pictures in .*notes: give a file, folder or glob of .png, ") as e:
         find(str(tmp_path / "notes"))
     shutil.copy(pictures / "a.jpg", tmp_path / "notes")
     for suffix in re.findall(r"\.\w+", str(e.value).rpartition(" of ")[2]):

@@ -261,6 +261,5 @@ def refuse_small_share(images: int, batch_size: int) -> None:
         ValueError: The share is smaller than a batch.
     """
     if images < batch_size:
-        raise ValueError(
-            f"{images} training images per device are fewer than a batch of {batch_size}; lower --data.batch_size"
-        )
+        fault = f"{images} training images per device are fewer than a batch of {batch_size}"
+        raise ValueError(f"{fault}; lower --data.batch_size")

@@ -38,9 +38,8 @@ class Layout:
         Raises:
             ValueError: Two files belong to the same sample.
         """
-        found = _matches(
-            root, self.labels.replace("{split}", split), OUTLINES if self.labels.endswith(OUTLINES) else LABELS
-        )
+        kinds = OUTLINES if self.labels.endswith(OUTLINES) else LABELS
+        found = _matches(root, self.labels.replace("{split}", split), kinds)
         labels = by_name((name, path) for name, path in found if not (self.beside and name.endswith(self.beside)))
         if self.images == self.labels:  # label maps without images
             return labels, labels

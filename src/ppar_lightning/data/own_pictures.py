@@ -109,9 +109,7 @@ def find(place: str) -> list[Found]:
     files = sorted(each for each in shown if each.is_file())
     others = Counter(file.suffix for file in files if file.suffix.lower() not in kinds)
     if others.total() == len(files):
-        raise FileNotFoundError(
-            f"no pictures in {place}: give a file, a folder or a glob of {', '.join(sorted(PICTURES))}"
-        )
+        raise FileNotFoundError(f"no pictures in {place}: give a file, folder or glob of {', '.join(PICTURES)}")
     if others:
         suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in others))
         rank_zero_info(f"{place}: {others.total()} other files ({suffixes}) are ignored")

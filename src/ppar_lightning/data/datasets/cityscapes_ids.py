@@ -23,12 +23,9 @@ class Cityscapes(FolderDataset):
 
 def _acdc(condition: str) -> tuple[Layout, ...]:
     """List the layouts: train ids or label ids, without or with the two folders that are named after the zips."""
+    files = f"{condition}/{{split}}/*_"
     return tuple(
-        Layout(
-            f"{images}rgb_anon/{condition}/{{split}}/*_rgb_anon.png",
-            f"{labels}gt/{condition}/{{split}}/*_gt_{kind}.png",
-            ids,
-        )
+        Layout(f"{images}rgb_anon/{files}rgb_anon.png", f"{labels}gt/{files}gt_{kind}.png", ids)
         for images, labels in (("", ""), ("rgb_anon_trainvaltest/", "gt_trainval/"))
         for kind, ids in (("labelTrainIds", TRAIN_IDS), ("labelIds", LABEL_IDS))
     )

@@ -64,10 +64,9 @@ class Folder(FolderDataset):
         for option, pattern, suffixes in (("images", images, PICTURES), ("labels", labels, LABELS + OUTLINES)):
             starred = "*" in pattern or (drawn and option == "labels")
             if pattern if pairs else not (starred and pattern.endswith(suffixes)):
-                raise ValueError(
-                    f"{option} is {pattern!r}; write a pattern with * that ends in {' or '.join(suffixes)}, and save "
-                    "files of other kinds as one of these; or give pairs alone, without images and labels"
-                )
+                ends = f"{' or '.join(suffixes)}, and save files of other kinds as one of these"
+                remedy = f"write a pattern with * that ends in {ends}; or give pairs alone, without images and labels"
+                raise ValueError(f"{option} is {pattern!r}; {remedy}")
         if isinstance(classes, str) and Path(root or "", classes).is_file():
             classes = str(Path(root or "", classes))
         self.labelled_in = target if classes is None else class_list(classes)

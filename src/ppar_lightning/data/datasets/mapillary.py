@@ -30,8 +30,6 @@ class Mapillary(FolderDataset):
     id_remedy = "v2.0 has other ids; use the labels of v1.2"
 
     def __init__(self, *given: Any, mapping: Mapping19 = "robustnet", **named: Any) -> None:
-        self.layouts = tuple(
-            Layout("{split}/images/*.jpg", f"{{split}}/{folder}/*.png", MAPPINGS[mapping])
-            for folder in ("v1.2/labels", "labels")
-        )
+        patterns = ("{split}/v1.2/labels/*.png", "{split}/labels/*.png")
+        self.layouts = tuple(Layout("{split}/images/*.jpg", labels, MAPPINGS[mapping]) for labels in patterns)
         super().__init__(*given, **named)

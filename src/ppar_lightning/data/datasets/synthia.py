@@ -35,9 +35,8 @@ class SYNTHIA(FolderDataset):
         path = self.root / f"synthia_split_{self.split}.txt"
         if path.is_file():
             return [Path(line).stem for line in path.read_text().split()]
-        self.remarks.append(
-            f"split {self.split!r} is by last digit, not RobustNet's; for that, put {path.name} into {self.root}"
-        )
+        remedy = f"for that, put {path.name} into {self.root}"
+        self.remarks.append(f"split {self.split!r} is by last digit, not RobustNet's; {remedy}")
         return [name for name in names if (name[-1] in "789") == (self.split == "val")]
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
