@@ -7,7 +7,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppar_lightning.images.classes import ClassList
+from ppar_lightning.images.classes import CITYSCAPES, ClassList
 from ppar_lightning.segmenter.heads import resize
 from ppar_lightning.segmenter.pretrained import load_pretrained, load_weights, normalisation
 from ppar_lightning.segmenter.sliding import slide
@@ -114,7 +114,12 @@ def named_as(target: ClassList, labels: list[str]) -> ClassList:
     def plain(text: str) -> str:
         return re.sub(r"[\s_-]+", " ", text.lower()).strip()
 
-    known = {plain(word): name for name, words in zip(target, target.words, strict=True) for word in words}
+    known = {
+        name: group
+        for name, group in zip(CITYSCAPES, CITYSCAPES.groups, strict=True)
+        if {*CITYSCAPES.groups} <= {*target}
+    }
+    known |= {plain(word): name for name, words in zip(target, target.words, strict=True) for word in words}
     known |= {plain(name): name for name in target}
     names = [[plain(part) for part in re.split("[,;]", label)] for label in labels]
     found = tuple(next((known[name] for name in own if name in known), own[0]) for own in names)
