@@ -115,6 +115,13 @@ class PPARCLI(LightningCLI):
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
         config.data.classes = config.model.segmenter.classes = inlined(config.data.classes)
+        for name, domain in {**config.data.sources, **config.data.unseen}.items():
+            if (
+                self.subcommand == "fit" and (domain.dataset or name) == "folder"
+            ):  # its labels stay in this list if a test has another one
+                given = domain.options.get("classes") or config.data.classes
+                beside = Path(domain.root or "", given).expanduser() if isinstance(given, str) else Path()
+                domain.options = domain.options | {"classes": inlined(str(beside) if beside.is_file() else given)}
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"

@@ -42,7 +42,7 @@ class Domain:
     eval_split: str | None = None
     protocol: str | None = None
     limit: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, str | bool | int | float | list | dict | None] = field(default_factory=dict)
     mapping: dict[str, str] = field(default_factory=dict)
     weight: float | None = None
 

@@ -25,7 +25,7 @@ KEYS = ("name", "colour", "words", "group")
 LINES = "a list of names, or of lines such as {name: crate, colour: [200, 120, 40], words: [crate, wooden box]}"
 """What a file of classes holds, for error messages."""
 
-Classes = str | list[str | dict[str, Any]]
+Classes = str | list[str | dict[str, str | list[str] | list[int]]]
 """A list of the package by name, the path of a YAML file, or the list itself as such a file holds it."""
 
 
