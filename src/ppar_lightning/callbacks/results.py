@@ -65,6 +65,7 @@ class TestResults(L.Callback):
         session, data, earlier = new_session(trainer, config), data_of(trainer).fingerprints(), find_test(folder)
         about = {
             "classes": data_of(trainer).classes.entries(),
+            "known": self.scores.known,
             "checkpoint": os.path.relpath(trainer.ckpt_path, folder) if trainer.ckpt_path else "",
             "target_selection": sorted({*monitored_targets(trainer), *module_of(pl_module).selected_on}),
             "changes": self.provenance.overrides,

@@ -23,6 +23,7 @@ class DomainScores(L.Callback):
         scores: Domain -> score of the last evaluation.
         intervals: Domain, or UNSEEN -> mean -> the ends of its interval; empty unless resamples are wanted.
         ci: The intervals as ``test.json`` has them; None without.
+        known: Names of the classes that the segmenter knows, over which means are taken.
         matrices: Domain -> the pixel counts behind it, (K, K) int64, row = ground truth, column = prediction.
     """
 
@@ -36,6 +37,7 @@ class DomainScores(L.Callback):
         self.scores: dict[str, Score] = {}
         self.intervals: dict[str, dict[str, tuple[float, float]]] = {}
         self.ci: dict[str, Any] | None = None
+        self.known: list[str] = []
         self.matrices: dict[str, Tensor] = {}
         self._confusion: dict[str, MulticlassConfusionMatrix] = {}
         self._names: dict[str, list[str]] = {}
@@ -76,6 +78,7 @@ class DomainScores(L.Callback):
         data, stage = data_of(trainer), "test" if trainer.testing else "val"
         mapped = getattr(pl_module, "scored_as", None)
         known = range(len(data.classes)) if mapped is None else mapped.tolist()
+        self.known = [name for k, name in enumerate(data.classes) if k in known]
         logged: dict[str, float] = {}
         drawn: dict[str, dict[str, Tensor]] = {}
         self.scores = {}

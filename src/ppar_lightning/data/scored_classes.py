@@ -1,5 +1,7 @@
 """The classes that predictions are scored in, where the segmenter has others."""
 
+from textwrap import shorten
+
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -29,5 +31,7 @@ def scored_as(predicted: ClassList, scored: ClassList, stage: str) -> Tensor | N
         fault = f"the segmenter predicts {len(predicted)} classes ({predicted[0]}, ...)"
         remedy = "give Segmenter and data.classes the same list" if common else "give --data.classes with common names"
         raise ValueError(f"{fault}, but data.classes are {len(scored)} ({scored[0]}, ...): {remedy}")
-    rank_zero_warn(f"scored on {len(common)} of {len(scored)} classes, which the segmenter knows: {', '.join(common)}")
+    wrong = shorten(", ".join(name for name, k in zip(predicted, ids, strict=True) if k == len(scored)), 300)
+    line = f"scored on {len(common)} of {len(scored)} classes, which the segmenter knows: {', '.join(common)}"
+    rank_zero_warn(line + f"; its predictions of {wrong} count as wrong" * bool(wrong))
     return torch.tensor(ids)

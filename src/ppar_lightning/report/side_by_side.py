@@ -63,7 +63,7 @@ def score_lines(runs: dict[str, TestedRun]) -> pd.DataFrame:
     """
     lines = pd.DataFrame(
         {"run": run, "domain": domain, "role": own.role, "protocol": own.protocol, "images": own.counted}
-        | {"classes": ", ".join(tested.classes), "score": name, "value": 100 * value}
+        | {"classes": ", ".join(tested.known), "score": name, "value": 100 * value}
         for run, tested in runs.items()
         for domain, own in tested.scores.items()
         for name, value in own.columns.items()

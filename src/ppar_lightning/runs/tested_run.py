@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,7 @@ class TestedRun:
         started: Time in ISO 8601 at which the test started; empty if not recorded.
         manifest: The manifest of the run; None if there is none.
         classes: The classes that were scored in.
+        known: Those that the segmenter knows, over which means are taken.
         model: Name of the model, or of the folder of maps, that others have made; None for a run of ``ppar fit``.
         intervals: Domain, or UNSEEN -> mean -> the ends of its interval, in [0, 1]; empty unless asked for.
     """
@@ -86,6 +88,7 @@ class TestedRun:
     started: str
     manifest: dict[str, Any] | None
     classes: ClassList = CITYSCAPES
+    known: Sequence[str] = CITYSCAPES
     model: str | None = None
     intervals: Intervals = field(default_factory=dict)
 
@@ -111,6 +114,9 @@ class TestedRun:
         """What sets the scores apart from those of the setting and its protocols, a phrase each."""
         trained, changes = described((self.manifest or {}).get("overrides", {})), "; ".join(self.changes)
         tested = [f"tested with other options ({changes})"] if changes else []
+        if len(self.known) < len(self.classes):
+            names = shorten(", ".join(self.known), 200)
+            tested.append(f"scored on {len(self.known)} of {len(self.classes)} classes ({names})")
         return [*([f"trained with {trained}"] if trained else []), *part_of(self.scores), *tested]
 
     @property
@@ -188,12 +194,13 @@ def read_test(folder: Path) -> TestedRun:
         changes = list(test.get("changes", []))
         checkpoint, started = test.get("checkpoint", ""), test.get("started", "")
         classes = class_list(test.get("classes", "cityscapes19"))
+        known = list(test.get("known", classes))
         model, ends = (test.get("model") or {}).get("name"), (test.get("ci") or {}).get("intervals", {})
         ends = {domain: {mean: [*map(_number, pair)] for mean, pair in own.items()} for domain, own in ends.items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not what `ppar test` writes ({error!r}): {command} again") from error
     manifest = read_manifest(folder)
-    return TestedRun(scores, data, selected, changes, checkpoint, started, manifest, classes, model, ends)
+    return TestedRun(scores, data, selected, changes, checkpoint, started, manifest, classes, known, model, ends)
 
 
 def find_test(folder: Path) -> TestedRun | None:
