@@ -11,7 +11,7 @@ from PIL import Image
 from ppar_lightning.cli import main
 from ppar_lightning.data.datasets.folder import Folder
 from ppar_lightning.data.domain import Domain
-from ppar_lightning.images.classes import class_list
+from ppar_lightning.images.classes import IGNORE, class_list
 from ppar_lightning.images.colour_key import colours_to_train_ids
 
 CLASSES = [
@@ -262,7 +262,7 @@ def test_an_image_of_coco_that_is_missing_is_named(root):
     assert len(own(root, labels="all.json", on_bad_sample="skip")) == 1
 
 
-@pytest.mark.parametrize("shape", [{"shape_type": "rectangle"}, {"points": [[1, 1]]}, {"points": "x"}])
+@pytest.mark.parametrize("shape", [{"shape_type": "circle"}, {"points": [[1, 1]]}, {"points": "x"}])
 @pytest.mark.remedy("data/outlines.py::read_outlines")
 def test_a_shape_without_an_area_is_refused(root, shape):
     content = labelme()
@@ -274,6 +274,33 @@ def test_a_shape_without_an_area_is_refused(root, shape):
     content["shapes"][1] = labelme()["shapes"][1]
     (root / "labels/a.json").write_text(json.dumps(content))
     assert own(root, labels="labels/*.json")[0]["label"].max() == 2
+
+
+def test_a_rectangle_has_two_corners(root):
+    content = labelme()
+    box = {"label": "crate", "shape_type": "rectangle", "points": [[2, 3], [5, 7]]}
+    (root / "labels/a.json").write_text(json.dumps(content | {"shapes": [box]}))
+    label = own(root, labels="labels/*.json")[0]["label"]
+    assert (label[3:8, 2:6] == 1).all()
+    assert (label != IGNORE).sum() == 5 * 4
+
+
+def test_a_mask_of_another_size_is_refused(root):
+    content = coco(["a.jpg"])
+    height, width = IDS.shape
+    content["annotations"][0]["segmentation"] = {"size": [width, height], "counts": [0, height * width]}
+    (root / "all.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"a mask of \[{width}, {height}\] in an image of \[{height}, {width}\]"):
+        own(root, labels="all.json")[0]
+    content["annotations"][0]["segmentation"]["size"] = [height, width]
+    (root / "all.json").write_text(json.dumps(content))
+    assert (own(root, labels="all.json")[0]["label"] != IGNORE).any()
+
+
+def test_a_colour_far_from_all_is_not_proposed_to_be_near(root):
+    trees.write_label(root / "labels/a.png", np.full((*IDS.shape, 3), 255, np.uint8))
+    with pytest.raises(ValueError, match=r"give a class this colour, or map it in ids as a class or as ignore$"):
+        own(root, encoding="colours")[0]
 
 
 def pairs(root) -> Folder:

@@ -85,6 +85,18 @@ def test_a_model_of_other_classes_is_scored_over_the_common_ones(place):
     assert score.means["miou"] == pytest.approx(np.mean([score.iou[name] for name in ("road", "vegetation")]), abs=1e-6)
 
 
+@pytest.mark.remedy("score/__init__.py::main")
+def test_a_split_is_one_of_a_data_set(place, capsys):
+    for folder in ("maps", "labels"):
+        trees.write_label(place / folder / "a.png", trees.stripes([0, 1]))
+    with pytest.raises(SystemExit, match="1"):
+        main(["score", "maps", "labels", "--split", "night"])
+    line = "--split names a split of a data set: give its name as --dataset, or leave --split out"
+    assert line in capsys.readouterr().err
+    main(["score", "maps", "labels"])
+    assert read_test(Path("runs/maps")).unseen_means == {"miou": 1}
+
+
 @pytest.mark.remedy("runs/run_folder.py::refuse_run")
 def test_the_folder_of_a_run_is_not_written_to(place, capsys):
     for folder in ("maps", "labels"):

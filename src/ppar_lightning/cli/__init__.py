@@ -79,4 +79,8 @@ def resolve(words: Sequence[str]) -> dict[str, Any]:
     except SystemExit as end:
         if end.code:
             raise
-    return yaml.safe_load(printed.getvalue())
+    from ppar_lightning.images.classes import keep_lists
+
+    resolved = yaml.safe_load(printed.getvalue())
+    keep_lists(resolved["data"])
+    return resolved

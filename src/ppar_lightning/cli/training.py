@@ -33,7 +33,7 @@ from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.downloads import check_rendered
 from ppar_lightning.doctor.examination import examine
 from ppar_lightning.doctor.trial import FIRST_STEP, TrialDoneError
-from ppar_lightning.images.classes import inlined
+from ppar_lightning.images.classes import inlined, keep_lists
 from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.changed_options import Overrides, overrides
 from ppar_lightning.runs.checkpoints import find_checkpoint, refuse_finished
@@ -114,14 +114,9 @@ class PPARCLI(LightningCLI):
         """
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
+        if self.subcommand == "fit":
+            keep_lists(config.data)
         config.data.classes = config.model.segmenter.classes = inlined(config.data.classes)
-        for name, domain in {**config.data.sources, **config.data.unseen}.items():
-            if (
-                self.subcommand == "fit" and (domain.dataset or name) == "folder"
-            ):  # its labels stay in this list if a test has another one
-                given = domain.options.get("classes") or config.data.classes
-                beside = Path(domain.root or "", given).expanduser() if isinstance(given, str) else Path()
-                domain.options = domain.options | {"classes": inlined(str(beside) if beside.is_file() else given)}
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
         training = self.subcommand == "fit"

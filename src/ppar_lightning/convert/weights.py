@@ -25,6 +25,9 @@ from ppar_lightning.segmenter.segmenter import Segmenter
 STYLES: Mapping[str, Mapping[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 """Style -> beginning of a foreign name, as a regular expression, -> beginning of ours."""
 
+KNOWN = [f"microsoft/resnet-{depth}" for depth in (18, 34, 50, 101, 152)]
+"""ResNets that there are."""
+
 STATE = "give a state dict of tensors, as torch.save(network.state_dict(), FILE) writes it"
 
 
@@ -73,6 +76,8 @@ def convert(file: Path, output: Path, style: str, classes: ClassList, stride: in
     segmenter = Segmenter(**description, head="deeplabv3plus", pretrained=False, auxiliary="auxiliary.1.bias" in state)
     own = segmenter.state_dict()
     new = faults(own, {name: own[name] for name in ("backbone.mean", "backbone.std")} | state)
+    if description["backbone"] not in KNOWN:
+        new["backbone"] = new["backbone"] or f"{description['backbone_config']['depths']} blocks"
     if new["backbone"]:
         fault = f"{file} holds no whole ResNet in the names of {style} ({new['backbone']})"
         raise ValueError(f"{fault}: {STATE}, of a plain ResNet (no V1c) or a DeepLab, and its --style")

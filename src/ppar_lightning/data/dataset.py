@@ -144,7 +144,7 @@ class FolderDataset(SegmentationDataset):
     """Whether a label whose size differs from its image is resized to it (nearest pixel) instead of being an error."""
     id_remedy: str = WRONG_ROOT
     """Remedy that the error for a label value outside the table names."""
-    colour_remedy: ClassVar[str] = EXPORT
+    colour_remedy: str = EXPORT
     """Remedy that the error for a label in colours names."""
 
     def __init__(

@@ -48,6 +48,8 @@ class Outlines(NamedTuple):
             pen = ImageDraw.Draw(canvas)
             for name, parts in self.objects:
                 if isinstance(parts, Mapping):
+                    if parts["size"] != [self.height, self.width]:
+                        raise ValueError(f"a mask of {parts['size']} in an image of {[self.height, self.width]}")
                     canvas.paste(ids[name], mask=Image.fromarray(_mask(parts["counts"], self.height, self.width)))
                 else:
                     for points in parts:
@@ -76,9 +78,9 @@ def read_outlines(path: Path) -> Outlines:
     with _naming(path):
         content = json.loads(path.read_bytes())
         if "shapes" in content:
-            if other := {shape.get("shape_type", "polygon") for shape in content["shapes"]} - {"polygon"}:
-                raise ValueError(f"shapes of kind {min(other)!r}: draw polygons")
-            shapes = [(str(shape["label"]), [shape["points"]]) for shape in content["shapes"]]
+            if other := {shape.get("shape_type", "polygon") for shape in content["shapes"]} - {"polygon", "rectangle"}:
+                raise ValueError(f"shapes of kind {min(other)!r}: draw polygons and rectangles")
+            shapes = [(str(shape["label"]), [_corners(shape["points"])]) for shape in content["shapes"]]
             return Outlines(content["imageHeight"], content["imageWidth"], shapes)
         objects = [(str(each["label"]), [each["polygon"]]) for each in content["objects"] if not each.get("deleted")]
         return Outlines(content["imgHeight"], content["imgWidth"], objects)
@@ -113,6 +115,14 @@ def _naming(path: Path) -> Iterator[None]:
         found = f"{type(error).__name__}: {error}".replace("\n", " ")
         fault = f"{path}: no polygons of Cityscapes or LabelMe, one file for each image, or of COCO, one for all"
         raise ValueError(f"{fault} ({found}); {RESTORE}, or export it again") from error
+
+
+def _corners(points: Any) -> Any:
+    """Return a polygon as it is, and the four corners of a rectangle, which has two."""
+    if len(points) != 2:
+        return points
+    (left, top), (right, bottom) = points
+    return [left, top, right, top, right, bottom, left, bottom]
 
 
 def _mask(code: list[int] | str, height: int, width: int) -> Array:

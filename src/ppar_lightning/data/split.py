@@ -66,6 +66,7 @@ class Split(Dataset[Sample]):
             labelled, wanted = (", ".join(names[:3]) for names in (ignored, self.classes))
             remedy = "give --data.classes that names some of its classes or groups, or a mapping in the domain"
             raise ValueError(f"its labels know {labelled} ..., but no class of {wanted} ...; {remedy}")
+        ignored = [name for name in ignored if name not in mapping]
         line = f"{', '.join(ignored)}: not among data.classes, so their pixels are ignored"
         self.remarks = [*whole.remarks, *([line] if ignored else [])]
         self.table: Array | None = None

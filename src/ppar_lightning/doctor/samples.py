@@ -111,6 +111,13 @@ class SplitCheck:
         self.add("ok", f"{taken} pairs decoded in {mean:.1f} ms each, {shown}", " samples")
         if not self.pixels[: len(self.classes)].any():
             self.findings += attempt(f"{self.subject} samples", lambda: refuse_unlabelled(dataset))
+        present = np.flatnonzero(self.pixels[: len(self.classes)])
+        if len(present) == 1:
+            only = f"no other class than {self.classes[present[0]]} occurs in the samples"
+            ignored = f"{self.pixels[len(self.classes) :].sum() / self.pixels.sum():.0%} of the pixels are ignored"
+            self.add(
+                "note", f"{only}, and {ignored}; if ids are missing, as of masks of 0 and 255, give them", " samples"
+            )
         if self.turned:
             tags = f"{self.turned} of {taken} images have an orientation tag and are read upright"
             self.add("note", f"{tags}; see in {self.name}.png that their labels are upright too", " samples")

@@ -143,6 +143,20 @@ def inlined(source: Classes) -> Classes:
     return source if not isinstance(source, str) or source in SHIPPED else [*class_list(source).entries()]
 
 
+def keep_lists(data: Any) -> None:
+    """Put the lists themselves into the data options of a training: `classes`, and the list of each data set `folder`.
+
+    The labels of a folder stay in their list if `classes` is another one in a test.
+    """
+    data["classes"] = inlined(data["classes"])
+    for name, domain in {**data["sources"], **(data["unseen"] or {})}.items():
+        if (domain["dataset"] or name) == "folder":
+            given = domain["options"].get("classes") or data["classes"]
+            beside = Path(domain["root"] or "", given).expanduser() if isinstance(given, str) else Path()
+            kept = inlined(str(beside) if beside.is_file() else given)
+            domain["options"] = {**domain["options"], "classes": kept}
+
+
 def _row(entry: Any, where: str) -> dict[str, Any]:
     """Check an entry of a list and complete it; a missing colour is None."""
     given = {"name": entry} if isinstance(entry, str) else entry if isinstance(entry, Mapping) else {}

@@ -17,6 +17,9 @@ ColourKey = tuple[tuple[Colour, int], ...]
 PACK = np.array([1, 1 << 8, 1 << 16])
 """Turns a colour into one number."""
 
+SOFT = 32
+"""Largest distance that an error proposes to allow, as of soft brushes; further away are other colours."""
+
 SHOWN = 3
 """Number of unknown colours that an error names, the most frequent first."""
 
@@ -50,8 +53,10 @@ def colours_to_train_ids(picture: Array, key: ColourKey, distance: float, path: 
                 f"'#{bytes(colours[k].tolist()).hex()}' ({counts[k] / codes.size:.2%} of the pixels)" for k in first
             )
             named = ", ".join(shares) + f" and {len(far) - SHOWN} more colours" * (len(far) > SHOWN)
-            remedy = "give a class this colour, map it in ids as a class or as ignore, or raise colour_distance"
-            raise ValueError(f"{path}: {named} belong to no class; {remedy} to {np.ceil(away.max()):.0f}")
+            remedy = "give a class this colour, or map it in ids as a class or as ignore"
+            if away.max() <= SOFT:
+                remedy += f", or raise colour_distance to {np.ceil(away.max()):.0f}"
+            raise ValueError(f"{path}: {named} belong to no class; {remedy}")
         found[other] = np.array([meaning + 1 for _, meaning in key], dtype=np.uint16)[nearest][place]
     return (found - 1).astype(np.uint8)
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from ppar_lightning.images.classes import CITYSCAPES
+from ppar_lightning.images.classes import CITYSCAPES, keep_lists
 
 RENAMED: Mapping[str, str] = {"pictures": "prediction_grid"}
 """Old path -> new path, which differs in its last key only."""
@@ -42,6 +42,7 @@ def completed(config: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     for role in ("sources", "unseen"):
         domains = config["data"][role] or {}
         config["data"][role] = {name: {"mapping": {}} | domain for name, domain in domains.items()} or domains
+    keep_lists(config["data"])
     if now["model"]["ppar"]["clip_dtype"] is None:
         config["model"]["ppar"]["clip_dtype"] = None
     return config

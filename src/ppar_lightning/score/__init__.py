@@ -28,6 +28,8 @@ def main(words: Sequence[str]) -> None:
     given = parser.parse_args(words)
     given.output = given.output or Path("runs", given.predictions.resolve().name)
     refuse_run(given.output, "--output")
+    if given.split and given.dataset == "folder":
+        raise ValueError("--split names a split of a data set: give its name as --dataset, or leave --split out")
     from ppar_lightning.score.map_reader import score  # imported here, because the help does not need Lightning
 
     score(given)

@@ -71,7 +71,7 @@ class MapReader(L.LightningModule):
         (split,) = self.data.eval_splits.values()
         for each in (self.maps, split.whole):
             if isinstance(each, Folder):
-                each.id_remedy = "write train ids of --classes in its place, and 255 for no class"
+                each.id_remedy = each.colour_remedy = "write train ids of --classes in its place, and 255 for no class"
         self.places = matched([split.name(index) for index in range(len(split))], self.maps.names)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import yaml
 
@@ -41,7 +41,7 @@ class Folder(FolderDataset):
     """
 
     id_remedy = "map all ids in ids, to a class or to ignore, or give an offset"
-    colour_remedy: ClassVar[str] = f"set encoding to colours, let option labels match the maps of ids, or {EXPORT}"
+    colour_remedy: str = f"set encoding to colours, let option labels match the maps of ids, or {EXPORT}"
 
     def __init__(
         self,
