@@ -1,5 +1,6 @@
 """``ppar doctor`` through the real command line, on small trees: good ones, and each fault with its one line."""
 
+import json
 import re
 import shutil
 import socket
@@ -510,3 +511,32 @@ def test_an_evaluation_split_that_no_training_scores_is_not_looked_for(roots, ca
     assert status == 1
     assert "put it there, or set train_split and eval_split to all (settings" in errors(lines)[0]
     assert doctor(capsys, roots, *words, "--trainer.limit_val_batches", "0")[0] == 0
+
+
+def test_a_crop_larger_than_every_image_is_a_note(roots, capsys):
+    def notes(*words: str) -> list[str]:
+        return [line for line in doctor(capsys, roots, "--samples", "1", *words)[1] if "the crop" in line]
+
+    scale = ("--data.augmentation.scale", "[0.5, 2.0]")
+    (note,) = notes("--data.crop", f"[{2 * trees.SIZE[0] + 1}, 8]", *scale)
+    assert note.startswith("note   city/train: the crop")
+    assert note.endswith("all are padded; lower --data.crop")
+    assert not notes("--data.crop", f"[{2 * trees.SIZE[0]}, {2 * trees.SIZE[1]}]", *scale)
+
+
+def test_masks_of_which_one_value_is_ignored_are_a_note(tmp_path, capsys):
+    for split in ("train", "val"):
+        trees.write_image(tmp_path / split / "photos/1.jpg")
+        trees.write_label(tmp_path / split / "masks/1.png", trees.stripes([0, 255]))
+    options = {"images": "{split}/photos/*.jpg", "labels": "{split}/masks/*.png"}
+    sources = {"own": {"dataset": "folder", "root": str(tmp_path), "options": options}}
+    data = {"sources": sources, "unseen": {}, "classes": "binary", "batch_size": 1, "crop": [32, 64], "workers": 0}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 1}}))
+    for ids, noted in ((None, True), ({0: "background", 255: "object"}, False)):
+        words = ["--data.sources", json.dumps({"own": sources["own"] | {"options": options | {"ids": ids}}})]
+        with pytest.raises(SystemExit, match="0"):
+            main(["doctor", "--config", DEMO, "--config", str(tmp_path / "own.yaml"), *(words if ids else [])])
+        said = capsys.readouterr().out
+        assert (
+            "no other class than background occurs in the samples, and 50% of the pixels are ignored" in said
+        ) == noted

@@ -90,8 +90,19 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
                 check.decode(dataset, index)
             check.judge(dataset)
         yield check.findings
-    yield check_batches(checks, data.batch_size, processes)
+    yield [*check_crop(checks, data), *check_batches(checks, data.batch_size, processes)]
     yield check_shared(checks, data.unseen)
+
+
+def check_crop(checks: Sequence[SplitCheck], data: DomainDataModule) -> list[Finding]:
+    """Note a crop that is higher or wider than every sample of a source at its largest scale."""
+    scale, found = data.augmentation.scale[1], []
+    for check in checks:
+        height, width = (int(scale * max(sides)) for sides in zip(*check.sizes or [(0, 0)], strict=True))
+        if check.role == "train" and check.sizes and (data.crop[0] > height or data.crop[1] > width):
+            fault = f"the crop {list(data.crop)} is larger than every sample at its largest scale, [{height}, {width}]"
+            found.append(Finding("note", check.subject, f"{fault}: all are padded; lower --data.crop"))
+    return found
 
 
 def check_batches(checks: Sequence[SplitCheck], batch_size: int, processes: int) -> list[Finding]:
