@@ -127,6 +127,8 @@ def test_the_record_says_what_was_trained_on_what_and_the_test_what_differs(run,
     assert manifest["finished"]
     assert manifest["seed"] == 0
     assert {split: each["images"] for split, each in manifest["data"].items()} == {"game/train": 8, "game/eval": 8}
+    assert manifest["protocol"]["fog"] == "full"
+    assert manifest["target_selection"] == []
     assert set(manifest["sessions"][0]) >= {
         "started",
         "seconds",
@@ -358,10 +360,21 @@ def test_wandb_without_an_account_runs_offline_and_says_so(tmp_path, monkeypatch
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "run"
-    curves, log = [], wandb.Run.log
+    logged, cards, curves, log = [], [], [], wandb.Run.log
+
+    def log_artifact(_, artifact):
+        logged.append(artifact)
+        cards.append(Path(artifact.manifest.entries["README.md"].local_path).read_text())
+
+    monkeypatch.setattr(wandb.Run, "log_artifact", log_artifact)
     monkeypatch.setattr(wandb.Run, "log", lambda run, row, *a, **k: (curves.append(row), log(run, row, *a, **k)))
     words = ["--trainer.logger", f"{LOGGERS}.WandbLogger", "--trainer.logger.save_dir", str(folder)]
-    fit(folder, *words)
+    fit(folder, *words, "--trainer.logger.log_model", "true")
+    (model,) = logged
+    assert model.type == "model"
+    assert "## Training" in cards[0]
+    assert "not finished" not in cards[0]
+    assert set(model.manifest.entries) == {"README.md", "config.json", "model.safetensors"}
     assert [row["trainer/global_step"] for row in curves if "lr/head" in row] == [0, 1, 2, 3]
     assert os.environ["WANDB_MODE"] == "offline"
     assert "W&B: no account on this machine, logging offline" in capsys.readouterr().out

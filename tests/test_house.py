@@ -95,6 +95,7 @@ PRIVATE: dict[str, dict[str, int]] = {
         "loop.epoch_loop._should_check_val_fx": 1,
         "trainer.fit_loop._can_stop_early": 1,
     },
+    "callbacks.artifact": {"each._log_model": 1},
     "callbacks.loggers": {"logger._wandb_init": 1},
 }
 """Module -> private names of a library that it takes, each with the reason beside it in the code."""

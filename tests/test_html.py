@@ -9,13 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import wandb
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from test_cli import evaluate, fit
 
+from ppar_lightning.callbacks.results import log_tables
 from ppar_lightning.cli import main
+from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.metrics import UNSEEN, class_iou
 from ppar_lightning.report.chart import draw_curves
 from ppar_lightning.report.html import shade
 from ppar_lightning.runs.curves import read_metrics
+from ppar_lightning.runs.tested_run import Score
 
 DOMAINS = ("game", "fog", "night", "rain", "snow", "city")
 VOID = {"meta", "link", "img", "br"}
@@ -219,3 +224,19 @@ def test_curves_of_a_continued_run_are_one(tmp_path):
     assert read_metrics(tmp_path) == {"train/loss": {49: 2.0, 99: 1.4, 149: 1.0}}
     assert list(draw_curves(tmp_path)) == ["Losses on training crops"]
     assert draw_curves(tmp_path / "curves") == {}
+
+
+def test_tables_go_to_wandb_and_to_no_other_logger(tmp_path):
+    score = Score(True, "full", 3, 5, {"miou": 0.5}, dict.fromkeys(CITYSCAPES, 0.5) | {"train": float("nan")})
+    wandb.finish()  # a run of another test would be gone on with
+    loggers = [CSVLogger(tmp_path), WandbLogger(save_dir=tmp_path, offline=True)]
+    log_tables(loggers, {"fog": score})
+    loggers[1].experiment.finish()
+    tables = {
+        path.name.split("_")[0]: json.loads(path.read_text())
+        for path in tmp_path.glob("wandb/*/files/media/table/**/*.json")
+    }
+    assert tables["domains"]["columns"] == ["domain", "role", "protocol", "images", "images_of", "miou"]
+    assert tables["domains"]["data"] == [["fog", "unseen", "full", 3, 5, 0.5]]
+    assert tables["classes"]["data"][0] == ["fog", "full", 3, 5, "road", 0.5]
+    assert ["fog", "full", 3, 5, "train", None] in tables["classes"]["data"]

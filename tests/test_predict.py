@@ -436,3 +436,14 @@ def test_options_of_the_writer_are_checked():
         PredictionWriter(overwrite=True, skip_existing=True)
     for options in ({"opacity": 0}, {"opacity": 1}, {"overwrite": True}, {"skip_existing": True}):
         PredictionWriter(**options)
+
+
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
+def test_a_confidence_is_never_taken_for_a_map(run, pictures, tmp_path, capsys):
+    (pictures / "confidence").mkdir()
+    shutil.copy(pictures / "a.jpg", pictures / "confidence" / "a.jpg")
+    with pytest.raises(SystemExit):
+        predict(run, tmp_path / "out", str(pictures), "--predictions.confidence", "true")
+    assert "confidence/a would have the name of a confidence: predict confidence/ by itself" in capsys.readouterr().err
+    predict(run, tmp_path / "out", str(pictures / "confidence"))
+    assert listed(tmp_path / "out") == ["a"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ppar_lightning.callbacks.artifact import ModelArtifact
 from ppar_lightning.callbacks.diagnostics import TrainingDiagnostics
 from ppar_lightning.callbacks.finite_guard import FiniteGuard
 from ppar_lightning.callbacks.hyperparameters import Hyperparameters
@@ -30,7 +31,8 @@ CONFIGURED: Mapping[str, type[Callback]] = {
 def run_callbacks(provenance: Provenance, resamples: int = 0) -> list[Callback]:
     """Return the callbacks of every run besides those of CONFIGURED, whatever the subcommand.
 
-    A callback that reads from another one receives it as an argument.
+    A callback that reads from another one receives it as an argument. One order matters: the provenance, which
+    completes the manifest, comes before ModelArtifact, whose card quotes it.
 
     Args:
         provenance: The record of the run's config and environment.
@@ -47,4 +49,5 @@ def run_callbacks(provenance: Provenance, resamples: int = 0) -> list[Callback]:
         SkippedSamples(),
         LastCheckpoint(),
         Interruption(),
+        ModelArtifact(),
     ]

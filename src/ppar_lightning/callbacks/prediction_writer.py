@@ -73,7 +73,7 @@ class PredictionWriter(L.Callback):
         Raises:
             FileExistsError: The folder already holds shares or a map of one of the pictures, or is a file.
             NotADirectoryError: The folder lies below a file.
-            ValueError: The maps would lie among the pictures.
+            ValueError: The maps would lie among the pictures, or two files would have the same name.
         """
         if stage != "predict":
             return
@@ -85,6 +85,9 @@ class PredictionWriter(L.Callback):
             if inside or place.resolve().is_relative_to(root.resolve()):
                 remedy = "give another folder with --predictions.folder"
                 raise ValueError(f"the maps in {root} would mix with the pictures in {place}: {remedy}")
+        if self.confidence and (same := {f"confidence/{name}" for name in pictures.names} & {*pictures.names}):
+            fault = f"the map of {min(same)} would have the name of a confidence"
+            raise ValueError(f"{fault}: predict confidence/ by itself")
         root.mkdir(parents=True, exist_ok=True)  # an error if it is a file or lies below one
         done = [name for name in pictures.names if self._map(name).exists()]
         present = [path for path in (*map(self._map, done), root / SHARES) if path.exists()]

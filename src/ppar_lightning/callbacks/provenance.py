@@ -18,6 +18,7 @@ from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.callbacks.ending import early_stop, forget_early_stop, is_short
 from ppar_lightning.callbacks.interruption import continuation
 from ppar_lightning.callbacks.loggers import wandb_run
+from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import batch_change, new_session, origin, peak_memory
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.rates import planned_steps
@@ -33,7 +34,8 @@ class Provenance(L.Callback):
     ``config.yaml`` is the resolved config. If a run is resumed with other options, the new config replaces it, and the
     former one is kept as ``config.{n}.yaml``.
 
-    ``manifest.json`` holds the seed, ``data`` (a fingerprint of each split), ``wandb`` (id and group of its W&B run),
+    ``manifest.json`` holds the seed, the protocols, ``data`` (a fingerprint of each split), ``target_selection`` (the
+    metrics of unseen domains that select checkpoints), ``wandb`` (id and group of its W&B run),
     ``overrides`` (option -> its value in the config files and in the run), ``finished`` (whether training is finished),
     ``steps`` (done and planned), ``early_stop`` (why an EarlyStopping ended it, if one did), ``origin`` (the checkpoint
     of another run that it continued, if any), ``weights`` (those that it started from, and what was taken of them), and
@@ -113,6 +115,8 @@ class Provenance(L.Callback):
         self._manifest = {
             "seed": module_of(pl_module).seed,
             "data": data.fingerprints(),
+            "protocol": dict(data.protocol_titles),
+            "target_selection": monitored_targets(trainer),
             "wandb": wandb_run(trainer.loggers) or earlier.get("wandb"),
             "overrides": carried(earlier.get("overrides", {}), self.changes, yaml.safe_load(self.config)),
             "finished": earlier.get("finished", False),

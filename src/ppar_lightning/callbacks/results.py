@@ -1,4 +1,4 @@
-"""The results of a test: tables on the terminal, and the same figures in the run folder."""
+"""The results of a test: tables on the terminal and in W&B, and the same figures in the run folder."""
 
 import io
 import json
@@ -13,6 +13,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import lightning as L
 import numpy as np
 import pandas as pd
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Column, Table
@@ -35,7 +36,7 @@ Scores = Mapping[str, Score]
 
 
 class TestResults(L.Callback):
-    """Print and save the scores of ``ppar test``, each domain by its name, and what differs from the training."""
+    """Print, save and log the scores of ``ppar test``, each domain by its name, and what differs from the training."""
 
     __test__ = False  # otherwise pytest would collect the class as a test
 
@@ -57,7 +58,7 @@ class TestResults(L.Callback):
             print_lines([*parts, *(f"Differs: {line}." for line in self.provenance.overrides)])
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write ``test.json``, ``test.csv`` and ``confusion.npz`` into the run folder; print the tables."""
+        """Write ``test.json``, ``test.csv`` and ``confusion.npz`` into the run folder; print and log the tables."""
         if not trainer.is_global_zero:
             return
         folder, scores = Path(trainer.default_root_dir), self.scores.scores
@@ -73,6 +74,7 @@ class TestResults(L.Callback):
             "ci": self.scores.ci,
         }
         kept = write_figures(folder, scores, self.scores.matrices, {**about, **session, "data": data})
+        log_tables(trainer.loggers, scores)
         print_tables(scores, self.scores.intervals)
         changes = differences(read_manifest(folder), earlier.data if earlier else {}, session, data)
         print_lines([f"Differs: {line}." for line in changes] + read_test(folder).notes)
@@ -152,6 +154,19 @@ def keep_earlier(folder: Path, figures: Mapping[str, Any]) -> Path | None:
         if (folder / name).exists():
             (folder / name).replace(folder / f"{stem}.{number}.{suffix}")
     return folder / f"test.{number}.json"
+
+
+def log_tables(loggers: Iterable[Logger], scores: Scores) -> None:
+    """Log ``test/domains``, a row per domain, and ``test/classes``, a row per domain and class, in W&B."""
+    table, kept = tabulate(scores), ["domain", "protocol", "images", "images_of"]
+    ious = pd.DataFrame({name: each.iou for name, each in scores.items()}).rename_axis("class").reset_index()
+    by_class = ious.melt("class", var_name="domain", value_name="iou").merge(table[kept], on="domain")
+    means = len(next(iter(scores.values())).means)
+    parts = {"domains": table.iloc[:, : 5 + means], "classes": by_class[[*kept, "class", "iou"]]}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            for name, part in parts.items():
+                logger.log_table(f"test/{name}", dataframe=part.astype(object).where(part.notna(), None))
 
 
 def print_tables(scores: Scores, intervals: Mapping[str, Any] | None = None) -> None:
