@@ -60,7 +60,7 @@ def test_an_unknown_key(tmp_path, capsys):
 def test_a_missing_folder(tmp_path, capsys):
     message = complaint(capsys, *train_on(tmp_path / "nowhere"))
     assert "domain 'cityscapes'" in message
-    assert f"{tmp_path / 'nowhere'} not found" in message
+    assert f"root is {tmp_path / 'nowhere'}, which is no folder" in message
     assert "leftImg8bit" in message
     assert "--data.sources.cityscapes" in message
 

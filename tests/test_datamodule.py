@@ -1,7 +1,6 @@
 """Augmentation, order and batches: what reaches the model, and when."""
 
 import dataclasses
-import re
 import zlib
 
 import numpy as np
@@ -384,9 +383,7 @@ def test_overfitting_to_a_batch_works(tmp_path):
 )
 def test_numbers_outside_their_range_are_named(option, value):
     least = int(option != "workers")
-    with pytest.raises(
-        ValueError, match=rf"data: .*{option} {re.escape(str(value))}.*; give at least 1 .* but 0 workers"
-    ):
+    with pytest.raises(ValueError, match=rf"data.{option} is .*; give at least {least}$"):
         fog(**{option: value})
     fog(**{option: (least, least) if option == "crop" else least})
 
@@ -407,12 +404,10 @@ def test_numbers_outside_their_range_are_named(option, value):
     ],
 )
 def test_augmentation_outside_its_range_is_named(option, value):
-    said = (
-        rf"augmentation is .*{option}={re.escape(str(value))}.*; give two factors .* smaller one first, .* at least 0"
-    )
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=rf"augmentation.{option} is .*; give ") as refused:
         Augmentation(**{option: value})
-    Augmentation(**{option: {"scale": (0.1, 3), "jitter_strength": 0}.get(option, 1)})
+    remedies = {"a share in [0, 1]": 1, "at least 0": 0, "two factors above 0, the smaller one first": (0.1, 3)}
+    Augmentation(**{option: remedies[str(refused.value).partition("give ")[2]]})
 
 
 @pytest.mark.remedy("data/transforms.py::Augment.__init__")

@@ -127,7 +127,7 @@ def test_a_checkpoint_names_no_classes(capsys, tmp_path):
     folder.mkdir()
     torch.save({**state, "hyper_parameters": {"power": "no number"}}, folder / "a.ckpt")
     words = ("--ckpt_path", str(folder / "a.ckpt"), "--trainer.default_root_dir", str(folder), "--data.crop", "[0,0]")
-    assert "data: crop (0, 0)" in complaint(capsys, *words, *QUIET)
+    assert "data.crop is (0, 0)" in complaint(capsys, *words, *QUIET)
 
 
 def test_a_run_folder_from_somebody_else(tmp_path, traps):

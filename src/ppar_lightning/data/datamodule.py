@@ -103,9 +103,14 @@ class DomainDataModule(LightningDataModule):
         """Domain -> its evaluation split, for the domains of the current stage."""
         self._order: EpochOrder
         self._unreadable: list[Skipped] = []
-        if min(*crop, batch_size, eval_batch_size, workers + 1) < 1:
-            given = f"crop {crop}, batch_size {batch_size}, eval_batch_size {eval_batch_size}, workers {workers}"
-            raise ValueError(f"data: {given}; give at least 1 of each, but 0 workers read in the main process")
+        least = {
+            "crop": min(crop),
+            "batch_size": batch_size,
+            "eval_batch_size": eval_batch_size,
+            "workers": workers + 1,
+        }
+        for option in (option for option, value in least.items() if value < 1):
+            raise ValueError(f"data.{option} is {getattr(self, option)}; give at least {int(option != 'workers')}")
         check_roles(sources, self.unseen)
         for chosen in self.protocols.values():
             find_protocol(chosen)

@@ -1,5 +1,6 @@
 """The description of a domain in a config."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
 
-from ppar_lightning.data.dataset import OnBadSample
+from ppar_lightning.data.dataset import FolderDataset, OnBadSample
 from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.split import Split
@@ -92,8 +93,9 @@ class Domain:
             raise ValueError(f"limit is {self.limit}; give at least 1, or leave it out")
         root = None if self.root is None else Path(self.root).expanduser()
         given = {"root": root, "split": chosen, "domain": name} | self._options(name, found.options.get(key, {}))
-        if not self.rendered(name):
-            given |= {"on_bad_sample": on_bad_sample, "target": classes}
+        known, files = inspect.signature(DATASETS[key]).parameters, issubclass(self._kind(name), FolderDataset)
+        settings = {"on_bad_sample": on_bad_sample, "target": classes}
+        given |= {option: value for option, value in settings.items() if files or option in known}
         opened = DATASETS[key](**given)
         indices = None
         if self.limit is not None and self.limit < len(opened):

@@ -38,14 +38,14 @@ class Augmentation:
     style: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = (self.max_class_share, self.flip, self.jitter, self.blur, self.style)
-        if (
-            not 0 < self.scale[0] <= self.scale[1]
-            or self.jitter_strength < 0
-            or not 0 <= min(shares) <= max(shares) <= 1
-        ):
-            remedy = "give two factors above 0, the smaller one first, a strength of at least 0, and shares in [0, 1]"
-            raise ValueError(f"augmentation is {self}; {remedy}")
+        shares = ("max_class_share", "flip", "jitter", "blur", "style")
+        wrong = {option: "a share in [0, 1]" for option in shares if not 0 <= getattr(self, option) <= 1}
+        if not 0 < self.scale[0] <= self.scale[1]:
+            wrong["scale"] = "two factors above 0, the smaller one first"
+        if self.jitter_strength < 0:
+            wrong["jitter_strength"] = "at least 0"
+        for option, good in wrong.items():
+            raise ValueError(f"augmentation.{option} is {getattr(self, option)}; give {good}")
 
 
 DEFAULT_AUGMENTATION = Augmentation()
