@@ -320,3 +320,25 @@ def test_colours_of_many_classes_differ():
     colours = np.array(class_list([str(k) for k in range(255)]).colours)
     distance = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 999 * np.eye(255)
     assert distance.min() > 4
+
+
+def test_labels_of_a_folder_stay_in_their_list_where_a_test_has_another(tmp_path):
+    (tmp_path / "own_classes.yaml").write_text(yaml.safe_dump(FIVE, allow_unicode=True))
+    main(["fit", "--config", config(tmp_path, str(tmp_path / "own_classes.yaml"))])
+    (tmp_path / "own_classes.yaml").unlink()  # the run keeps its own
+    run, tested = tmp_path / "run", ["test", "--config", str(tmp_path / "run/config.yaml")]
+    main(tested)
+    first, counts = read_test(run).scores["yard"], read_confusion(run)["yard"]
+    names = [each["name"] for each in FIVE]
+    main([*tested, "--data.classes", json.dumps(names[::-1])])
+    again = read_test(run)
+    assert list(again.classes) == names[::-1]
+    assert again.scores["yard"].iou == pytest.approx(first.iou)
+    assert again.scores["yard"].means == pytest.approx(first.means)
+    with pytest.warns(UserWarning, match="scored on 2 of 3 classes, .*: base, goods; its predictions of shelf"):
+        main([*tested, "--data.classes", '["base", "goods", "hat"]'])
+    grouped = read_test(run)
+    hit, labelled, predicted = counts[2:4, 2:4].sum(), counts[2:4].sum(), counts[[0, 2, 3], 2:4].sum()
+    assert grouped.scores["yard"].iou["goods"] == pytest.approx(hit / (labelled + predicted - hit), abs=1e-6)
+    assert grouped.known == ["base", "goods"]
+    assert any("scored on 2 of 3 classes (base, goods)" in line for line in grouped.departures)
