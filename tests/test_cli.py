@@ -402,12 +402,14 @@ def test_words_of_0_1_0_become_those_of_the_classes(tmp_path, capsys):
     names = ["asphalt", *CITYSCAPES[1:]]
     (tmp_path / "old.yaml").write_text(yaml.safe_dump({"model": {"ppar": {"class_names": names}}}))
     for words in (["--config", str(tmp_path / "old.yaml")], ["--model.ppar.class_names", str(names)]):
-        config = yaml.safe_load(shown(capsys, "fit", "--config", CONFIG, *words))
+        with pytest.warns(FutureWarning, match="option model.ppar.class_names is dropped: data.classes gives names"):
+            config = yaml.safe_load(shown(capsys, "fit", "--config", CONFIG, *words))
         classes = class_list(config["data"]["classes"])
         assert classes.names == CITYSCAPES.names
         assert classes.words == (("asphalt",), *CITYSCAPES.words[1:])
     same = ["--model.ppar.class_names", str([*CITYSCAPES]), "--model.segmenter.num_classes", "19"]
-    assert yaml.safe_load(shown(capsys, "fit", "--config", CONFIG, *same))["data"]["classes"] == "cityscapes19"
+    with pytest.warns(FutureWarning, match="option model.segmenter.num_classes is dropped: data.classes gives names"):
+        assert yaml.safe_load(shown(capsys, "fit", "--config", CONFIG, *same))["data"]["classes"] == "cityscapes19"
 
 
 @pytest.mark.remedy("runs/renamed.py::refuse_others")

@@ -109,8 +109,9 @@ class DomainDataModule(LightningDataModule):
             "eval_batch_size": eval_batch_size,
             "workers": workers + 1,
         }
-        for option in (option for option, value in least.items() if value < 1):
-            raise ValueError(f"data.{option} is {getattr(self, option)}; give at least {int(option != 'workers')}")
+        for option, value in least.items():
+            if value < 1:
+                raise ValueError(f"data.{option} is {getattr(self, option)}; give at least {int(option != 'workers')}")
         check_roles(sources, self.unseen)
         for chosen in self.protocols.values():
             find_protocol(chosen)

@@ -108,9 +108,16 @@ def worded(names: Any) -> list[dict[str, Any]] | None:
     """Return Cityscapes' classes with other words for their sentences; None unless there are 19 of them."""
     if not isinstance(names, list | tuple) or len(names) != len(CITYSCAPES) or [*names] == [*CITYSCAPES]:
         return None
+    say_moved(WORDS)
     words = dict(zip(CITYSCAPES, CITYSCAPES.words, strict=True))
     entries = zip(CITYSCAPES.entries(), names, strict=True)
     return [entry | {"words": list(words.get(name, (name,)))} for entry, name in entries]
+
+
+def say_moved(path: str) -> None:
+    """Warn that classes are given elsewhere now."""
+    line = f"option {path} is dropped: data.classes gives names and words now; the next version will not know {path}"
+    rank_zero_warn(line, category=FutureWarning)
 
 
 def current_name(path: str) -> str:
@@ -132,3 +139,5 @@ def refuse_others(path: str, value: Any) -> None:
         now = "data.classes gives names and words" if path in CLASSES else f"every run has {WITHDRAWN[path]!r}"
         remedy = f"leave the option out; {now} now"
         raise ValueError(f"option {path} was withdrawn, and {value!r} is no longer supported: {remedy}")
+    if path in CLASSES:
+        say_moved(path)
