@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -95,6 +95,24 @@ def test_the_loss_can_be_monitored_whatever_the_logging_interval(tmp_path):
     assert trainer.callback_metrics["train/loss"] == pytest.approx(sum(module.loss_terms.values()).item())
     assert stop.best_score > 0
     assert trainer.current_epoch < 5
+
+
+def test_what_callbacks_share_is_summed_once_a_step(tmp_path):
+    found = []
+
+    class Sharing(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+            pl_module.shared |= {"asks": torch.ones(2), "due": torch.full((1,), 3.0)}
+
+        def on_train_batch_end(self, trainer, pl_module, *_) -> None:
+            found.append({name: value.tolist() for name, value in pl_module.summed.items() if name in ("asks", "due")})
+            assert not pl_module.shared
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    module = PPARModule(Segmenter("resnet_small", "fpn", pretrained=False), PPAROptions(enabled=False))
+    trainer = Trainer(max_steps=2, callbacks=[Sharing()], default_root_dir=tmp_path, **quiet)
+    trainer.fit(module, DataLoader(Plain("uint8"), batch_size=None))
+    assert found == [{"asks": [1, 1], "due": [3]}] * 2
 
 
 class Steps(NamedTuple):

@@ -1,7 +1,9 @@
 """Sums over all ranks, so that N ranks with batch b compute what one rank computes with batch N b; sharding."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import DeviceMesh
@@ -32,6 +34,22 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def sum_together(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sum several tensors over all ranks in one reduction, without gradient and without reading the device.
+
+    Args:
+        parts: Name -> float tensor of any shape on the device; names and shapes must be the same on every rank.
+
+    Returns:
+        Name -> sum, in the same shapes.
+    """
+    if not parts:
+        return {}
+    total = all_reduce_sum(torch.cat([part.flatten() for part in parts.values()]))
+    sums = total.split([part.numel() for part in parts.values()])
+    return {name: each.view(parts[name].shape) for name, each in zip(parts, sums, strict=True)}
 
 
 def gather(part: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOp
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.data.scored_classes import scored_as
-from ppar_lightning.distributed import all_reduce_sum, shard, world_size
+from ppar_lightning.distributed import all_reduce_sum, shard, sum_together, world_size
 from ppar_lightning.images.classes import class_list
 from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
@@ -113,6 +113,11 @@ class PPARModule(L.LightningModule):
         self.rates: PlannedRates | None = None
         self.loss_terms: dict[str, Tensor] = {}
         """Addends of the last training loss on this rank, by name, without gradient."""
+        self.shared: dict[str, Tensor] = {}
+        """What callbacks want summed over ranks in this optimiser step: 1-d float tensors on the device, by name. They
+        put it here in their own ``on_before_optimizer_step``, on every rank."""
+        self.summed: dict[str, Tensor] = {}
+        """The sums of the last optimiser step, on the device."""
 
     def setup(self, stage: str) -> None:
         """Compile backbone and head for training, in place, so that no parameter name changes.
@@ -211,7 +216,8 @@ class PPARModule(L.LightningModule):
         return means[0]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Update the banks once per optimiser step, also with gradient accumulation."""
+        """Sum over ranks what callbacks share, and update the banks, also with gradient accumulation."""
+        self.summed, self.shared = sum_together(self.shared), {}
         if self.objective is not None:
             self.objective.update()
 
