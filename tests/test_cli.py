@@ -67,6 +67,7 @@ def test_fit_leaves_a_run_folder(run):
     state = weights(run)
     assert {"objective.prototypes.otp", "objective.prototypes.bank", "objective.visual_bank.bank"} <= set(state)
     assert not any("clip" in name for name in state)
+    assert json.loads((run / "manifest.json").read_text())["sessions"][-1]["clip_tower"] == "eager"
     assert cv2.imread(str(run / "pictures" / "val.png")) is not None
 
 

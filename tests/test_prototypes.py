@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
+from transformers import CLIPModel
 
 from ppar_lightning.disk.cache import cache_folder
 from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.method.bank import VisualBank, feature_sums
-from ppar_lightning.method.clip import FrozenImageTower, embed_texts, value_path
+from ppar_lightning.method.clip import embed_texts
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.prototypes import Prototypes, vtp_sums
 from ppar_lightning.method.text import TEMPLATES, sentences, text_prototypes
@@ -120,7 +121,7 @@ def test_own_sentences_have_a_place_for_the_class(given):
 
 @pytest.mark.remedy("method/clip.py::clip_config")
 def test_a_model_that_is_no_clip_of_two_towers_is_named(clip_folder, tmp_path):
-    FrozenImageTower(str(clip_folder), None).tower.save_pretrained(tmp_path)
+    CLIPModel.from_pretrained(clip_folder).vision_model.save_pretrained(tmp_path)
     with pytest.raises(
         ValueError, match="is a 'clip_vision_model', not a CLIP with two towers: name a whole CLIP as ppa"
     ):
@@ -131,32 +132,6 @@ def test_a_model_that_is_no_clip_of_two_towers_is_named(clip_folder, tmp_path):
 def test_a_clip_that_cannot_be_fetched_is_named_with_the_remedy():
     with pytest.raises(OSError, match="'openai/absent' cannot be loaded.*hf download openai/absent"):
         text_prototypes(PPAROptions(clip="openai/absent"), CITYSCAPES.words)
-
-
-def test_the_image_tower_sees_any_size_without_gradient_and_outside_the_checkpoint(clip_folder):
-    tower = FrozenImageTower(str(clip_folder), size=32)
-    assert tower.input_size(64, 128) == (24, 48)
-    context = tower(torch.rand(2, 3, 64, 128, requires_grad=True))
-    assert context.image.shape == (2, 16)
-    assert context.dense.shape == (2, 3 * 6, 16)
-    assert context.memory.shape == (2, 19, 16)
-    assert not context.memory.requires_grad
-    assert tower.state_dict() == {}
-    assert list(tower.parameters()) == []
-    tower.tower.to("meta")
-    with pytest.raises(
-        NotImplementedError, match="meta tensor"
-    ):  # it follows the image's device, to which meta cannot go
-        tower(torch.rand(2, 3, 64, 128))
-
-
-def test_dense_features_depend_on_their_own_patch_alone_in_the_last_block(clip_folder):
-    tower = FrozenImageTower(str(clip_folder), size=None).tower.vision_model
-    hidden = torch.randn(1, 4, 32)
-    changed = hidden.clone()
-    changed[0, 2] = torch.randn(32)
-    moved = (value_path(tower, hidden) - value_path(tower, changed)).abs().amax(dim=-1)[0] > 1e-6
-    assert moved.tolist() == [False, False, True, False]
 
 
 def test_vtp_is_unit_starts_near_otp_and_differs_between_images():
@@ -194,19 +169,3 @@ def test_the_visual_bank_assigns_first_and_moves_by_weight_later():
     mu = 0.5**0.5
     torch.testing.assert_close(bank.bank[0], normalize(torch.tensor([mu, 1 - mu]), dim=0))
     assert bank.bank[1].tolist() == [0, 1]
-
-
-def test_the_tower_follows_the_device_unless_it_is_told(clip_folder):
-    image = torch.rand(1, 3, 32, 32)
-    follows, told = (FrozenImageTower(str(clip_folder), None, dtype) for dtype in (None, torch.float32))
-    assert torch.equal(follows(image).memory, told(image).memory)
-    assert follows(image).memory.dtype == torch.float32
-    assert PPAROptions().clip_dtype is None
-
-
-def test_the_tower_in_bfloat16_sees_what_it_sees_in_float32(clip_folder):
-    image = torch.rand(2, 3, 32, 64)
-    full, half = (FrozenImageTower(str(clip_folder), None, dtype)(image) for dtype in (torch.float32, torch.bfloat16))
-    assert half.memory.dtype == torch.bfloat16
-    similar = torch.cosine_similarity(full.memory, half.memory.float(), dim=-1)
-    assert similar.min() > 0.999

@@ -1,11 +1,11 @@
 """The tiny CLIP's losses: captions against images, and class names against image patches."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel
-
-from ppar_lightning.method.clip import value_path
 
 
 def embed_images(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,6 +24,22 @@ def embed_images(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return F.normalize(model.visual_projection(output.pooler_output).float(), dim=-1), F.normalize(
         dense.float(), dim=-1
     )
+
+
+def value_path(tower: Any, hidden: Tensor) -> Tensor:
+    """Run the last block so that each position attends only to itself: a patch then keeps its own content.
+
+    Args:
+        tower: The ``vision_model`` of a CLIP.
+        hidden: (B, N, C), input of the last block.
+
+    Returns:
+        (B, N, C).
+    """
+    block = tower.encoder.layers[-1]
+    attention = block.self_attn
+    hidden = hidden + attention.out_proj(attention.v_proj(block.layer_norm1(hidden)))
+    return tower.post_layernorm(hidden + block.mlp(block.layer_norm2(hidden)))
 
 
 def embed_tokens(model: CLIPModel, tokens: dict[str, Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ from ppar_lightning.callbacks.loggers import wandb_run
 from ppar_lightning.callbacks.selection import monitored_targets
 from ppar_lightning.callbacks.session import batch_change, new_session, origin, peak_memory
 from ppar_lightning.disk.files import write_whole
+from ppar_lightning.method.clip import FrozenImageTower
 from ppar_lightning.rates import planned_steps
 from ppar_lightning.runs.changed_options import Overrides, carried, changed_options
 from ppar_lightning.runs.manifest import read_manifest
@@ -39,9 +40,9 @@ class Provenance(L.Callback):
     ``overrides`` (option -> its value in the config files and in the run), ``finished`` (whether training is finished),
     ``steps`` (done and planned), ``early_stop`` (why an EarlyStopping ended it, if one did), ``origin`` (the checkpoint
     of another run that it continued, if any), ``weights`` (those that it started from, and what was taken of them), and
-    ``sessions``: one for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included)
-    and its peak memory (GiB) are updated at the end and with each checkpoint, because a killed run loses what comes
-    after its last checkpoint.
+    ``sessions``: one for each call of ``ppar fit`` for this run. The time of a session (seconds, validation included),
+    its peak memory (GiB) and ``clip_tower`` (how CLIP's image tower ran: ``graph``, ``eager`` or null) are updated at
+    the end and with each checkpoint, because a killed run loses what comes after its last checkpoint.
 
     A run claims the folder with its config before anything else, so that of two runs that start at once one is refused.
     If it fails before its first batch ends, it removes the config again, and the corrected command may use the folder.
@@ -171,6 +172,8 @@ class Provenance(L.Callback):
             write_whole(path, self.config.encode())
         memory = peak_memory(trainer.strategy.root_device)
         self._manifest["sessions"][-1] |= {"seconds": round(now() - self._started, 1), "peak_memory": memory}
+        towers = (each.path for each in trainer.lightning_module.modules() if isinstance(each, FrozenImageTower))
+        self._manifest["sessions"][-1]["clip_tower"] = next(towers, None)
         self._manifest |= {"finished": finished, "early_stop": early}
         self._manifest["steps"] = {"done": trainer.global_step, "planned": planned_steps(trainer)}
         write_whole(folder / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())

@@ -1,34 +1,38 @@
 """CLIP's two towers: the text tower embeds sentences once, the image tower gives visual context at every step."""
 
+import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
+from ppar_lightning.method.cuda_graph import CudaGraph
 from ppar_lightning.method.grid import Grid, resize
+from ppar_lightning.method.image_tower import ImageTower
 from ppar_lightning.segmenter.pretrained import load_pretrained, load_weights, normalisation
 
 TEXT_BATCH = 256
 """Number of sentences that the text tower embeds at once."""
 
+GRAPHS = 4
+"""Number of shapes of input for which the image tower is recorded as a CUDA graph; it runs others eagerly."""
+
 
 class VisualContext(NamedTuple):
     """What CLIP sees in a batch of images, in its joint space."""
 
-    image: Tensor
-    """(B, D): the image's embedding."""
-    dense: Tensor
-    """(B, N, D): an embedding of each patch, row by row."""
+    memory: Tensor
+    """(B, 1 + N, D): V = [v_global; v_1..v_N], the embeddings of the image and of each patch, row by row."""
     grid: Grid
     """Cells of the N patches."""
 
     @property
-    def memory(self) -> Tensor:
-        """V = [v_global; v_1..v_N], (B, 1 + N, D)."""
-        return torch.cat([self.image.unsqueeze(1), self.dense], dim=1)
+    def dense(self) -> Tensor:
+        """(B, N, D)."""
+        return self.memory[:, 1:]
 
 
 @torch.no_grad()
@@ -61,13 +65,14 @@ class FrozenImageTower(nn.Module):
 
     The tower is not registered as a submodule, so its weights enter neither checkpoint nor optimiser nor distributed
     broadcasts, and it stays in eval mode.
+
+    Attributes:
+        path: How the last forward pass ran: ``graph`` (a CUDA graph) or ``eager``; None before the first.
     """
 
-    tower: CLIPVisionModelWithProjection
-    mean: Tensor
-    std: Tensor
+    tower: ImageTower
 
-    def __init__(self, clip: str, size: int | None, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, clip: str, size: int | None, dtype: torch.dtype | None = None, graph: bool = True) -> None:
         """Load the tower.
 
         Args:
@@ -75,17 +80,22 @@ class FrozenImageTower(nn.Module):
             size: Side of the square whose area the input is resized to, in pixels; None keeps the images' size.
             dtype: Precision of its weights and computations; None follows the device of the images: bfloat16 on CUDA,
                 float32 elsewhere.
+            graph: On CUDA, record a CUDA graph for each of the first GRAPHS shapes of input, and run that.
         """
         super().__init__()
         tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
-        self.__dict__["tower"] = tower  # an attribute that torch does not register
-        self.dtype = dtype
-        self.size = size
         self.patch = int(tower.config.patch_size)
         self.dim = int(tower.config.projection_dim)
-        mean, std = normalisation(clip)
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.__dict__["tower"] = ImageTower(tower, *normalisation(clip))  # an attribute that torch does not register
+        self.size = size
+        self.dtype = dtype
+        self.graph = graph
+        self.path: Literal["graph", "eager"] | None = None
+        self._graphs: dict[torch.Size, CudaGraph] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the recordings out of a copy: they read the weights of this tower."""
+        return super().__getstate__() | {"_graphs": {}}
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) that images are resized to: their aspect ratio, the wanted area, whole patches."""
@@ -100,37 +110,31 @@ class FrozenImageTower(nn.Module):
         Args:
             image: (B, 3, H, W) float RGB in [0, 1].
         """
-        dtype = self.dtype or (torch.bfloat16 if image.is_cuda else torch.float32)
-        if (self.tower.device, self.tower.dtype) != (image.device, dtype):  # it is no submodule, so it stays behind
-            self.tower.to(image.device, dtype)  # type: ignore[arg-type]
+        place = (image.device, self.dtype or (torch.bfloat16 if image.is_cuda else torch.float32))
+        if self.tower.place != place:  # it is no submodule, so it stays behind
+            self._graphs.clear()
+            self.tower.move(*place)
         size = self.input_size(image.shape[-2], image.shape[-1])
         with torch.autocast(image.device.type, enabled=False):
-            pixels = (resize(image, size) - self.mean) / self.std
-        output = self.tower(
-            pixel_values=pixels.to(self.tower.dtype), interpolate_pos_encoding=True, output_hidden_states=True
-        )
-        dense = self.tower.visual_projection(value_path(self.tower.vision_model, output.hidden_states[-2][:, 1:]))
+            memory = self._run(resize(image.float(), size)).float()
         patches = (size[0] // self.patch, size[1] // self.patch)
-        return VisualContext(output.image_embeds, dense, Grid.over(patches, (image.shape[-2], image.shape[-1])))
+        grid = Grid.over(patches, (image.shape[-2], image.shape[-1]))
+        return VisualContext(memory, grid)
 
+    def _run(self, pixels: Tensor) -> Tensor:
+        """Replay the recording for these pixels' shape, which is made the first time; run the tower if there is none.
 
-def value_path(tower: Any, hidden: Tensor) -> Tensor:
-    """Run the last block so that each position attends only to itself: a patch then keeps its own content.
-
-    This is the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071): the value and output projections replace
-    the attention; the block's MLP and the final norm follow as usual. The caller projects it into the joint space.
-
-    Args:
-        tower: The ``vision_model`` of a CLIP.
-        hidden: (B, N, C), input of the last block.
-
-    Returns:
-        (B, N, C).
-    """
-    block = tower.encoder.layers[-1]
-    attention = block.self_attn
-    hidden = hidden + attention.out_proj(attention.v_proj(block.layer_norm1(hidden)))
-    return tower.post_layernorm(hidden + block.mlp(block.layer_norm2(hidden)))
+        A recording is not made elsewhere than on CUDA, and no longer after one has failed.
+        """
+        if self.graph and pixels.is_cuda and len(self._graphs) < GRAPHS and pixels.shape not in self._graphs:
+            try:
+                self._graphs[pixels.shape] = CudaGraph(self.tower, pixels)
+            except RuntimeError as error:
+                self.graph, fault = False, str(error).partition("\n")[0]
+                warnings.warn(f"CLIP's image tower runs without a CUDA graph, which failed: {fault}", stacklevel=2)
+        run = self._graphs.get(pixels.shape)
+        self.path = "eager" if run is None else "graph"
+        return self.tower(pixels) if run is None else run(pixels)
 
 
 def clip_config(clip: str) -> Any:

@@ -99,7 +99,7 @@ class PPAR(nn.Module):
         self.clip = None
         if options.context == "clip" and text_width is None:
             dtype = getattr(torch, options.clip_dtype) if options.clip_dtype else None
-            self.clip = FrozenImageTower(options.clip, options.visual_size, dtype)
+            self.clip = FrozenImageTower(options.clip, options.visual_size, dtype, options.clip_graph)
             if self.clip.dim != dim:
                 fault = f"text prototypes have width {dim}, the image tower of {options.clip!r} has {self.clip.dim}"
                 raise ValueError(f"{fault}: name their CLIP as ppar.clip, or set ppar.context: features")
@@ -280,4 +280,4 @@ def _own_context(embedding: Tensor, grid: Grid) -> VisualContext:
     """Use the segmenter's embedded features, averaged over 2 x 2 positions, as visual context without gradient."""
     pooled = F.avg_pool2d(embedding.detach(), 2, ceil_mode=True)
     dense = pooled.flatten(2).transpose(1, 2)
-    return VisualContext(dense.mean(dim=1), dense, grid.coarser(2))
+    return VisualContext(torch.cat([dense.mean(dim=1, keepdim=True), dense], dim=1), grid.coarser(2))

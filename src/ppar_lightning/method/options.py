@@ -28,6 +28,8 @@ class PPAROptions:
             size of the crop.
         clip_dtype: Precision of the frozen image tower. None follows the device that a session runs on: bfloat16 on
             CUDA, where it halves the memory, and float32 elsewhere.
+        clip_graph: On CUDA, run the frozen image tower as a CUDA graph, whose kernels are launched all at once. If that
+            fails, a warning says so; the manifest records how it ran. No effect elsewhere.
         level: Feature map that is aligned: the decoder's output or the backbone's last map.
         order: Anchors of the alignment and their order in training: from VTP to OTP, from OTP to VTP, both at once
             (``joint``), one of them alone, or the class means of source features (``naive``).
@@ -56,6 +58,7 @@ class PPAROptions:
     context: Literal["clip", "features"] = "clip"
     visual_size: int | None = 224
     clip_dtype: Literal["bfloat16", "float32"] | None = None
+    clip_graph: bool = True
     level: Literal["decoder", "backbone"] = "decoder"
     order: AnchorOrder = "vtp_to_otp"
     align_segmenter: bool = True

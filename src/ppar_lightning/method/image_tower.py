@@ -1,0 +1,94 @@
+"""CLIP's image tower in as few operations as the embeddings of an image and its patches need."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ppar_lightning.segmenter.pretrained import Colour
+
+
+class ImageTower(nn.Module):
+    """The weights of a CLIP's image tower, with everything that is fixed computed once.
+
+    Patch embedding, positions and their sum are in float32, all that follows in the tower's precision.
+    """
+
+    def __init__(self, tower: Any, mean: Colour, std: Colour) -> None:
+        """Take over the weights of a tower.
+
+        Args:
+            tower: A ``CLIPVisionModelWithProjection`` without gradient, which cannot be used any more.
+            mean: Mean of RGB in [0, 1] that the tower was trained with.
+            std: Standard deviation.
+        """
+        super().__init__()
+        vision = tower.vision_model
+        self.embeddings = vision.embeddings
+        blocks = [TowerBlock(layer) for layer in vision.encoder.layers]
+        blocks[-1].is_last = True
+        self.blocks = nn.Sequential(vision.pre_layrnorm, *blocks, vision.post_layernorm, tower.visual_projection)
+        shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+        patches = self.embeddings.patch_embedding
+        patches.weight.div_(scale)  # of (image - mean) / std
+        patches.bias = nn.Parameter(-(patches.weight * shift).sum(dim=(1, 2, 3)), requires_grad=False)
+        self.move(torch.device("cpu"), torch.float32)
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device, and compute in a precision there."""
+        self.to(device).blocks.to(dtype)
+        self.place = device, dtype
+        self._positions: dict[tuple[int, int], Tensor] = {}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed images.
+
+        Args:
+            image: (B, 3, H, W) float RGB in [0, 1], sides multiples of the patch size.
+
+        Returns:
+            (B, 1 + N, D), in the tower's precision: the image's embedding and those of its N patches.
+        """
+        patches = self.embeddings.patch_embedding(image).flatten(2).transpose(1, 2)
+        first = self.embeddings.class_embedding.expand(len(image), 1, -1)
+        tokens = torch.cat([first, patches], dim=1)
+        size = (image.shape[-2], image.shape[-1])
+        if size not in self._positions:  # all are kept, since a recording may read them
+            self._positions[size] = self.embeddings.interpolate_pos_encoding(tokens, *size)
+        return self.blocks((tokens + self._positions[size]).to(self.place[1]))
+
+
+class TowerBlock(nn.Module):
+    """One block, in ten operations."""
+
+    is_last = False
+    """In the last block only the image's token attends to all. A patch attends to itself and so keeps its own content,
+    the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071); MLP and final norm follow as usual."""
+
+    def __init__(self, layer: Any) -> None:
+        """Take over the weights of a ``CLIPEncoderLayer``."""
+        super().__init__()
+        attention, mlp = layer.self_attn, layer.mlp
+        self.heads = attention.num_heads
+        self.norm1, self.norm2 = layer.layer_norm1, layer.layer_norm2
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.qkv = attention.q_proj
+        self.qkv.weight, self.qkv.bias = (
+            nn.Parameter(torch.cat([getattr(part, name) for part in parts]), False) for name in ("weight", "bias")
+        )
+        self.out = attention.out_proj
+        self.mlp = nn.Sequential(mlp.fc1, mlp.activation_fn, mlp.fc2)
+        if mlp.config.hidden_act == "quick_gelu":  # x sigmoid(c x) = silu(c x) / c
+            for tensor, factor in ((mlp.fc1.weight, 1.702), (mlp.fc1.bias, 1.702), (mlp.fc2.weight, 1 / 1.702)):
+                tensor.mul_(factor)
+            self.mlp[1] = nn.SiLU()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, 1 + N, C) to the same shape."""
+        q, k, v = self.qkv(self.norm1(tokens)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q[:, :, :1] if self.is_last else q, k, v)
+        if self.is_last:
+            mixed = torch.cat([mixed, v[:, :, 1:]], dim=2)
+        tokens = tokens + self.out(mixed.transpose(1, 2).flatten(2))
+        return tokens + self.mlp(self.norm2(tokens))
