@@ -5,7 +5,17 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from ppar_lightning.metrics import CHUNK, class_iou, image_counts, interval, mean_iou, resampled_iou, unseen_mean
+from ppar_lightning.callbacks.scores import Confusion
+from ppar_lightning.metrics import (
+    CHUNK,
+    class_iou,
+    confusions,
+    image_counts,
+    interval,
+    mean_iou,
+    resampled_iou,
+    unseen_mean,
+)
 
 
 def test_miou_by_hand():
@@ -69,6 +79,36 @@ def test_counts_of_images_add_up_to_the_confusion_matrix():
     others = image_counts(guess, label, 4)  # a prediction of class 4 is of none of the four
     assert others[..., 1].sum() > others[..., 2].sum()
     assert others[..., 0].sum() == total[:4, 0].sum()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 19, 255])
+@pytest.mark.parametrize("width", [7, 100])
+def test_matrices_of_images_are_those_of_torchmetrics(classes, width):
+    rng = torch.Generator().manual_seed(0)
+    label, guess = (torch.randint(0, classes, (3, 9, width), generator=rng) for _ in range(2))
+    label[:, :3] = 255
+    label[2] = 255  # nothing of this image is labelled
+    found = confusions(guess, label, classes)
+    assert found.shape == (3, classes + 1, classes + 1)
+    assert found.dtype == torch.int64
+    assert not found[:, classes].any()
+    for own, *pair in zip(found, guess, label, strict=True):
+        expected = MulticlassConfusionMatrix(max(2, classes), ignore_index=255)(*pair)
+        assert torch.equal(own[:classes, :classes], expected[:classes, :classes])
+    guess[:, 4] = classes  # which stands for a class that is not scored
+    assert confusions(guess, label, classes)[:2, :, classes].sum() == 2 * width
+
+
+@pytest.mark.parametrize(("classes", "side"), [(19, 19), (19, 20), (255, 255), (255, 256)])
+def test_a_domains_matrix_is_the_sum_of_its_images(classes, side):
+    label, guess = (torch.randint(0, classes, (4, 8, 9)) for _ in range(2))
+    label[:, 0] = 255
+    metric = Confusion(side, validate_args=False)
+    for part in (slice(0, 3), slice(3, 4)):
+        metric.update(guess[part], label[part])
+    expected = torch.zeros(side, side, dtype=torch.int64)
+    expected[:classes, :classes] = confusions(guess, label, classes).sum(dim=0)[:classes, :classes]
+    assert torch.equal(metric.compute(), expected)
 
 
 def test_an_interval_of_equal_images_is_a_point_and_of_others_is_not():

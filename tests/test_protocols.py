@@ -20,6 +20,7 @@ from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.protocols import PROTOCOLS, find_protocol, square
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE
 from ppar_lightning.images.window import Window
+from ppar_lightning.segmenter import sliding
 from ppar_lightning.segmenter.sliding import predict, slide, starts
 
 
@@ -141,15 +142,101 @@ def test_a_window_that_covers_the_image_is_the_whole_image():
 
 
 def test_overlapping_windows_are_averaged():
-    seen = []
+    image = torch.arange(7.0).expand(1, 3, 4, 7)
 
-    def segment(part):
-        seen.append(part.shape[-2:])
-        return torch.full((1, 1, *part.shape[-2:]), float(len(seen)))
+    def segment(parts):
+        assert parts.shape[-2:] == (4, 4)
+        return parts[:, :1, :, :1].expand(-1, -1, 4, 4)  # the first column's number everywhere: 0, 2 and 3
 
-    logits = slide(segment, torch.zeros(1, 3, 4, 7), 4, 2)
-    assert seen == [(4, 4)] * 3  # at columns 0, 2 and 3
-    assert logits[0, 0, 0].tolist() == [1, 1, 1.5, 2, 2.5, 2.5, 3]
+    assert slide(segment, image, 4, 2)[0, 0, 0].tolist() == pytest.approx([0, 0, 1, 5 / 3, 2.5, 2.5, 3])
+
+
+def one_by_one(segment, image, size, stride):
+    """The mean of windows that are segmented one after the other."""
+    height, width = image.shape[-2:]
+    visits, total = torch.zeros(height, width), 0
+    for top in starts(height, size, stride):
+        for left in starts(width, size, stride):
+            part = (..., slice(top, top + size), slice(left, left + size))
+            logits = segment(image[part])
+            whole = logits.new_zeros(*logits.shape[:2], height, width)
+            whole[part] = logits
+            total, visits[part] = total + whole, visits[part] + 1
+    return total / visits
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """No count of windows that fit is known, on a device that takes 2^16 pixels at once."""
+    monkeypatch.setattr(sliding, "fitting", {})
+    monkeypatch.setitem(sliding.PIXELS, "cpu", 2**16)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("largest", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("height", "width", "window"),
+    [
+        (32, 48, (16, 16)),
+        (33, 47, (16, 11)),
+        (12, 50, (16, 5)),
+        (12, 9, (16, 11)),
+        (40, 40, (24, 8)),
+        (17, 30, (16, 16)),
+    ],
+)
+@torch.no_grad()
+def test_batches_of_windows_are_windows_one_by_one(height, width, window, largest, batch, memory):
+    torch.manual_seed(0)
+    network, image, seen = nn.Conv2d(3, 7, 5, padding=2), torch.rand(batch, 3, height, width), []
+
+    def segment(parts):
+        if len(parts) > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        seen.append(len(parts))
+        return network(parts)
+
+    expected = one_by_one(network, image, *window)
+    for _ in range(2):
+        found = slide(segment, image, *window)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        assert torch.equal(predict(found, (height, width)), expected.argmax(dim=1))
+        assert torch.equal(predict(found, (2 * height, width)), predict(expected, (2 * height, width)))
+    number = batch * len(starts(height, *window)) * len(starts(width, *window))
+    assert sum(seen) == 2 * number
+    assert max(seen) <= largest
+    if largest == 1000:
+        assert seen == [number] * 2
+
+
+def test_the_number_of_windows_that_fits_is_kept_and_no_error_is_hidden(memory):
+    tried = []
+
+    def segment(parts, most=5):
+        tried.append(len(parts))
+        if len(parts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return parts
+
+    for _ in range(2):
+        slide(segment, torch.rand(1, 3, 16, 96), 16, 8)  # 11 windows
+    assert tried == [11, 5, 5, 1, 5, 5, 1]
+    with pytest.raises(torch.OutOfMemoryError):
+        slide(lambda parts: segment(parts, 0), torch.rand(1, 3, 16, 96), 16, 8)
+
+
+def test_no_sum_of_overlapping_windows_is_left_to_chance(memory, monkeypatch):
+    """Windows that are added by one call share no pixel, so the order in which a GPU adds them does not matter."""
+    added, add = [], torch.Tensor.index_add_
+    monkeypatch.setattr(
+        torch.Tensor,
+        "index_add_",
+        lambda total, dim, index, source: added.append(index) or add(total, dim, index, source),
+    )
+    for window in ((16, 5), (16, 11), (9, 1), (20, 20)):
+        slide(lambda parts: parts, torch.rand(2, 3, 31, 27), *window)
+    assert all(len(index.unique()) == len(index) for index in added)
+    assert len(added) > 4
 
 
 def test_windows_of_a_pointwise_network_change_nothing():
@@ -159,8 +246,10 @@ def test_windows_of_a_pointwise_network_change_nothing():
     torch.testing.assert_close(slide(network, image, 16, 11), network(image))
 
 
+@pytest.mark.parametrize("scores", [sliding.SCORES, 1, 300])
 @pytest.mark.parametrize("size", [(6, 8), (12, 16), (9, 5), (3, 3)])
-def test_prediction_at_the_labels_size(size):
+def test_prediction_at_the_labels_size(size, scores, monkeypatch):
+    monkeypatch.setattr(sliding, "SCORES", scores)  # all classes at once, one by one, or some
     torch.manual_seed(0)
     logits = torch.randn(2, 5, 6, 8)
     resized = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
@@ -168,23 +257,32 @@ def test_prediction_at_the_labels_size(size):
 
 
 PEAK = """
-import resource, torch
+import torch
+from pathlib import Path
 from ppar_lightning.segmenter.sliding import predict, slide
+def peak():  # of this process alone; getrusage would begin with its parent's
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 torch.set_num_threads(1)
 network = torch.nn.Conv2d(3, 19, 1)
 slide(network, torch.rand(1, 3, 64, 64), 64, 32)
-image = torch.rand(1, 3, 1024, 2048)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+image = torch.rand(1, 3, 512, 2048)
+before = peak()
 logits = slide(network, image, 128, 96)
-predict(logits, (2048, 4096))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (logits.numel() * 4))
+print((peak() - before) * 1024 / (logits.numel() * 4))
+predict(logits, (1024, 4096))
+print((peak() - before) * 1024 / (logits.numel() * 4))
 """
 
 
 def test_memory_holds_the_logits_of_one_image_once():
     run = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
-    # The prediction at twice the size has a map of labels and two of scores: 4 x (8 + 4 + 4 + 4 + 1) bytes a pixel.
-    assert float(run.stdout) < 1 + 4 * 21 / (19 * 4) + 0.3
+    windows, resized = map(float, run.stdout.split())
+    pixels = 512 * 2048
+    assert (
+        windows < 1 + 4 / 4 + 0.2
+    )  # a batch of windows is a quarter of the image; convolution and sum copy its logits
+    # The prediction at twice the size has some resized scores, three maps of labels and three of scores at the end.
+    assert resized < 1 + sliding.SCORES / (19 * pixels) + 4 * (3 * 8 + 3 * 4 + 1) / 76 + 0.3
 
 
 def module(**changes):

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.data.datamodule import DomainDataModule
@@ -122,11 +123,17 @@ class PPARModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Compile backbone and head for training, in place, so that no parameter name changes.
 
+        For an evaluation on CUDA in 16 bits, the weights of convolutions are laid out channels last.
+
         Raises:
             ValueError: The segmenter predicts other classes than the data module has labels of, and they are trained
                 on or have none in common; or a training has no steps.
         """
-        trainer = self.trainer
+        trainer, strategy = self.trainer, self.trainer.strategy
+        halved = strategy.root_device.type == "cuda" and "16" in str(trainer.precision)
+        # Training is slower so, and ModelParallelStrategy shards contiguous weights.
+        if halved and stage != "fit" and not isinstance(strategy, ModelParallelStrategy):
+            convert_conv2d_weight_memory_format(self.segmenter, torch.channels_last)
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, DomainDataModule) and stage != "predict":
             self.scored_as = scored_as(self.segmenter.classes, data.classes, stage)

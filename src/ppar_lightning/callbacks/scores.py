@@ -12,8 +12,17 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from ppar_lightning.callbacks.access import data_of
 from ppar_lightning.distributed import gather
 from ppar_lightning.images.classes import IGNORE
-from ppar_lightning.metrics import LEVEL, UNSEEN, class_iou, image_counts, interval, mean_iou, resampled_iou
+from ppar_lightning.metrics import LEVEL, UNSEEN, class_iou, confusions, image_counts, interval, mean_iou, resampled_iou
 from ppar_lightning.runs.tested_run import Score, mean_over_unseen
+
+
+class Confusion(MulticlassConfusionMatrix):
+    """The confusion matrix of a domain: it reads no tensor of the device until it is computed, and sorts no image."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add the pixels of images; those labelled IGNORE are left out."""
+        side = self.num_classes
+        self.confmat += confusions(preds, target, min(side, IGNORE)).sum(dim=0)[:side, :side]
 
 
 class DomainScores(L.Callback):
@@ -39,7 +48,7 @@ class DomainScores(L.Callback):
         self.ci: dict[str, Any] | None = None
         self.known: list[str] = []
         self.matrices: dict[str, Tensor] = {}
-        self._confusion: dict[str, MulticlassConfusionMatrix] = {}
+        self._confusion: dict[str, Confusion] = {}
         self._names: dict[str, list[str]] = {}
         self._counts: dict[str, list[Tensor]] = {}  # of these images, on the device
 
@@ -55,11 +64,9 @@ class DomainScores(L.Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reset the matrices; a test uses this too."""
-        # Validating would sort every image, and the readers already refuse labels that are no train ids.
         mapped = getattr(pl_module, "scored_as", None) is not None  # a further column counts predictions of no class
         number, names = len(data_of(trainer).classes) + mapped, data_of(trainer).eval_splits
-        options: dict[str, Any] = {"num_classes": number, "ignore_index": IGNORE, "validate_args": False}
-        self._confusion = {name: MulticlassConfusionMatrix(**options).to(pl_module.device) for name in names}
+        self._confusion = {name: Confusion(number, validate_args=False).to(pl_module.device) for name in names}
         none = torch.zeros(0, len(data_of(trainer).classes), 3, dtype=torch.long, device=pl_module.device)
         self._names, self._counts = {name: [] for name in names}, {name: [none] for name in names}
 
