@@ -10,6 +10,7 @@ import torch
 from ranks import run_ranks
 from test_cli import CONFIG, SMALL, weights
 
+from ppar_lightning.callbacks import last_checkpoint
 from ppar_lightning.cli import main
 from ppar_lightning.module import PPARModule
 
@@ -109,6 +110,7 @@ def signalled(*words: str) -> None:
         return step(self, *arguments)
 
     PPARModule.training_step = training_step  # in this process, which is a rank's
+    last_checkpoint.DELAY = 1
     with pytest.raises(SystemExit) as leaving:
         main(list(words))
     assert leaving.value.code == 128 + signal.SIGTERM
@@ -118,7 +120,7 @@ def signalled(*words: str) -> None:
 def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_exactly(runs, tmp_path, name):
     root = ("--trainer.default_root_dir", str(tmp_path))
     run_ranks(2, signalled, "fit", "--config", CONFIG, *WORDS, *root, *OPTIONS[name])
-    assert torch.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 1
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
     ppar(2, 1, "fit", "--config", str(tmp_path / "config.yaml"), "--ckpt_path", "last")
     whole, stopped = weights(runs[name]), weights(tmp_path)
     assert set(stopped) == set(whole)

@@ -1,7 +1,9 @@
 """The manifest and the last checkpoint, on a model of one weight: sessions add up; neither git nor CUDA is needed."""
 
+import errno
 import hashlib
 import subprocess
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins import AsyncCheckpointIO
+from lightning.pytorch.plugins import AsyncCheckpointIO, TorchCheckpointIO
 from ranks import run_ranks
 from torch import nn
 
@@ -21,6 +23,7 @@ from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.callbacks.loggers import CurvesLogger
 from ppar_lightning.callbacks.provenance import Provenance
 from ppar_lightning.callbacks.session import differences, peak_memory, revision
+from ppar_lightning.distributed import sum_together
 from ppar_lightning.runs.manifest import read_manifest, training_notes
 
 
@@ -29,6 +32,7 @@ class OneWeight(L.LightningModule):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
         self.seed = 7  # as the real module has it
+        self.shared, self.summed = {}, {}
         self.stop_at = stop_at
 
     def on_fit_start(self):
@@ -43,6 +47,9 @@ class OneWeight(L.LightningModule):
         loss = (self.weight * batch).sum()
         self.log("loss", loss)
         return loss
+
+    def on_before_optimizer_step(self, optimizer):
+        self.summed, self.shared = sum_together(self.shared), {}
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -119,20 +126,110 @@ def test_the_last_checkpoint_is_of_the_last_step_whatever_the_interval(tmp_path,
     assert {path.name for path in (tmp_path / "often" / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
-def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
-    """Each of these checkpoints takes a second to write, so none but the first and the last is due in 20."""
+@pytest.mark.parametrize(("longest", "steps"), [(900.0, [1, 4]), (2.0, [1, 3, 4])])
+def test_writing_takes_a_small_share_of_the_time_but_not_too_long_passes_without(tmp_path, monkeypatch, longest, steps):
+    """Each of these checkpoints takes a second to write, so none but the first and the last is due in 50."""
     monkeypatch.setattr(last, "INTERVAL", 0.0)
+    monkeypatch.setattr(last, "LONGEST", longest)
     moments = iter(range(1000))
     monkeypatch.setattr(last.time, "monotonic", lambda: float(next(moments)))
-    steps, save = [], L.Trainer.save_checkpoint
-    monkeypatch.setattr(L.Trainer, "save_checkpoint", lambda *a, **k: (steps.append(a[0].global_step), save(*a, **k)))
+    seen, save = [], L.Trainer.save_checkpoint
+    monkeypatch.setattr(L.Trainer, "save_checkpoint", lambda *a, **k: (seen.append(a[0].global_step), save(*a, **k)))
     fit(tmp_path)
-    assert steps == [1, 4]
+    assert seen == steps
 
 
-def test_another_plugin_for_checkpoints_is_not_dropped_in_silence(tmp_path):
-    with pytest.warns(UserWarning, match="the plugin AsyncCheckpointIO is not used: last.ckpt must be a whole local"):
-        fit(tmp_path, plugins=AsyncCheckpointIO())
+class Own(TorchCheckpointIO):
+    """A user's plugin, which may write something else."""
+
+    def __init__(self, content: bytes | None = None) -> None:
+        self.content, self.written = content, []
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        self.written.append(checkpoint["global_step"])
+        super().save_checkpoint(checkpoint, path, storage_options)
+        if self.content is not None:
+            Path(path).write_bytes(self.content)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_plugin_for_checkpoints_is_used(tmp_path, monkeypatch, recwarn, inside):
+    often(monkeypatch)
+    own = Own()
+    fit(tmp_path, plugins=AsyncCheckpointIO(own) if inside else own)
+    assert own.written == [1, 2, 3, 4, 4]
+    assert saved_step(tmp_path) == 4
+    assert not [each for each in recwarn if "plugin" in str(each.message)]
+
+
+@pytest.mark.remedy("runs/checkpoints.py::promote")
+def test_what_a_plugin_writes_never_replaces_a_checkpoint_unless_it_is_whole(tmp_path):
+    fit(tmp_path)
+    path, longer = tmp_path / "checkpoints" / "last.ckpt", {"max_steps": 6, "max_epochs": -1}
+    with pytest.raises(OSError, match="next.ckpt is damaged or no checkpoint: check the disk, and leave plugins out"):
+        fit(tmp_path, ckpt_path=str(path), plugins=Own(b"PK"), **longer)
+    assert saved_step(tmp_path) == 4
+    fit(tmp_path, ckpt_path=str(path), **longer)
+    assert saved_step(tmp_path) == 6
+
+
+def test_an_error_of_the_thread_ends_the_training_at_the_next_step(tmp_path, monkeypatch):
+    often(monkeypatch)
+    writes, write = iter(range(9)), torch.save
+
+    def full(*arguments):
+        if next(writes) == 1:  # the disk is full for the second checkpoint, and is no longer
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*arguments)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"next.ckpt cannot be written \(No space left on device\): make room") as raised:
+        fit(tmp_path)
+    assert raised.value.__notes__ == [
+        f"; then continue with: ppar fit --config {tmp_path}/config.yaml --ckpt_path last"
+    ]
+    assert saved_step(tmp_path) == 1
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.ckpt"}
+    assert fit(tmp_path, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"))["finished"]
+
+
+@pytest.mark.remedy("callbacks/last_checkpoint.py::lack_of_room")
+def test_too_small_a_disk_is_said_before_training(tmp_path, monkeypatch):
+    """The weight and what SGD may keep of it take 8 bytes; there are three checkpoints at once, and the best ones."""
+    free = 7
+    monkeypatch.setattr(last.shutil, "disk_usage", lambda disk: SimpleNamespace(free=free))
+    best = ModelCheckpoint(tmp_path / "checkpoints", monitor="loss", save_top_k=2)
+    with pytest.raises(
+        OSError, match=r"^/\S* has 0.00 GB free, and 5 checkpoints need 0.00 GB: make room there, or gi"
+    ):
+        fit(tmp_path, also=[best])
+    assert not tmp_path.exists()
+    free = 8
+    with pytest.warns(UserWarning, match="and 3 checkpoints need"):
+        assert fit(tmp_path)["finished"]
+    free, kept = 24, sum(path.stat().st_size for path in (tmp_path / "checkpoints").iterdir())
+    assert kept > 16
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*GB free")
+        fit(tmp_path.with_name("roomy"))
+        free = 8  # the files that are there make room for others
+        fit(tmp_path, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"), max_epochs=3)
+
+
+def test_several_ranks_act_on_what_one_asked_for_some_steps_before(monkeypatch):
+    """Rank 1 asks in step 3; rank 0 looks at the sum when the device has long computed it."""
+    callback, trainer, module = LastCheckpoint(), SimpleNamespace(world_size=2), OneWeight()
+    callback._due = float("inf")
+    found = []
+    for step in range(10):
+        callback.on_before_optimizer_step(trainer, module)
+        assert module.shared["asks"].tolist() == [0, 0]
+        module.summed = {"asks": module.shared["asks"] + torch.tensor([step >= 3, False])}
+        found.append(callback._agreed(trainer, module))
+    assert found == [[step >= 3 + last.DELAY, False] for step in range(10)]
+    callback._note(15)
+    callback.on_before_optimizer_step(trainer, module)
+    assert module.shared["asks"].tolist() == [1, 0]
 
 
 def test_no_checkpoint_between_the_batches_of_one_optimiser_step(tmp_path, monkeypatch):

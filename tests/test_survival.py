@@ -11,17 +11,25 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from threading import Event, Timer
+from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Timer as MaxTime
+from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
 
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.cli import main
 from ppar_lightning.module import PPARModule
 from ppar_lightning.reproduce import Planned
-from ppar_lightning.runs.checkpoints import WholeCheckpointIO, find_checkpoint, is_whole, promote
+from ppar_lightning.runs.checkpoints import (
+    BackgroundCheckpointIO,
+    WholeCheckpointIO,
+    find_checkpoint,
+    is_whole,
+    promote,
+)
 from ppar_lightning.runs.run_folder import read_config
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
@@ -110,15 +118,21 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
             subprocess.run(["kill", f"-{int(number)}", *map(str, job)], check=True)
         return function(self, *arguments)
 
+    def slow(self, *arguments):
+        time.sleep(0.2)
+        return write(self, *arguments)
+
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    folder = tmp_path / "a run"
+    folder, write = tmp_path / "a run", WholeCheckpointIO.save_checkpoint
     with monkeypatch.context() as patch:
         patch.setattr(PPARModule, hook, signalled)
+        patch.setattr(WholeCheckpointIO, "save_checkpoint", slow)  # the run waits for the last one
         if last == 9:
             fit(folder)
         else:
+            plugin = ("--trainer.plugins", "lightning.pytorch.plugins.io.AsyncCheckpointIO")
             with pytest.raises(SystemExit) as leaving:
-                fit(folder, "--data.workers", "1")
+                fit(folder, "--data.workers", "1", *plugin)
             assert leaving.value.code == 128 + number
             lines = [line for line in capsys.readouterr().err.splitlines() if "ppar:" in line]
             command = f"ppar fit --config '{folder}/config.yaml' --ckpt_path last"
@@ -139,7 +153,7 @@ def test_a_run_that_max_time_stops_is_not_finished_and_its_last_line_continues_i
     """The clock runs out in the first of the two batches of step 2; each session has the whole time."""
     hours = iter(range(100))  # asked at the start and after each batch
     with monkeypatch.context() as patch:
-        patch.setattr(Timer, "time_elapsed", lambda self, stage=None: 3600.0 * next(hours))
+        patch.setattr(MaxTime, "time_elapsed", lambda self, stage=None: 3600.0 * next(hours))
         folder = fit(tmp_path / "a run", "--trainer.max_time", "00:03:00:00")
     assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] == 2
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -163,7 +177,7 @@ def test_a_restart_that_is_stopped_goes_on_exactly(tmp_path, monkeypatch):
     expected = fit(tmp_path / "whole", "--ckpt_path", last, *words)
     hours = iter(range(100))
     with monkeypatch.context() as patch:
-        patch.setattr(Timer, "time_elapsed", lambda self, stage=None: 3600.0 * next(hours))
+        patch.setattr(MaxTime, "time_elapsed", lambda self, stage=None: 3600.0 * next(hours))
         folder = fit(tmp_path / "run", "--ckpt_path", last, *words, "--trainer.max_time", "00:03:00:00")
     assert torch.load(folder / "checkpoints" / "last.ckpt")["global_step"] < 9
     main(["fit", "--config", str(folder / "config.yaml"), "--ckpt_path", "last"])
@@ -359,6 +373,50 @@ def test_sigkill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     assert list(tmp_path.glob("*/next.ckpt.tmp"))  # at least one was killed while writing
 
 
+class Held(CheckpointIO):
+    """It writes when it is let go."""
+
+    def __init__(self) -> None:
+        self.go, self.files, self.at_work = Event(), {}, 0
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        assert self.at_work == 0
+        self.at_work += 1
+        self.go.wait(10)
+        if checkpoint["w"].isnan().any():
+            raise OSError("full")
+        self.files[path] = checkpoint
+        self.at_work -= 1
+
+    def load_checkpoint(self, path, *_):
+        return self.files[path]
+
+    def remove_checkpoint(self, path):
+        del self.files[path]
+
+
+def test_the_thread_writes_the_state_as_it_was_and_one_file_at_a_time():
+    writer, weight = Held(), torch.nn.Parameter(torch.ones(3))
+    plugin, state = BackgroundCheckpointIO(writer), {"w": weight.data, "steps": [1]}
+    plugin.save_checkpoint(state, "a")
+    with torch.no_grad():
+        weight += 1
+    state["steps"].append(2)
+    assert not writer.files
+    Timer(0.1, writer.go.set).start()
+    plugin.save_checkpoint(state, "b")
+    assert (writer.files["a"]["w"].tolist(), writer.files["a"]["steps"]) == ([1, 1, 1], [1])
+    plugin.teardown()
+    assert plugin.load_checkpoint("b")["w"].tolist() == [2, 2, 2]
+    plugin.remove_checkpoint("a")
+    plugin.save_checkpoint({"w": torch.tensor(torch.nan)}, "c")
+    plugin.remove_checkpoint("b")  # it is kept, as what takes its place was not written
+    with pytest.raises(OSError, match="full"):
+        plugin.teardown()
+    assert list(writer.files) == ["b"]
+    plugin.teardown()  # the error was said
+
+
 def test_every_checkpoint_of_a_trainer_is_written_so(whole):
     class Strategy:
         checkpoint_io = TorchCheckpointIO()
@@ -367,4 +425,14 @@ def test_every_checkpoint_of_a_trainer_is_written_so(whole):
         strategy = Strategy()
 
     LastCheckpoint().setup(Trainer(), None, "fit")
-    assert isinstance(Trainer.strategy.checkpoint_io, WholeCheckpointIO)
+    assert isinstance(Trainer.strategy.checkpoint_io, BackgroundCheckpointIO)
+    assert isinstance(Trainer.strategy.checkpoint_io.checkpoint_io, WholeCheckpointIO)
+
+
+def test_a_checkpoint_is_as_large_as_was_said_before_training(whole, tmp_path, monkeypatch, capsys):
+    size = (whole / "checkpoints" / "last.ckpt").stat().st_size
+    for share in (0.9, 1.1):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=share * size: SimpleNamespace(free=free))
+        with pytest.raises(SystemExit) if share < 1 else pytest.warns(UserWarning, match="3 checkpoints need"):
+            fit(tmp_path / "run", "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0")
+    assert "GB free, and 3 checkpoints need" in capsys.readouterr().err

@@ -51,16 +51,8 @@ def continuation(folder: str) -> str:
 class Interruption(L.Callback):
     """End ``validate``, ``test`` and ``predict`` at once, with status 128 + signal; Lightning would continue.
 
-    In training, :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` handles signals. If an error ends a
-    training that has a checkpoint, the command to continue from it is added to the error.
+    In training, :class:`~ppar_lightning.callbacks.last_checkpoint.LastCheckpoint` handles signals and errors.
     """
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Add the command to continue, if there is a checkpoint."""
-        written = any(Path(trainer.default_root_dir, "checkpoints").glob("*.ckpt"))
-        begun = trainer.state.fn == TrainerFn.FITTING and trainer.global_step > 0  # else it is that of another run
-        if begun and written and isinstance(exception, Exception):
-            exception.add_note(f"; then {continuation(trainer.default_root_dir)}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Handle signals in ``validate``, ``test`` and ``predict``, but not in the validations of a training."""

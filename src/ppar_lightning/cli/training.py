@@ -233,7 +233,9 @@ class DoctorCLI(PPARCLI):
         trainer.devices, trainer.num_nodes = trainer.devices[:1] if isinstance(trainer.devices, list) else 1, 1
         trainer.callbacks = [*listed(trainer.callbacks), Namespace(class_path=FIRST_STEP)]
         given.ckpt_path = find_checkpoint(trainer.default_root_dir, given.ckpt_path, training=True)
-        with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        run = Path(trainer.default_root_dir).absolute()
+        disk = next(path for path in run.parents if path.is_dir())  # which is also that of the checkpoints
+        with TemporaryDirectory(dir=disk) as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             config = Path(folder) / "config.yaml"
             config.write_text(self.parser.dump(given, skip_none=False))
             try:

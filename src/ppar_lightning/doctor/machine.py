@@ -1,7 +1,6 @@
 """The machine: devices, versions, the run folder and its disk."""
 
 import os
-import shutil
 from pathlib import Path
 
 import lightning
@@ -12,9 +11,6 @@ from ppar_lightning.callbacks.provenance import refuse_another
 from ppar_lightning.callbacks.session import hardware, versions
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.runs.run_folder import CONFIG, is_run
-
-LEAST = 64_000_000
-"""Bytes that a run needs at least."""
 
 
 def check_devices(trainer: Namespace) -> tuple[Finding, int]:
@@ -38,7 +34,7 @@ def check_devices(trainer: Namespace) -> tuple[Finding, int]:
 
 
 def check_run_folder(config: Namespace) -> list[Finding]:
-    """Check whether a run can be written into its folder, by the rule of ``fit``, and what is free on the disk.
+    """Check whether a run can be written into its folder, by the rule of ``fit``. The trial shows whether it has room.
 
     If the config is the one saved in that folder, this is only a note, because ``ppar test`` uses that config.
 
@@ -47,12 +43,12 @@ def check_run_folder(config: Namespace) -> list[Finding]:
     """
     folder = Path(config.trainer.default_root_dir)
     parent = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(parent).free
-    room = f"{folder}, {free / 1e9:.1f} GB free; with AdamW a checkpoint takes three times the model"
-    if free < LEAST or not os.access(parent, os.W_OK):
-        elsewhere = "free some, allow writing, or give another folder with --trainer.default_root_dir"
-        return [Finding("error", "run folder", f"{parent} is full or cannot be written to; {elsewhere}")]
+    if not os.access(parent, os.W_OK):
+        elsewhere = "allow it, or give another folder with --trainer.default_root_dir"
+        return [Finding("error", "run folder", f"{parent} cannot be written to; {elsewhere}")]
     if not is_run(folder):
-        return [Finding("ok", "run folder", room)]
+        return [Finding("ok", "run folder", str(folder))]
     own = (folder / CONFIG).resolve() in [Path(path).resolve() for path in config.config or []]
-    return attempt("run folder", lambda: refuse_another(folder, config.ckpt_path), room, "note" if own else "error")
+    return attempt(
+        "run folder", lambda: refuse_another(folder, config.ckpt_path), str(folder), "note" if own else "error"
+    )

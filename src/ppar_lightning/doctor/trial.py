@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 
+from ppar_lightning.callbacks.last_checkpoint import lack_of_room
 from ppar_lightning.callbacks.session import peak_memory
 
 
@@ -24,10 +25,13 @@ class FirstStep(L.Callback):
 
         Raises:
             TrialDoneError: The step has been made.
+            OSError: The disk lacks room for a checkpoint.
         """
         if trainer.global_step > self._step:
             seconds, memory = time.perf_counter() - self._started, peak_memory(trainer.strategy.root_device)
             took = f"the first step took {seconds:.1f} s and {memory} GiB of memory"
+            if lack := lack_of_room(trainer):
+                took += f"; {lack}"
             raise TrialDoneError(took)  # which is no error, but ends the training
 
 

@@ -3,13 +3,15 @@
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning_utilities.core.apply_func import apply_to_collection
 
 from ppar_lightning.disk.tensors import read_checkpoint
 from ppar_lightning.runs.run_folder import LAST
@@ -39,10 +41,57 @@ class WholeCheckpointIO(TorchCheckpointIO):
             sync(path.parent)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch hides a full disk's
-            state = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
+            state = getattr(error.__context__ or error, "strerror", None) or error  # torch hides that of a full disk
             remedy = "make room there; `ppar fit --ckpt_path last` continues from the previous one, if any"
             raise OSError(f"{path} cannot be written ({state}): {remedy}") from error
+
+
+class BackgroundCheckpointIO(AsyncCheckpointIO):
+    """Let another plugin write checkpoints in a thread, one at a time, while training goes on.
+
+    Lightning's class would copy them within the memory of the device, and show an error of its thread only after it has
+    begun to write the next one.
+    """
+
+    def __init__(self, writer: CheckpointIO) -> None:
+        """Start with nothing to do.
+
+        Args:
+            writer: Plugin that writes and removes the files.
+        """
+        super().__init__(writer)
+        self._writer = writer
+        self._pool = ThreadPoolExecutor(max_workers=1)  # Python waits for it before it exits
+        self._task: Future[Any] | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Wait for the file before, copy the checkpoint into the memory of the CPU, and begin to write the copy.
+
+        Raises:
+            OSError: The file before could not be written.
+        """
+        self.teardown()
+        copy = apply_to_collection(checkpoint, torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
+        self.then(self._writer.save_checkpoint, copy, path)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a file once that which takes its place is whole; if that fails, keep it."""
+        self.then(self._writer.remove_checkpoint, path)
+
+    def then(self, work: Callable[..., object], *arguments: Any) -> None:
+        """Do something in the thread after all that was begun before, unless that fails."""
+        before, wait = self._task, self._writer.teardown  # for a plugin that has a thread of its own
+        self._task = self._pool.submit(lambda: (before and before.result(), work(*arguments), wait()))
+
+    def teardown(self, wait: bool = True) -> None:
+        """Wait until all is done, or only look whether it is.
+
+        Raises:
+            OSError: A file could not be written. The error is raised once.
+        """
+        if self._task is not None and (wait or self._task.done()):
+            task, self._task = self._task, None
+            task.result()
 
 
 def sync(folder: Path) -> None:
@@ -54,11 +103,19 @@ def sync(folder: Path) -> None:
 
 
 def promote(folder: Path) -> None:
-    """Rename ``last.ckpt`` to ``previous.ckpt``, and ``next.ckpt`` to ``last.ckpt``."""
-    last = folder / "last.ckpt"
+    """Rename ``last.ckpt`` to ``previous.ckpt``, and ``next.ckpt`` to ``last.ckpt``.
+
+    Raises:
+        OSError: ``next.ckpt`` is not whole.
+    """
+    last, new = folder / "last.ckpt", folder / "next.ckpt"
+    if not is_whole(new):
+        raise OSError(
+            f"{new} is damaged or no checkpoint: check the disk, and leave plugins out that write checkpoints"
+        )
     if last.exists():
         last.replace(folder / "previous.ckpt")
-    (folder / "next.ckpt").replace(last)
+    new.replace(last)
     sync(folder)
 
 
