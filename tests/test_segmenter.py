@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     BertConfig,
     CLIPConfig,
@@ -17,6 +19,7 @@ from transformers import (
     CLIPVisionConfig,
     ConvNextConfig,
     Dinov2Config,
+    Dinov2WithRegistersConfig,
     HieraConfig,
     PvtV2Config,
     ResNetConfig,
@@ -43,6 +46,7 @@ CONFIGS = {
     "convnext": ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
     "swin": SwinConfig(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=4, drop_path_rate=0.0),
     "dinov2": Dinov2Config(**VIT, patch_size=14, image_size=56, mlp_ratio=2),
+    "registers": Dinov2WithRegistersConfig(**VIT, patch_size=14, image_size=56, mlp_ratio=2),
     "clip_vision": CLIPVisionConfig(**VIT, image_size=32, patch_size=8),
     "clip": CLIPConfig(
         text_config={**VIT, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
@@ -50,7 +54,7 @@ CONFIGS = {
         projection_dim=16,
     ),
 }
-PLAIN = ("dinov2", "clip_vision", "clip")
+PLAIN = ("dinov2", "registers", "clip_vision", "clip")
 FAMILIES = ("resnet", "convnext", "swin", "dinov2", "clip_vision", "clip")
 
 
@@ -341,6 +345,90 @@ def test_bf16_autocast(build, family):
         logits = segmenter.eval()(torch.rand(1, 3, 40, 40))
     assert logits.shape == (1, 5, 40, 40)
     assert all(p.grad.isfinite().all() for p in segmenter.parameters())
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operations, and how often each weight is cast."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.names = {weight.data_ptr(): name for name, weight in network.named_parameters()}
+        self.operations, self.casts = Counter(), Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.operations[name] += 1
+        if name == "_to_copy" and args[0].data_ptr() in self.names:
+            self.casts[self.names[args[0].data_ptr()]] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("family", ["resnet", "dinov2", "clip"])
+def test_a_step_in_bf16_casts_each_weight_once(build, family, frozen):
+    segmenter = build(family)
+    if frozen:
+        segmenter = build(family, freeze_stages=segmenter.backbone.depth)
+    with Calls(segmenter) as calls, torch.autocast("cpu", torch.bfloat16):
+        train_step(segmenter)
+    products = [m for m in segmenter.modules() if isinstance(m, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))]
+    assert calls.casts.total() == sum(len([*product.parameters()]) for product in products)
+    assert set(calls.casts.values()) == {1}
+
+
+@pytest.mark.parametrize("family", ["dinov2", "registers", "clip"])
+def test_attention_is_fused_and_no_step_resizes_by_the_bicubic_kernel(build, family):
+    segmenter = build(family)
+    train_step(segmenter, (70, 28))
+    with Calls(segmenter) as calls:
+        train_step(segmenter, (70, 28))
+    attention = [name for name in calls.operations.elements() if "attention" in name and "backward" not in name]
+    assert len(attention) == VIT["num_hidden_layers"]
+    assert not calls.operations.keys() & {"_softmax", "upsample_bicubic2d", "_upsample_bicubic2d_aa"}
+
+
+@pytest.mark.parametrize("size", [(4, 4), (2, 3), (7, 5), (8, 2), (1, 1)])
+@pytest.mark.parametrize("family", ["dinov2", "registers", "clip"])
+def test_position_embeddings_are_resized_as_transformers_does(build, family, size):
+    network = build(family).backbone.network
+    (module,) = [m for m in network.modules() if hasattr(m, "interpolate_pos_encoding")]
+    height, width = (side * module.config.patch_size for side in size)
+    weight = torch.rand(1, 1 + size[0] * size[1], 32)
+    results = []
+    for ours in (True, False):
+        resize = module.interpolate_pos_encoding if ours else type(module).interpolate_pos_encoding.__get__(module)
+        with torch.inference_mode():  # what a validation keeps serves the training after it
+            resize(weight, height, width)
+        with torch.autocast("cpu", torch.bfloat16):
+            resized = resize(weight, height, width)
+        network.zero_grad()
+        (resized * weight).sum().backward()
+        (gradient,) = [p.grad for name, p in module.named_parameters() if name.startswith("position_embedding")]
+        results.append((resized, gradient.flatten()))
+    (mine, gradient), (theirs, expected) = results
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("family", ["dinov2", "clip"])
+def test_copies_resize_their_own_position_embeddings(build, family):
+    network = build(family).backbone.eval()
+    image = torch.rand(1, 3, network.stride * 2, network.stride * 3)
+    copied = copy.deepcopy(network)
+    torch.testing.assert_close(copied(image), network(image))
+    for name, weight in copied.named_parameters():
+        if "position" in name:
+            weight.data.add_(torch.randn_like(weight))
+    assert not torch.allclose(copied(image)[0], network(image)[0])
+
+
+@pytest.mark.slow  # it loads the compiler
+def test_compiled_embeddings_resize_to_any_size(build):
+    embeddings = build("dinov2").backbone.network.embeddings
+    compiled = torch.compile(embeddings, backend="eager", fullgraph=True)
+    for size in ((28, 70), (42, 84)):
+        image = torch.rand(1, 3, *size)
+        torch.testing.assert_close(compiled(image), embeddings(image))
 
 
 def test_frozen_stages_survive_synchronised_batch_norm(build):

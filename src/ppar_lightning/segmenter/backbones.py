@@ -11,6 +11,7 @@ from transformers.modeling_outputs import BackboneOutput
 
 from ppar_lightning.disk.tensors import cause
 from ppar_lightning.segmenter import efficientnet_lite as efficientnet_lite  # registers itself with transformers
+from ppar_lightning.segmenter.positions import resize_by_products
 from ppar_lightning.segmenter.pretrained import IMAGENET_MEAN_STD, load_pretrained, load_weights, normalisation
 
 CLIP = "clip_vision_model"
@@ -195,5 +196,5 @@ def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: boo
     else:
         kind = MODEL_FOR_BACKBONE_MAPPING[type(config)]
         config.out_indices = [stage % len(config.stage_names) for stage in stages]
-    network = load_weights(kind, name, config) if pretrained else kind(config)
+    network = load_weights(kind, name, config) if pretrained else resize_by_products(kind(config))
     return CLIPTower(network, config.patch_size) if config.model_type == CLIP else network

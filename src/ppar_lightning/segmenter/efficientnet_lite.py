@@ -42,14 +42,14 @@ class ConvNorm(nn.Sequential):
     """Convolution and batch norm, with TensorFlow's padding: at stride 2, one pixel less at the top and left."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        conv = nn.Conv2d(channels, out_channels, kernel, stride, groups=groups, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01))
         before = (kernel - stride) // 2
-        self.padding = (before, kernel - stride - before) * 2
+        conv = nn.Conv2d(channels, out_channels, kernel, stride, padding=before, groups=groups, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01))
+        self.after = kernel - stride - 2 * before
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, C, h, w), with sides that are multiples of the stride, to (B, C', h / stride, w / stride)."""
-        return super().forward(functional.pad(image, self.padding))
+        return super().forward(functional.pad(image, (0, self.after) * 2) if self.after else image)
 
 
 class Block(nn.Module):

@@ -91,9 +91,8 @@ class FPN(nn.Module):
         for lateral, finer in zip(reversed(self.lateral[:-1]), reversed(maps[:-1]), strict=True):
             merged = lateral(finer) + resize(merged, finer.shape[2:])
             levels.append(merged)
-        size = maps[0].shape[2:]
-        smoothed = [resize(smooth(level), size) for smooth, level in zip(self.smooth, levels, strict=True)]
-        return torch.stack(smoothed).sum(dim=0)
+        *coarse, finest = [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
+        return sum((resize(level, finest.shape[2:]) for level in coarse), finest)
 
 
 class FCN(nn.Sequential):

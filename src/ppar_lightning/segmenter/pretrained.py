@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from transformers.utils import cached_file, logging
 
 from ppar_lightning.disk.tensors import cause
+from ppar_lightning.segmenter.positions import resize_by_products
 
 CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -75,7 +76,7 @@ def load_weights(loader: Any, name: str, config: Any) -> Any:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("hidden_states_norms"))
     if missing:
         raise ValueError(f"model {name!r} lacks {missing[0]} and others: give the config.json it was saved with")
-    return network
+    return resize_by_products(network)
 
 
 def _remedy(name: str) -> str:
