@@ -1,6 +1,6 @@
 """The LightningModule: training and evaluation steps, optimiser and schedule for a segmenter with PPAR's objective."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -22,6 +22,7 @@ from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.method.supervised import supervised_terms
+from ppar_lightning.optimizer import fuse, withhold
 from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps
 from ppar_lightning.runs.stored import described
 from ppar_lightning.segmenter.segmenter import Segmenter
@@ -119,6 +120,10 @@ class PPARModule(L.LightningModule):
         put it here in their own ``on_before_optimizer_step``, on every rank."""
         self.summed: dict[str, Tensor] = {}
         """The sums of the last optimiser step, on the device."""
+        self.good: Tensor | bool = True
+        """Whether the last optimiser step was finite; on the device, if the host need not know."""
+        self.before_saving: Callable[[], None] = lambda: None
+        """Called before a checkpoint is written, on every rank; it may raise."""
 
     def setup(self, stage: str) -> None:
         """Compile backbone and head for training, in place, so that no parameter name changes.
@@ -154,6 +159,7 @@ class PPARModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the description of the segmenter, so that it can be rebuilt from a checkpoint alone."""
+        self.before_saving()
         checkpoint["segmenter"] = self.segmenter.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -223,10 +229,19 @@ class PPARModule(L.LightningModule):
         return means[0]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Sum over ranks what callbacks share, and update the banks, also with gradient accumulation."""
+        """Sum over ranks what callbacks share, and update the banks, also with gradient accumulation.
+
+        If they share "bad", a number that is not 0 if a loss or gradient is not finite, then weights, banks and the
+        optimiser's state stay as they are.
+        """
         self.summed, self.shared = sum_together(self.shared), {}
+        bad = self.summed.get("bad")
+        good = torch.ones((), dtype=torch.bool, device=self.device) if bad is None else bad[0] == 0
         if self.objective is not None:
+            pending = self.objective.pending
+            pending.copy_(torch.where(good, pending, torch.zeros_like(pending)))
             self.objective.update()
+        self.good = good if bad is None else withhold(optimizer, good)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load a checkpoint's weights.
@@ -276,6 +291,7 @@ class PPARModule(L.LightningModule):
         optimizer = self.optimizer([{"params": part, "name": name} for name, part in parts.items() if part])
         for group in optimizer.param_groups:
             group["lr"] *= self.backbone_lr if group["name"] == "backbone" else 1.0
+        fuse(optimizer)
         plan = StepPlan(planned_steps(self.trainer))
         self.rates = PlannedRates(optimizer, plan, *self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.rates, "interval": "step"}}

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppar_lightning.method.step_plan import Continuation, StepPlan
+from ppar_lightning.optimizer import refit
 
 
 class PlannedRates(LambdaLR):
@@ -59,8 +60,8 @@ class PlannedRates(LambdaLR):
         self._last_lr = [group["lr"] for group in groups]
         self._compare(former, rate)
 
-    def _refuse_another(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        """Refuse a state before the optimiser loads it.
+    def _refuse_another(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a state before the optimiser loads it, or return it for the optimiser's own kernels.
 
         Raises:
             ValueError: It is that of another class, or of other parameters.
@@ -75,6 +76,7 @@ class PlannedRates(LambdaLR):
         if next(sizes) != next(sizes):
             fault = "the optimizer's state in the checkpoint is of other parameters"
             raise ValueError(f"{fault}: leave --model.segmenter.freeze_stages as it was, {anew}")
+        return refit(optimizer, state)
 
     def _total(self, step: int, factor: float) -> int:
         """Find the last step of a run of 0.1.0, whose checkpoint holds no plan, by the factor of its rates."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ppar_lightning.distributed import all_reduce_sum, world_size
+from ppar_lightning.distributed import sum_together, world_size
 from ppar_lightning.images.colour import LUMA, saturate, turn_hue
 from ppar_lightning.images.variation import gaussian_blur
 
@@ -74,20 +74,13 @@ class SelectiveMask(nn.Module):
         self.register_buffer("images", torch.zeros(()))
         self.register_buffer("selected", torch.zeros(channels, channels, dtype=torch.bool))
 
-    def observe(self, plain: Tensor, changed: Tensor) -> None:
-        """Add the variance of each element between an image and its counterpart, summed over images and ranks.
-
-        Args:
-            plain: (B, C, h, w), map of the images.
-            changed: (B, C, h, w), map of their photometric counterparts.
-        """
-        # The variance of two values is a quarter of their squared difference.
-        variance = (covariance(plain) - covariance(changed)).square().sum(dim=0) / 4
-        self.variance += all_reduce_sum(variance)
-        self.images += all_reduce_sum(torch.full_like(self.images, len(plain)))
+    def observe(self, variance: Tensor, images: Tensor) -> None:
+        """Add the sum of :func:`style_variance` over a number of images."""
+        self.variance += variance
+        self.images += images
 
     def select(self, clusters: int) -> None:
-        """Cluster the mean variances above the diagonal, and select all clusters but the lowest."""
+        """Cluster the mean variances above the diagonal, on the host, and select all clusters but the lowest."""
         chosen = torch.zeros(self.selected.shape, dtype=torch.bool)
         above = torch.ones_like(chosen).triu(diagonal=1)
         values = (self.variance / self.images.clamp_min(1)).cpu()[above]
@@ -122,8 +115,8 @@ class InstanceSelectiveWhitening(nn.Module):
         self.options = options
         self.masks = nn.ModuleList([SelectiveMask(width) for width in channels])
         self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
-        self._known_fixed = False  # once it is true, no step needs to read the device
-        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known_fixed", False))
+        self._fixed: bool | None = False  # what the host knows; after loading, it asks the device once
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_fixed", None))
 
     def forward(self, maps: Maps, image: Tensor, early: Callable[[Tensor], Maps], u: float, seed: Seed) -> Tensor:
         """Compute the loss of a step; during ``statistics``, first gather the variances.
@@ -144,17 +137,22 @@ class InstanceSelectiveWhitening(nn.Module):
         if not any(each.requires_grad for each in maps):
             raise ValueError("isw whitens stages that are frozen: lower model.segmenter.freeze_stages")
         start, end = self.options.statistics
-        self._known_fixed = self._known_fixed or (u >= start and bool(self.fixed))
-        if u >= start and not self._known_fixed:
-            for mask, *pair in zip(self.masks, early(image), early(photometric(image, seed)), strict=True):
-                assert isinstance(mask, SelectiveMask)  # a ModuleList does not declare the type
-                mask.observe(*pair)
-                if u >= end:
-                    mask.select(self.options.clusters)
-            self.fixed.fill_(u >= end)
+        self._fixed = bool(self.fixed) if self._fixed is None else self._fixed
+        gathering = u >= start and not self._fixed
+        pairs = zip(early(image), early(photometric(image, seed)), strict=True) if gathering else ()
+        parts = {str(index): style_variance(*pair) for index, pair in enumerate(pairs)}
+        sums = sum_together(parts | {"images": torch.full((), float(len(image)), device=image.device)})
+        for index in parts:
+            mask = self.masks[int(index)]
+            assert isinstance(mask, SelectiveMask)  # a ModuleList does not declare the type
+            mask.observe(sums[index], sums["images"])
+            if u >= end:
+                mask.select(self.options.clusters)
+        if gathering:
+            self._fixed = u >= end
+            self.fixed.fill_(self._fixed)
         loss = torch.stack([mask(each) for mask, each in zip(self.masks, maps, strict=True)]).mean(dim=0)
-        images = all_reduce_sum(loss.new_full((), len(loss)))
-        return self.options.weight * loss.sum() * world_size() / images
+        return self.options.weight * loss.sum() * world_size() / sums["images"]
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -162,6 +160,20 @@ def covariance(features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         standardised = F.instance_norm(features.float()).flatten(2)
         return standardised @ standardised.transpose(1, 2) / standardised.shape[2]
+
+
+def style_variance(plain: Tensor, changed: Tensor) -> Tensor:
+    """Return the variance of each element of the covariance between an image and its counterpart, summed over images.
+
+    Args:
+        plain: (B, C, h, w), map of the images.
+        changed: (B, C, h, w), map of their photometric counterparts.
+
+    Returns:
+        (C, C).
+    """
+    # The variance of two values is a quarter of their squared difference.
+    return (covariance(plain) - covariance(changed)).square().sum(dim=0) / 4
 
 
 @torch.no_grad()
@@ -182,8 +194,9 @@ def photometric(image: Tensor, seed: Seed) -> Tensor:
     brightness, contrast, saturation = rng.uniform(1 - STRENGTH, 1 + STRENGTH, 3)
     colours = brightness * turn_hue(rng.uniform(-TURN, TURN)) @ saturate(saturation)
     with torch.autocast(image.device.type, enabled=False):
-        changed = torch.einsum("dc,bchw->bdhw", image.new_tensor(colours.astype(np.float32)), image)
-        weights = image.new_tensor(LUMA.astype(np.float32))
+        # a copy that does not wait for the device
+        matrix = torch.from_numpy(np.vstack([colours, LUMA]).astype(np.float32)).to(image.device, non_blocking=True)
+        changed, weights = torch.einsum("dc,bchw->bdhw", matrix[:3], image), matrix[3]
         luma = torch.einsum("c,bchw->bhw", weights, changed).mean(dim=(1, 2)).view(-1, 1, 1, 1)
         sigma = image.new_full(image.shape[:1], rng.uniform(0.15, 1.15))
         return gaussian_blur((luma + contrast * (changed - luma)).clamp(0, 1), sigma)
