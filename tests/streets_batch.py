@@ -20,8 +20,9 @@ class Batch(NamedTuple):
 
     def rows(self, start: int, stop: int) -> "Batch":
         """The images from start to stop."""
-        tensors = (self.output.logits, self.output.decoder, self.output.backbone)
-        output = SegmenterOutput(*(t[start:stop].detach().requires_grad_() for t in tensors), None)
+        names = ("coarse", "decoder", "backbone")
+        parts = {name: getattr(self.output, name)[start:stop].detach().requires_grad_() for name in names}
+        output = self.output._replace(**parts)
         return Batch(output, self.image[start:stop], self.label[start:stop])
 
 
@@ -33,7 +34,8 @@ def make_batch(images: int = 2, seed: int = 0, classes: int = CLASSES) -> Batch:
     output = SegmenterOutput(
         torch.randn(images, CLASSES, 64, 128, generator=generator).requires_grad_(),
         torch.randn(images, CHANNELS, 16, 32, generator=generator).requires_grad_(),
+        (64, 128),
+        (64, 128),
         torch.randn(images, CHANNELS, 4, 8, generator=generator).requires_grad_(),
-        None,
     )
     return Batch(output, torch.rand(images, 3, 64, 128, generator=generator), label)

@@ -12,7 +12,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 IMAGES = 7
 STEPS = (0.2, 0.5, 0.9)
@@ -42,9 +41,9 @@ class Step(nn.Module):
         self.decoder = nn.Conv2d(CHANNELS, CHANNELS, 1)
 
     def forward(self, batch: Batch, u: float):
-        logits, decoder, backbone = batch.output[:3]
-        output = SegmenterOutput(self.classifier(logits), self.decoder(decoder), backbone, None)
-        return self.objective(output, batch.image, batch.label, u)
+        output = batch.output
+        trained = {"coarse": self.classifier(output.coarse), "decoder": self.decoder(output.decoder)}
+        return self.objective(output._replace(**trained), batch.image, batch.label, u)
 
 
 def train(clip_folder: str, rank: int, world: int, accumulate: int) -> dict[str, torch.Tensor]:

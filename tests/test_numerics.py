@@ -41,7 +41,7 @@ def train(clip_folder, dtype: torch.dtype) -> Trained:
         batch = make_batch(2, seed=step)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             features = decoder(batch.output.decoder)
-            output = batch.output._replace(decoder=features, logits=classifier(features))
+            output = batch.output._replace(decoder=features, coarse=classifier(features))
             losses = objective(output, batch.image, batch.label, step / STEPS)
         optimizer.zero_grad()
         scaler.scale(losses.total).backward()
@@ -104,7 +104,7 @@ def test_cosines_and_softmaxes_are_fp32_inside(clip_folder, dtype, monkeypatch):
             return losses(*inputs)
 
     monkeypatch.setattr(objective, "_losses", spy)
-    low = batch.output._replace(**{name: getattr(batch.output, name).to(dtype) for name in ("logits", "decoder")})
+    low = batch.output._replace(**{name: getattr(batch.output, name).to(dtype) for name in ("coarse", "decoder")})
     with torch.autocast("cpu", dtype):
         assert objective.embed(low.decoder).dtype == dtype
         assert objective(low, batch.image, batch.label, 0.6).total.dtype == torch.float32
@@ -117,7 +117,7 @@ def test_cosines_of_the_ensemble_are_fp32(clip_folder, dtype):
     objective = PPAR(PPAROptions(clip=str(clip_folder), ensemble=1.0), CHANNELS, WORDS)
     output = make_batch().output
     features = output.decoder.detach().to(dtype)
-    output = output._replace(decoder=features, logits=torch.zeros_like(output.logits))
+    output = output._replace(decoder=features, coarse=torch.zeros_like(output.coarse))
     with torch.autocast("cpu", dtype):
         z = normalize(objective.embed(features).float(), dim=1)
         found = objective.ensemble(output)

@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 from streets_batch import CHANNELS, CLASSES, WORDS, make_batch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, interpolate, normalize
 
 from ppar_lightning.analysis.weighing import auc
-from ppar_lightning.method.alignment import alignment_nll, class_balanced_mean, cosines
+from ppar_lightning.method.alignment import alignment_loss, class_factors, cosines
+from ppar_lightning.method.cross_entropy import upsampled_cross_entropy
 from ppar_lightning.method.grid import Grid, GridLabels
 from ppar_lightning.method.objective import PPAR, Embedded
 from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.method.reweighting import margin_sums
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
@@ -32,8 +32,8 @@ def grids(objective, batch, u=1.0):
     seen = {}
     weigh = objective.weights
 
-    def spy(margin, embedded, stage):
-        seen["weights"] = weigh(margin, embedded, stage)
+    def spy(agreement, embedded, sums):
+        seen["weights"] = weigh(agreement, embedded, sums)
         seen["embedded"] = embedded
         return seen["weights"]
 
@@ -78,13 +78,15 @@ def noisy(objective, corrupted: torch.Tensor) -> Embedded:
 @pytest.mark.parametrize(("direction", "lowest", "highest"), [("reliable", 0.75, 1.0), ("hard", 0.0, 0.25)])
 def test_the_weights_of_separated_features_tell_wrong_labels(clip_folder, direction, lowest, highest):
     objective = build(clip_folder, direction=direction, centre=True)
-    stage, clean = objective.schedules(1.0), torch.zeros(8, 20 * CLASSES, dtype=torch.bool)
-    embedded = noisy(objective, clean)
-    objective.statistics.update(margin_sums(objective.margins(embedded, stage), embedded.one_hot))
+    stage = objective.schedules(1.0).on(torch.device("cpu"))
+    clean = torch.zeros(8, 20 * CLASSES, dtype=torch.bool)
+    sums = objective.agreement(noisy(objective, clean), stage).sums
+    objective.statistics.update(sums[:, [3, 4, 2]])
     corrupted = clean.clone()
     corrupted[:2] = True  # one image in four
     embedded = noisy(objective, corrupted)
-    w = objective.weights(objective.margins(embedded, stage), embedded, stage).w
+    agreement = objective.agreement(embedded, stage)
+    w = objective.weights(agreement, embedded, agreement.sums[:, :3]).w
     assert lowest <= auc(w[corrupted], w[~corrupted]) <= highest
 
 
@@ -107,19 +109,44 @@ def test_before_its_ramp_reweighting_is_the_baseline(clip_folder):
     assert losses.terms["align"] == 0
 
 
-def test_the_alignment_loss_by_hand():
-    anchors = normalize(torch.randn(4, 5), dim=1)
-    z = normalize(torch.randn(1, 20, 5), dim=-1)
-    label = torch.tensor([[0] * 9 + [1] * 8 + [2] * 3])
-    loss = alignment_nll(cosines(z, anchors), label, 0.07)
-    by_hand = -(z[0] @ anchors.T / 0.07).log_softmax(dim=-1)[torch.arange(20), label[0]]
-    torch.testing.assert_close(loss[0], by_hand)
+def test_the_alignment_loss_by_hand_and_its_gradient_by_autograd():
+    generator = torch.Generator().manual_seed(0)
+    anchors = normalize(torch.randn(2, 4, 5, generator=generator), dim=-1)
+    anchors[0, 3] = 0  # not there yet
+    z = torch.randn(1, 23, 5, generator=generator).requires_grad_()
+    label = torch.tensor([[0] * 9 + [1] * 8 + [2] * 3 + [3] * 3])
     one_hot = torch.nn.functional.one_hot(label, 4).float()
-    weight = torch.rand(1, 20)
-    total, count = torch.einsum("bn,bnk->k", weight, one_hot), one_hot.sum(dim=(0, 1))
-    mean = class_balanced_mean(loss, weight, one_hot, total, count)
-    parts = [(weight[0, s] * by_hand[s]).sum() / weight[0, s].sum() for s in (slice(0, 9), slice(9, 17))]
-    torch.testing.assert_close(mean, sum(parts) / 2)  # the third class has fewer than 8 positions
+    weight, shares = torch.rand(1, 23, generator=generator), torch.tensor([0.3, 0.7])
+    factors = class_factors(torch.einsum("bn,bnk->k", weight, one_hot), one_hot.sum(dim=(0, 1)))
+    assert (factors > 0).tolist() == [True, True, False, False]  # the others have fewer than 8 positions
+    factors[3] = 0.01
+    cosine = cosines(z.detach(), anchors)
+    loss, gradient = alignment_loss(z.detach(), anchors, cosine, one_hot, weight, torch.outer(shares, factors), 0.07)
+    by_hand = 0.0
+    for s, share in enumerate(shares):
+        known = anchors[s].any(dim=1)
+        logits = (normalize(z[0], dim=1) @ anchors[s].T / 0.07).masked_fill(~known, -torch.inf)
+        nll = cross_entropy(logits, label[0], reduction="none")
+        by_hand = by_hand + share * (torch.where(known[label[0]], nll, 0) * weight[0] * factors[label[0]]).sum()
+    by_hand.backward()
+    torch.testing.assert_close(loss, by_hand.detach())
+    torch.testing.assert_close(gradient, z.grad)
+
+
+def test_resized_cross_entropy_and_its_gradient_are_those_of_autograd():
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(2, 4, 5, 6, generator=generator).requires_grad_()
+    label = torch.randint(0, 4, (2, 18, 21), generator=generator)
+    weight = torch.rand(2, 18, 21, generator=generator) * (torch.rand(2, 18, 21, generator=generator) > 0.2)
+    own = label.unsqueeze(1) == torch.arange(4).view(-1, 1, 1)
+    loss = upsampled_cross_entropy(coarse, (20, 24), own, weight)
+    (3 * loss).backward()
+    found, coarse.grad = coarse.grad, None
+    full = interpolate(coarse, (20, 24), mode="bilinear", align_corners=False)[..., :18, :21]
+    expected = (cross_entropy(full, label, reduction="none") * weight).sum()
+    (3 * expected).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(found, coarse.grad)
 
 
 @pytest.mark.parametrize(("u", "anchor"), [(0.3, "bank"), (0.8, "otp")])
@@ -128,10 +155,51 @@ def test_alignment_starts_at_vtp_and_ends_at_otp(clip_folder, u, anchor):
     objective.prototypes.bank.copy_(normalize(torch.randn(CLASSES, 16), dim=1))
     batch = make_batch()
     embedded, weights = grids(objective, batch, u)
-    anchors = getattr(objective.prototypes, anchor)
-    loss = alignment_nll(cosines(embedded.features, anchors), embedded.labels.label, 0.07)
-    mean = class_balanced_mean(loss, embedded.labels.purity, embedded.one_hot, weights.total, weights.number)
+    anchors = getattr(objective.prototypes, anchor).unsqueeze(0)
+    factor = class_factors(weights.total, weights.number).unsqueeze(0)
+    z, purity = embedded.features, embedded.labels.purity
+    mean, _ = alignment_loss(z, anchors, cosines(z, anchors), embedded.one_hot, purity, factor, 0.07)
     torch.testing.assert_close(objective(batch.output, batch.image, batch.label, u).terms["align"], 0.4 * mean)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_the_context_is_looked_at_in_every_nth_step_alone(clip_folder, every):
+    objective, batch = build(clip_folder, context_every=every), make_batch()
+    seen, parameters = [], [*objective.prototypes.parameters()]
+    objective.clip.register_forward_hook(lambda *_: seen.append(objective.step))
+    for step in range(6):
+        bank = objective.prototypes.bank.clone()
+        objective.zero_grad()
+        losses = objective(batch.output, batch.image, batch.label, 0.5)
+        losses.total.backward()
+        objective.update()
+        looked = (step + 1) % every == 0
+        assert ({"vtp", "anchor"} <= set(losses.terms)) == looked
+        assert torch.equal(objective.prototypes.bank, bank) != looked
+        assert all(p.grad is not None and (looked or not p.grad.any()) for p in parameters)
+    assert seen == list(range(every - 1, 6, every))
+
+
+def test_a_look_counts_for_the_steps_between(clip_folder):
+    batch = make_batch()
+    plain, rare = (build(clip_folder, context_every=n).eval() for n in (1, 3))
+    rare.step = 2
+    terms = [one(batch.output, batch.image, batch.label, 0.5).terms for one in (plain, rare)]
+    for name in ("vtp", "anchor"):
+        torch.testing.assert_close(terms[1][name], 3 * terms[0][name])
+    assert rare.prototypes.momentum == pytest.approx(plain.prototypes.momentum**3)
+
+
+@pytest.mark.parametrize("order", ["otp", "naive"])
+def test_rows_without_vtp_have_no_tower_and_train_nothing_of_it(clip_folder, order):
+    objective, batch = build(clip_folder, order=order), make_batch()
+    assert objective.clip is None
+    assert not any(p.requires_grad for p in objective.prototypes.parameters())
+    losses = run(objective, batch, steps=2)
+    assert set(losses.terms) == {"ce", "align"}
+    assert torch.equal(objective.prototypes.bank, objective.prototypes.otp)
+    losses.total.backward()
+    assert batch.output.decoder.grad.abs().sum() > 0
 
 
 def gradients(objective, loss):
@@ -259,18 +327,20 @@ def test_the_backbone_level_and_the_ensemble(clip_folder):
 
 
 @pytest.mark.remedy("method/options.py::PPAROptions.__post_init__")
-@pytest.mark.parametrize("bad", [{"eta": 1.0}, {"tau": 0.0}, {"momentum": 1.0}])
+@pytest.mark.parametrize("bad", [{"eta": 1.0}, {"tau": 0.0}, {"momentum": 1.0}, {"context_every": 0}])
 def test_options_outside_their_range_are_named(bad):
     with pytest.raises(ValueError, match=f"ppar.{next(iter(bad))} is"):
         PPAROptions(**bad)
-    PPAROptions(**{name: value - 0.01 if value else 0.01 for name, value in bad.items()})
+    PPAROptions(
+        **{name: {"context_every": 1}.get(name, value - 0.01 if value else 0.01) for name, value in bad.items()}
+    )
 
 
 def test_a_size_that_is_no_multiple_of_the_stride_shifts_nothing(clip_folder):
     objective = build(clip_folder, context="features", ensemble=0.1).eval()
     whole = make_batch()
     whole.label[:, 61:], whole.label[:, :, 117:] = 255, 255
-    part = whole.output._replace(logits=whole.output.logits[..., :61, :117], covered=(64, 128))
+    part = whole.output._replace(size=(61, 117))
     difference = objective.ensemble(whole.output) - whole.output.logits
     torch.testing.assert_close(objective.ensemble(part) - part.logits, difference[..., :61, :117])
     for _ in range(2):  # the second is weighted by the statistics of the first
@@ -285,7 +355,7 @@ def test_a_size_that_is_no_multiple_of_the_stride_shifts_nothing(clip_folder):
 @pytest.mark.remedy("method/objective.py::PPAR._map")
 def test_features_alone_are_enough_at_the_level_of_the_decoder(clip_folder):
     batch = make_batch()
-    plain = SegmenterOutput(batch.output.logits, batch.output.decoder)
+    plain = SegmenterOutput(*batch.output[:4])
     losses = build(clip_folder)(plain, batch.image, batch.label, 0.5)
     assert torch.equal(
         losses.terms["align"], build(clip_folder)(batch.output, batch.image, batch.label, 0.5).terms["align"]

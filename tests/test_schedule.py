@@ -24,18 +24,18 @@ def test_rho_starts_with_the_easy_anchor_and_ends_with_the_difficult_one():
 @pytest.mark.parametrize(
     ("order", "start", "end"),
     [
-        ("vtp_to_otp", (1, 0, 0), (0, 1, 0)),
-        ("otp_to_vtp", (0, 1, 0), (1, 0, 0)),
-        ("joint", (0.5, 0.5, 0), (0.5, 0.5, 0)),
-        ("otp", (0, 1, 0), (0, 1, 0)),
-        ("vtp", (1, 0, 0), (1, 0, 0)),
-        ("naive", (0, 0, 1), (0, 0, 1)),
+        ("vtp_to_otp", {"vtp": 1, "otp": 0}, {"vtp": 0, "otp": 1}),
+        ("otp_to_vtp", {"vtp": 0, "otp": 1}, {"vtp": 1, "otp": 0}),
+        ("joint", {"vtp": 0.5, "otp": 0.5}, {"vtp": 0.5, "otp": 0.5}),
+        ("otp", {"otp": 1}, {"otp": 1}),
+        ("vtp", {"vtp": 1}, {"vtp": 1}),
+        ("naive", {"naive": 1}, {"naive": 1}),
     ],
 )
 def test_each_order_names_its_anchors(order, start, end):
-    assert tuple(anchor_shares(order, 0.0)) == start
-    assert tuple(anchor_shares(order, 1.0)) == end
-    assert sum(anchor_shares(order, 0.3)) == pytest.approx(1)
+    assert anchor_shares(order, 0.0) == start
+    assert anchor_shares(order, 1.0) == end
+    assert sum(anchor_shares(order, 0.3).values()) == pytest.approx(1)
 
 
 def test_a_run_that_is_extended_has_the_schedules_of_one_planned_so():

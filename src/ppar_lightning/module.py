@@ -204,7 +204,8 @@ class PPARModule(L.LightningModule):
             terms = supervised_terms(output, label)
             losses = Losses(torch.stack(list(terms.values())).sum(), terms, {})
         else:
-            losses = self.objective(output, image, label, self.progress)
+            self.objective.step = self.trainer.global_step
+            losses = self.objective(output, image, label, self.progress, is_logging_step(self.trainer))
         if self.whitening is not None:
             seed = (self.seed, self.trainer.global_step)
             isw = self.whitening(output.early, image, self.segmenter.early, self.progress, seed)

@@ -54,10 +54,10 @@ def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, Grid
         Positions, each field (B, n), and their grid.
     """
     objective = run.objective
-    now, embedded = objective.schedules(u), embed(run, batch)
-    margin = objective.margins(embedded, now)
-    weights = objective.weights(margin, embedded, now)
-    return Positions(margin, weights.w, embedded.labels.counted), embedded.grid
+    embedded = embed(run, batch)
+    agreement = objective.agreement(embedded, objective.schedules(u).on(embedded.features.device))
+    weights = objective.weights(agreement, embedded, agreement.sums[:, :3])
+    return Positions(agreement.margin, weights.w, embedded.labels.counted), embedded.grid
 
 
 def compare(run: LoadedRun, domain: str, kind: Corruption, images: int = 60, every: int = 4) -> CleanVsCorrupted:

@@ -4,11 +4,14 @@ Every mapping is a product with one small matrix for each axis. It is therefore 
 fractions of a pixel, and needs no operator that some device lacks: Apple's MPS, for example, has no antialiased resize.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+SIZES = 64
+"""Number of matrices that are kept for later steps."""
 
 
 class Grid(NamedTuple):
@@ -78,8 +81,14 @@ def overlap(cells: int, cell: float, pixels: int, like: Tensor) -> Tensor:
         pixels: Number of pixels.
         like: A tensor of the device and type that the matrix gets.
     """
-    start = torch.arange(cells, device=like.device, dtype=like.dtype).unsqueeze(1) * cell
-    pixel = torch.arange(pixels, device=like.device, dtype=like.dtype)
+    return _overlap(cells, cell, pixels, like.device, like.dtype)
+
+
+@lru_cache(SIZES)
+@torch.inference_mode(False)  # the next training step needs a matrix that an evaluation may have made
+def _overlap(cells: int, cell: float, pixels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    start = torch.arange(cells, device=device, dtype=dtype).unsqueeze(1) * cell
+    pixel = torch.arange(pixels, device=device, dtype=dtype)
     return (torch.minimum(start + cell, pixel + 1) - torch.maximum(start, pixel)).clamp_min(0) / cell
 
 
@@ -94,8 +103,14 @@ def interpolation(outputs: int, step: float, inputs: int, like: Tensor) -> Tenso
         inputs: Number of input positions.
         like: A tensor of the device and type that the matrix gets.
     """
-    centre = (torch.arange(outputs, device=like.device, dtype=like.dtype).unsqueeze(1) + 0.5) * step - 0.5
-    position = torch.arange(inputs, device=like.device, dtype=like.dtype)
+    return _interpolation(outputs, step, inputs, like.device, like.dtype)
+
+
+@lru_cache(SIZES)
+@torch.inference_mode(False)
+def _interpolation(outputs: int, step: float, inputs: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    centre = (torch.arange(outputs, device=device, dtype=dtype).unsqueeze(1) + 0.5) * step - 0.5
+    position = torch.arange(inputs, device=device, dtype=dtype)
     # An enlarged axis repeats the border's value past the outermost centres; a shrunk one cuts the triangle off there.
     centre = centre.clamp(0, inputs - 1) if step < 1 else centre
     weight = (1 - (position - centre).abs() / max(1.0, step)).clamp_min(0)
@@ -116,7 +131,8 @@ class GridLabels(NamedTuple):
 
     def one_hot(self, num_classes: int) -> Tensor:
         """Return (B, n, K) float32 with a zero row for each position that does not count."""
-        return F.one_hot(self.label, num_classes).float() * self.counted.unsqueeze(-1)
+        classes = torch.arange(num_classes, device=self.label.device)
+        return ((self.label.unsqueeze(-1) == classes) & self.counted.unsqueeze(-1)).float()
 
 
 def grid_labels(label: Tensor, grid: Grid, num_classes: int) -> GridLabels:
@@ -130,8 +146,7 @@ def grid_labels(label: Tensor, grid: Grid, num_classes: int) -> GridLabels:
         num_classes: K, the number of classes.
     """
     classes = torch.arange(num_classes, device=label.device).view(-1, 1, 1)
-    # One image at a time: the one-hot map of a whole batch of crops would be the largest tensor of the step.
-    shares = torch.stack([grid.pool((image == classes).float()) for image in label]).flatten(2).transpose(1, 2)
+    shares = grid.pool((label.unsqueeze(1) == classes).float()).flatten(2).transpose(1, 2)
     purity, winner = shares.max(dim=-1)
-    counted = (1 - shares.sum(dim=-1) < 0.5) & (purity >= 0.3)
+    counted = (shares.sum(dim=-1) > 0.5) & (purity >= 0.3)
     return GridLabels(winner * counted, purity, counted, shares.amax(dim=1) > 0)

@@ -12,28 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ppar_lightning.distributed import all_reduce_sum, world_size
-from ppar_lightning.method import alignment, bank, prototypes, reweighting, schedule
+from ppar_lightning.images.classes import IGNORE
+from ppar_lightning.method import alignment, bank, prototypes, reweighting
 from ppar_lightning.method.clip import FrozenImageTower, VisualContext
 from ppar_lightning.method.grid import Grid, GridLabels, grid_labels
+from ppar_lightning.method.known_gradient import known_gradient, untouched
 from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.schedule import Schedules, Stage
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.method.text import text_prototypes
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 STRIDE = 8
 """Features whose cells are finer than this many pixels are averaged before they are embedded."""
-
-
-class Schedules(NamedTuple):
-    """Values of the scheduled quantities at one u."""
-
-    rho: float
-    """Progress from the first anchor set to the second, in [0, 1]."""
-    eta: float
-    """Strength of the reweighting, in [0, 1)."""
-    lambda_align: float
-    lambda_anchor: float
-    shares: alignment.Shares
 
 
 class Losses(NamedTuple):
@@ -59,6 +50,21 @@ class Embedded(NamedTuple):
     """(B, n, K)."""
 
 
+class Agreement(NamedTuple):
+    """How well positions agree with the prototypes, and the sums of it over this rank's batch."""
+
+    anchors: Tensor
+    """(S, K, D): the anchors of each set that the order uses."""
+    cosine: Tensor
+    """(B, n, S, K), see :func:`~ppar_lightning.method.alignment.cosines`."""
+    margin: Tensor
+    """(B, n): r_n, pooled to the granularity."""
+    raw: Tensor
+    """(B, n): w~_n."""
+    sums: Tensor
+    """(K, 5): for each class the sums of w~, w~ m, 1, r and r^2; those of the first three are needed of all ranks."""
+
+
 class Weights(NamedTuple):
     """Weights of grid positions, and the class sums over all ranks that normalise the losses."""
 
@@ -68,6 +74,8 @@ class Weights(NamedTuple):
     """(K,): sum of w_n m_n."""
     number: Tensor
     """(K,): number of positions."""
+    mean: Tensor
+    """(K,): mean of w~_n."""
 
 
 class PPAR(nn.Module):
@@ -93,11 +101,15 @@ class PPAR(nn.Module):
         """
         super().__init__()
         self.options = options
+        self.step = 0
+        """Number of optimiser steps so far, on the host: it decides in which steps the context is looked at."""
         num_classes = self.num_classes = len(words)
         text = torch.zeros(num_classes, text_width) if text_width else text_prototypes(options, words)
         dim = text.shape[1]
+        self.refines = "vtp" in alignment.anchor_shares(options.order, 0.0)
+        """Whether VTP is used; without it there is no image tower, and nothing of it is trained."""
         self.clip = None
-        if options.context == "clip" and text_width is None:
+        if self.refines and options.context == "clip" and text_width is None:
             dtype = getattr(torch, options.clip_dtype) if options.clip_dtype else None
             self.clip = FrozenImageTower(options.clip, options.visual_size, dtype, options.clip_graph)
             if self.clip.dim != dim:
@@ -105,7 +117,9 @@ class PPAR(nn.Module):
                 raise ValueError(f"{fault}: name their CLIP as ppar.clip, or set ppar.context: features")
         # P: (B, C, h, w) -> (B, D, h, w), linear, so that the features must do the aligning.
         self.embed = nn.Conv2d(channels, dim, 1)
-        self.prototypes = prototypes.Prototypes(text, options.momentum)
+        # Pv moves as far in one update as it would in that many steps.
+        self.prototypes = prototypes.Prototypes(text, options.momentum**options.context_every)
+        self.prototypes.requires_grad_(self.refines)
         self.visual_bank = bank.VisualBank(num_classes, dim, options.momentum)
         self.statistics = reweighting.MarginStatistics(num_classes, options.momentum)
         # A buffer, so that it moves with the module. DDP broadcasts buffers only before a step's first forward pass,
@@ -114,15 +128,14 @@ class PPAR(nn.Module):
 
     def schedules(self, u: float) -> Schedules:
         """Evaluate the schedules at u = step / total steps."""
-        options = self.options
-        rho = schedule.cosine_ramp(u, *options.rho_ramp)
-        shares = alignment.anchor_shares(options.order, rho)
-        eta = 0.0 if options.reweighting == "off" else options.eta * schedule.ramp(u, *options.eta_ramp)
-        align = options.lambda_align * schedule.ramp(u, *options.align_ramp)
-        anchor = options.lambda_anchor * (0.1 + 0.9 * shares[1])  # VTP is drawn to OTP while the features follow it
-        return Schedules(rho, eta, align, anchor, shares)
+        return Schedules.at(u, self.options)
 
-    def forward(self, output: SegmenterOutput, image: Tensor, label: Tensor, u: float) -> Losses:
+    @property
+    def looks(self) -> bool:
+        """Whether the context is looked at in this step: every n-th, the same on all ranks and after a resume."""
+        return self.refines and (self.step + 1) % self.options.context_every == 0
+
+    def forward(self, output: SegmenterOutput, image: Tensor, label: Tensor, u: float, diagnose: bool = True) -> Losses:
         """Compute the losses of a step, and add the batch's sums to the next update of the banks.
 
         Args:
@@ -130,20 +143,25 @@ class PPAR(nn.Module):
             image: (B, 3, H, W) float RGB in [0, 1].
             label: (B, H, W) int64 train ids, IGNORE included.
             u: Share of training done, in [0, 1].
+            diagnose: Also compute what only logs need.
         """
         embedding, grid = self._embed(output)
-        context = self.clip(image) if self.clip is not None else _own_context(embedding, grid)
+        context = None
+        if self.looks:
+            context = self.clip(image) if self.clip is not None else _own_context(embedding, grid)
+        now = self.schedules(u)
         with torch.autocast(image.device.type, enabled=False):
-            return self._losses(output, label, self._on_grid(embedding, grid, label), context, self.schedules(u))
+            losses, embedded, w = self._losses(output, label, embedding, grid, context, now.on(image.device))
+            return losses._replace(diagnostics=self._diagnose(embedded, w, now) if diagnose else {})
 
     def embedded(self, output: SegmenterOutput, label: Tensor) -> Embedded:
         """Embed the features of an output in the joint space and label their grid, as a training step does."""
         return self._on_grid(*self._embed(output), label)
 
     def _on_grid(self, embedding: Tensor, grid: Grid, label: Tensor) -> Embedded:
-        """Pair embedded features with the labels of their grid, and convert them to fp32."""
+        """Pair embedded features, without gradient and in fp32, with the labels of their grid."""
         labels = grid_labels(label, grid, self.num_classes)
-        features = embedding.flatten(2).transpose(1, 2).float().contiguous()
+        features = embedding.detach().flatten(2).transpose(1, 2).float().contiguous()
         return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
 
     def _embed(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
@@ -159,104 +177,144 @@ class PPAR(nn.Module):
         features = output.decoder if self.options.level == "decoder" else output.backbone
         if features is None:
             raise ValueError("ppar.level is 'backbone', and the segmenter gives no such map: set it to 'decoder'")
-        covered = output.covered or (output.logits.shape[-2], output.logits.shape[-1])
-        return features, Grid.over((features.shape[-2], features.shape[-1]), covered)
+        return features, Grid.over((features.shape[-2], features.shape[-1]), output.covered)
 
     def _losses(
-        self, output: SegmenterOutput, label: Tensor, embedded: Embedded, context: VisualContext, now: Schedules
-    ) -> Losses:
-        options, labels, memory = self.options, embedded.labels, self.prototypes
-        margin = self.margins(embedded, now)
-        weights = self.weights(margin, embedded, now)
+        self,
+        output: SegmenterOutput,
+        label: Tensor,
+        embedding: Tensor,
+        grid: Grid,
+        context: VisualContext | None,
+        now: Stage,
+    ) -> tuple[Losses, Embedded, Tensor]:
+        embedded = self._on_grid(embedding, grid, label)
+        labels, options = embedded.labels, self.options
+        seen = None if context is None else grid_labels(label, context.grid, self.num_classes)
+        agreement = self.agreement(embedded, now)
+        sums, (valid, positions, pairs) = self._over_ranks(agreement.sums, label, labels, seen)
+        weights = self.weights(agreement, embedded, sums)
         pixel = None
-        if now.eta > 0:
-            pixel = reweighting.pixel_weights(weights.w, embedded.grid, (label.shape[-2], label.shape[-1]), now.eta)
-        terms = supervised_terms(output, label, pixel)
-        terms["align"] = now.lambda_align * self._alignment(embedded, weights, now.shares)
-
-        vtp = memory(context.memory.float())
-        seen = grid_labels(label, context.grid, self.num_classes)
-        positions, pairs = all_reduce_sum(torch.stack([seen.counted.sum(), labels.present.sum()]).float()).clamp_min(1)
-        vtp_nll = prototypes.vtp_nll(vtp, context.dense, seen, options.tau)
-        distance = prototypes.anchor_distance(vtp, memory.otp, labels.present)
-        terms["vtp"] = options.lambda_vtp * vtp_nll * world_size() / positions
-        terms["anchor"] = now.lambda_anchor * distance * world_size() / pairs
-
-        self._note(vtp, margin, weights, embedded)
-        return Losses(torch.stack(list(terms.values())).sum(), terms, self._diagnose(embedded, weights, now))
-
-    @torch.no_grad()
-    def margins(self, embedded: Embedded, now: Schedules) -> Tensor:
-        """Return the margins r_n to A = norm((1 - rho) Pv + rho T0), pooled to the granularity; (B, n)."""
-        vtp, otp, naive = now.shares
-        mixed = vtp * self.prototypes.bank + otp * self.prototypes.otp + naive * self.visual_bank.bank
-        anchors = F.normalize(mixed, dim=-1)
-        margin = reweighting.margins(alignment.cosines(embedded.features, anchors), embedded.labels.label)
-        return reweighting.pool_margins(margin, embedded.one_hot, self.options.reweighting)
+        if options.reweighting != "off":
+            size = (label.shape[-2], label.shape[-1])
+            pixel = reweighting.pixel_weights(weights.w, grid, size, now.least, now.largest)
+        terms = supervised_terms(output, label, pixel, valid)
+        terms["align"] = self._alignment(embedding, embedded, agreement, weights, now)
+        if seen is not None and context is not None:
+            vtp = self.prototypes(context.memory.float())
+            every = options.context_every * world_size()  # the expected gradient of a step is that of n = 1
+            nll = prototypes.vtp_nll(vtp, context.dense, seen, options.tau)
+            terms["vtp"] = nll * (every * options.lambda_vtp / positions)
+            distance = prototypes.anchor_distance(vtp, self.prototypes.otp, labels.present)
+            terms["anchor"] = distance * (every * now.lambda_anchor / pairs)
+            self.pending[:, : vtp.shape[-1] + 1] += prototypes.vtp_sums(vtp, labels.present)
+        self._note(embedded, agreement, weights)
+        total = torch.stack(list(terms.values())).sum()
+        if self.refines and seen is None:
+            total = total + untouched(self.prototypes.parameters(), total)
+        return Losses(total, terms, {}), embedded, weights.w
 
     @torch.no_grad()
-    def weights(self, margin: Tensor, embedded: Embedded, now: Schedules) -> Weights:
-        """Return the weights w_n = w~_n / (mean of w~ over the class y_n in the global batch)."""
-        labels, one_hot = embedded.labels, embedded.one_hot
+    def agreement(self, embedded: Embedded, now: Stage) -> Agreement:
+        """Compare features with A = norm((1 - rho) Pv + rho T0): margins and weights before normalisation."""
+        sets = {"vtp": self.prototypes.bank, "otp": self.prototypes.otp, "naive": self.visual_bank.bank}
+        anchors = torch.stack([sets[name] for name in alignment.anchor_shares(self.options.order, 0.0)])
+        one_hot, labels = embedded.one_hot, embedded.labels
+        cosine = alignment.cosines(embedded.features, anchors)
+        margin = reweighting.margins(alignment.mixed_cosines(cosine, anchors, now.shares), labels.label)
+        margin = reweighting.pool_margins(margin, one_hot, self.options.reweighting)
         standardised = self.statistics.standardise(margin, labels.label)
         raw = reweighting.raw_weights(standardised, now.eta, self.options.direction)
-        sums = torch.stack([raw, torch.ones_like(raw), raw * labels.purity], dim=-1)
-        total, count, pure = all_reduce_sum(torch.einsum("bns,bnk->sk", sums, one_hot))
-        mean = torch.where(count > 0, total / count.clamp_min(1), torch.ones_like(total))
-        w = torch.where(labels.counted, raw / mean[labels.label], torch.ones_like(raw))
-        return Weights(w, pure / mean, count)
-
-    def _alignment(self, embedded: Embedded, weights: Weights, shares: alignment.Shares) -> Tensor:
-        """L_align = sum over anchor sets of share * <l_A>_w, times the number of ranks."""
-        anchors = (self.prototypes.bank, self.prototypes.otp, self.visual_bank.bank)
-        z, y, tau = embedded.features, embedded.labels.label, self.options.tau
-        used = [(share, anchor) for share, anchor in zip(shares, anchors, strict=True) if share > 0]
-        parts = [share * alignment.alignment_nll(alignment.cosines(z, anchor), y, tau) for share, anchor in used]
-        loss = torch.stack(parts).sum(dim=0)
-        weight = weights.w * embedded.labels.purity
-        mean = alignment.class_balanced_mean(loss, weight, embedded.one_hot, weights.total, weights.number)
-        return mean * world_size()
+        values = torch.stack([raw, raw * labels.purity, torch.ones_like(raw), margin, margin.square()], dim=-1)
+        return Agreement(anchors, cosine, margin, raw, one_hot.flatten(0, 1).T @ values.flatten(0, 1))
 
     @torch.no_grad()
-    def _note(self, vtp: Tensor, margin: Tensor, weights: Weights, embedded: Embedded) -> None:
-        """Add this batch's sums to those that :meth:`update` applies."""
-        text = prototypes.vtp_sums(vtp, embedded.labels.present)
-        visual = bank.feature_sums(embedded.features, weights.w * embedded.labels.purity, embedded.one_hot)
-        self.pending += torch.cat([text, visual, reweighting.margin_sums(margin, embedded.one_hot)], dim=1)
+    def _over_ranks(
+        self, sums: Tensor, label: Tensor, labels: GridLabels, seen: GridLabels | None
+    ) -> tuple[Tensor, Tensor]:
+        """Sum over ranks, in one reduction, what the losses are divided by.
+
+        Returns:
+            (K, 3), the first columns of the class sums; the numbers of valid pixels, of positions that VTP classifies
+            and of pairs of an image and a class in it, each at least 1.
+        """
+        counted = [(label != IGNORE).sum(), (label if seen is None else seen.counted).sum(), labels.present.sum()]
+        every = all_reduce_sum(torch.cat([sums[:, :3].flatten(), torch.stack(counted).float()]))
+        return every[:-3].view(-1, 3), every[-3:].clamp_min(1)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Update banks and statistics with the sums of all ranks since the last call. Call it once per optimiser step.
+    def weights(self, agreement: Agreement, embedded: Embedded, sums: Tensor) -> Weights:
+        """Return the weights w_n = w~_n / (mean of w~ over the class y_n in the global batch).
+
+        Args:
+            agreement: From :meth:`agreement`.
+            embedded: The same features.
+            sums: (K, 3), the first columns of its sums, over all ranks.
+        """
+        total, pure, count = sums.unbind(dim=1)
+        mean = torch.where(count > 0, total / count.clamp_min(1), 1)
+        w = torch.where(embedded.labels.counted, agreement.raw / mean[embedded.labels.label], 1)
+        return Weights(w, pure / mean, count, mean)
+
+    def _alignment(
+        self, embedding: Tensor, embedded: Embedded, agreement: Agreement, weights: Weights, now: Stage
+    ) -> Tensor:
+        """L_align = sum over anchor sets of share * <l_A>_w, times its lambda and the number of ranks."""
+        with torch.no_grad():
+            scale = now.shares * (now.lambda_align * world_size())
+            factor = torch.outer(scale, alignment.class_factors(weights.total, weights.number))
+            weight = weights.w * embedded.labels.purity
+            known = agreement.anchors, agreement.cosine, embedded.one_hot, weight, factor
+            loss, gradient = alignment.alignment_loss(embedded.features, *known, self.options.tau)
+            gradient = gradient.transpose(1, 2).unflatten(2, embedded.grid.size)
+        return known_gradient(embedding, loss, gradient)
+
+    @torch.no_grad()
+    def _note(self, embedded: Embedded, agreement: Agreement, weights: Weights) -> None:
+        """Add this batch's sums of features and margins to those that :meth:`update` applies."""
+        one_hot, sums = embedded.one_hot, agreement.sums
+        weight = (weights.w * embedded.labels.purity).unsqueeze(-1) / alignment.norm(embedded.features)
+        features = (one_hot * weight).flatten(0, 1).T @ embedded.features.flatten(0, 1)
+        visual = torch.cat([features, (sums[:, 1] / weights.mean).unsqueeze(1), sums[:, 3:], sums[:, 2:3]], dim=1)
+        self.pending[:, -visual.shape[1] :] += visual
+
+    @torch.no_grad()
+    def update(self, sums: Tensor | None = None, good: Tensor | None = None) -> None:
+        """Update banks and statistics with the sums since the last call. Call it once per optimiser step.
 
         A class whose sums hold a NaN or inf is not updated, like a class that is absent.
+
+        Args:
+            sums: ``pending``, summed over all ranks; None sums it here.
+            good: Whether the step was a good one, a scalar on the device; if not, nothing is updated.
         """
         width = self.prototypes.otp.shape[1] + 1
-        sums = all_reduce_sum(self.pending)
+        sums = all_reduce_sum(self.pending) if sums is None else sums
         finite = sums.isfinite().all(dim=1, keepdim=True)
-        text, visual, margin = torch.where(finite, sums, torch.zeros_like(sums)).split([width, width, 3], dim=1)
-        self.prototypes.update(text)
+        used = torch.where(finite if good is None else finite & good, sums, 0)
+        text, visual, margin = used.split([width, width, 3], dim=1)
+        if self.looks:
+            self.prototypes.update(text)
         self.visual_bank.update(visual)
         self.statistics.update(margin)
         self.pending.zero_()
+        self.step += 1
 
     @torch.no_grad()
-    def _diagnose(self, embedded: Embedded, weights: Weights, now: Schedules) -> dict[str, Tensor]:
+    def _diagnose(self, embedded: Embedded, w: Tensor, now: Schedules) -> dict[str, Tensor]:
         """Return the scheduled values, the spread of the weights, and the distance E||z - A_y|| to both prototypes."""
-        counted = embedded.labels.counted
-        index, number = embedded.labels.label.unsqueeze(-1), counted.sum().clamp_min(1)
-        w = torch.where(counted, weights.w, torch.ones_like(weights.w))
-
-        def distance(anchors: Tensor) -> Tensor:
-            own = alignment.cosines(embedded.features, anchors).gather(-1, index).squeeze(-1)
-            return ((2 - 2 * own).clamp_min(0).sqrt() * counted).sum() / number
-
+        counted, label = embedded.labels.counted, embedded.labels.label
+        number = counted.sum().clamp_min(1)
+        cosine = alignment.cosines(embedded.features, torch.stack([self.prototypes.otp, self.prototypes.bank]))
+        own = cosine.gather(-1, label.view(*label.shape, 1, 1).expand(-1, -1, 2, 1)).squeeze(-1)
+        distance = ((2 - 2 * own).clamp_min(0).sqrt() * counted.unsqueeze(-1)).sum(dim=(0, 1)) / number
         return {
             **{name: w.new_full((), getattr(now, name)) for name in ("rho", "eta", "lambda_align")},
             "weight/spread": ((w - 1).square() * counted).sum().div(number).sqrt(),
             "weight/min": w.min(),
             "weight/max": w.max(),
-            "distance/otp": distance(self.prototypes.otp),
-            "distance/vtp": distance(self.prototypes.bank),
+            "distance/otp": distance[0],
+            "distance/vtp": distance[1],
         }
 
     def ensemble(self, output: SegmenterOutput) -> Tensor:
@@ -272,7 +330,7 @@ class PPAR(nn.Module):
         z = F.normalize(self.embed(features).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):
             text = torch.einsum("bdhw,kd->bkhw", z, self.prototypes.otp) / self.options.tau
-            text = grid.spread(text, (output.logits.shape[-2], output.logits.shape[-1]))
+            text = grid.spread(text, output.size)
         return output.logits + self.options.ensemble * text
 
 

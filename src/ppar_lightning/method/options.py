@@ -30,6 +30,8 @@ class PPAROptions:
             CUDA, where it halves the memory, and float32 elsewhere.
         clip_graph: On CUDA, run the frozen image tower as a CUDA graph, whose kernels are launched all at once. If that
             fails, a warning says so; the manifest records how it ran. No effect elsewhere.
+        context_every: n: the context is looked at, and VTP trained and Pv moved, in every n-th step only, with n times
+            the weight. Pv follows slowly in any case (``momentum``).
         level: Feature map that is aligned: the decoder's output or the backbone's last map.
         order: Anchors of the alignment and their order in training: from VTP to OTP, from OTP to VTP, both at once
             (``joint``), one of them alone, or the class means of source features (``naive``).
@@ -59,6 +61,7 @@ class PPAROptions:
     visual_size: int | None = 224
     clip_dtype: Literal["bfloat16", "float32"] | None = None
     clip_graph: bool = True
+    context_every: int = 1
     level: Literal["decoder", "backbone"] = "decoder"
     order: AnchorOrder = "vtp_to_otp"
     align_segmenter: bool = True
@@ -79,11 +82,13 @@ class PPAROptions:
         """Refuse values outside the ranges that the method's bounds need.
 
         Raises:
-            ValueError: eta is outside [0, 1), tau is not positive, momentum is outside [0, 1), or a sentence of
-                ``prompts`` has not one {}.
+            ValueError: eta is outside [0, 1), tau is not positive, momentum is outside [0, 1), context_every is below
+                1, or a sentence of ``prompts`` has not one {}.
         """
         if not isinstance(self.prompts, str) and (not self.prompts or any("{}" not in each for each in self.prompts)):
             raise ValueError(f"ppar.prompts is {self.prompts}: give sentences with {{}}, such as 'a picture of a {{}}'")
         fits = {"eta": 0 <= self.eta < 1, "tau": self.tau > 0, "momentum": 0 <= self.momentum < 1}
         for name in (name for name in fits if not fits[name]):
             raise ValueError(f"ppar.{name} is {getattr(self, name)}: give a value above 0 and below 1")
+        if self.context_every < 1:
+            raise ValueError(f"ppar.context_every is {self.context_every}: give 1 for every step, or more")

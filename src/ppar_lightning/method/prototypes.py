@@ -100,9 +100,9 @@ class Prototypes(nn.Module):
         Args:
             sums: (K, D + 1), s_k and n_k summed over all ranks.
         """
-        total, count = sums[:, :-1], sums[:, -1:]
-        moved = self.momentum * self.bank + (1 - self.momentum) * total / count.clamp_min(1)
-        self.bank.copy_(torch.where(count > 0, F.normalize(moved, dim=-1), self.bank))
+        count = sums[:, -1:]
+        moved = F.normalize(torch.lerp(sums[:, :-1] / count.clamp_min(1), self.bank, self.momentum), dim=-1)
+        self.bank.copy_(torch.where(count > 0, moved, self.bank))
 
 
 def vtp_sums(vtp: Tensor, present: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def margins(cosine: Tensor, label: Tensor) -> Tensor:
     index = label.unsqueeze(-1)
     own = cosine.gather(-1, index).squeeze(-1)
     rival = cosine.scatter(-1, index, UNKNOWN).amax(dim=-1)
-    return torch.where((own > UNKNOWN) & (rival > UNKNOWN), own - rival, torch.zeros_like(own))
+    return torch.where((own > UNKNOWN) & (rival > UNKNOWN), own - rival, 0)
 
 
 def pool_margins(margin: Tensor, one_hot: Tensor, granularity: Granularity) -> Tensor:
@@ -74,13 +74,17 @@ class MarginStatistics(nn.Module):
     @property
     def sigma(self) -> Tensor:
         """sigma_k, (K,), at least 0.02."""
+        return self._sigma(self.mean)
+
+    def _sigma(self, mean: Tensor) -> Tensor:
         second = self.sums[:, 1] / self.sums[:, 2].clamp_min(1e-12)
-        return (second - self.mean.square()).clamp_min(0).sqrt().clamp_min(MIN_SIGMA)
+        return (second - mean.square()).clamp_min(0).sqrt().clamp_min(MIN_SIGMA)
 
     def standardise(self, margin: Tensor, label: Tensor) -> Tensor:
         """u_n = clip((r_n - m_y) / sigma_y, -3, 3), (B, n); 0 for a class not seen yet."""
-        visited = (self.sums[:, 2] > 0)[label]
-        return ((margin - self.mean[label]) / self.sigma[label]).clamp(-3, 3) * visited
+        mean, visited = self.mean, self.sums[:, 2] > 0
+        table = torch.stack([mean, visited / self._sigma(mean)], dim=1)[label]
+        return ((margin - table[..., 0]) * table[..., 1]).clamp(-3, 3)
 
     def update(self, sums: Tensor) -> None:
         """Update the statistics of the classes in the batch.
@@ -92,27 +96,22 @@ class MarginStatistics(nn.Module):
         self.sums.copy_(torch.where(sums[:, 2:] > 0, moved, self.sums))
 
 
-def margin_sums(margin: Tensor, one_hot: Tensor) -> Tensor:
-    """Return (K, 3): for each class the sum of r, the sum of r^2 and the count in this rank's batch."""
-    powers = torch.stack([margin, margin.square(), torch.ones_like(margin)], dim=-1)
-    return torch.einsum("bnp,bnk->kp", powers, one_hot)
-
-
-def raw_weights(standardised: Tensor, eta: float, direction: Literal["reliable", "hard"]) -> Tensor:
+def raw_weights(standardised: Tensor, eta: Tensor, direction: Literal["reliable", "hard"]) -> Tensor:
     """w~_n = 1 + eta tanh(u_n), or 1 - eta tanh(u_n) for the direction ``hard``."""
-    return 1.0 + (eta if direction == "reliable" else -eta) * standardised.tanh()
+    return 1.0 + eta * (standardised if direction == "reliable" else -standardised).tanh()
 
 
-def pixel_weights(weight: Tensor, grid: Grid, size: tuple[int, int], eta: float) -> Tensor:
-    """Resize grid weights to the pixels of a crop, bilinearly, and clamp them to [(1-eta)/(1+eta), (1+eta)/(1-eta)].
+def pixel_weights(weight: Tensor, grid: Grid, size: tuple[int, int], least: Tensor, largest: Tensor) -> Tensor:
+    """Resize grid weights to the pixels of a crop, bilinearly, and clamp them to their bounds.
 
     Args:
         weight: (B, h*w); 1 at positions that do not count.
         grid: Cells that the weights belong to.
         size: (H, W) of the crop.
-        eta: Strength that the weights were computed with, in [0, 1); it gives the bounds.
+        least: (1 - eta) / (1 + eta), a scalar.
+        largest: (1 + eta) / (1 - eta), a scalar.
 
     Returns:
         (B, H, W).
     """
-    return grid.spread(weight.unflatten(1, grid.size), size).clamp((1 - eta) / (1 + eta), (1 + eta) / (1 - eta))
+    return grid.spread(weight.unflatten(1, grid.size), size).clamp(least, largest)

@@ -1,6 +1,13 @@
 """Schedules as pure functions of u = step / total steps in [0, 1], so that a resumed run continues exactly."""
 
 import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppar_lightning.method.alignment import Shares, anchor_shares
+from ppar_lightning.method.options import PPAROptions
 
 
 def ramp(u: float, start: float, end: float) -> float:
@@ -13,3 +20,48 @@ def ramp(u: float, start: float, end: float) -> float:
 def cosine_ramp(u: float, start: float, end: float) -> float:
     """Rise from 0 at ``start`` to 1 at ``end`` along half a cosine: rho(u), the transition from easy to difficult."""
     return (1.0 - math.cos(math.pi * ramp(u, start, end))) / 2.0
+
+
+class Stage(NamedTuple):
+    """Values of the scheduled quantities at one u, on the device: compiled code is the same for all of them."""
+
+    eta: Tensor
+    least: Tensor
+    """(1 - eta) / (1 + eta), the smallest weight."""
+    largest: Tensor
+    """(1 + eta) / (1 - eta), the largest weight."""
+    lambda_align: Tensor
+    lambda_anchor: Tensor
+    shares: Tensor
+    """(S,), of the anchor sets that are used."""
+
+
+class Schedules(NamedTuple):
+    """Values of the scheduled quantities at one u."""
+
+    rho: float
+    """Progress from the first anchor set to the second, in [0, 1]."""
+    eta: float
+    """Strength of the reweighting, in [0, 1)."""
+    lambda_align: float
+    lambda_anchor: float
+    shares: Shares
+
+    @classmethod
+    def at(cls, u: float, options: PPAROptions) -> "Schedules":
+        """Evaluate the schedules at u."""
+        rho = cosine_ramp(u, *options.rho_ramp)
+        shares = anchor_shares(options.order, rho)
+        eta = 0.0 if options.reweighting == "off" else options.eta * ramp(u, *options.eta_ramp)
+        align = options.lambda_align * ramp(u, *options.align_ramp)
+        anchor = options.lambda_anchor * (0.1 + 0.9 * shares.get("otp", 0.0))  # VTP is drawn to OTP as features follow
+        return cls(rho, eta, align, anchor, shares)
+
+    def on(self, device: torch.device) -> Stage:
+        """Copy the values to a device, in one copy that does not wait for it."""
+        eta, values = self.eta, (self.lambda_align, self.lambda_anchor, *self.shares.values())
+        stage = torch.tensor([eta, (1 - eta) / (1 + eta), (1 + eta) / (1 - eta), *values])
+        if device.type == "cuda":
+            stage = stage.pin_memory()
+        stage = stage.to(device, non_blocking=True)
+        return Stage._make([*stage[:5], stage[5:]])

@@ -33,23 +33,27 @@ CARD = Path(__file__).with_name("card.md").read_text()
 
 
 class SegmenterOutput(NamedTuple):
-    """Logits and the feature maps that training may use.
+    """Logits and the feature maps that training may use, of the image padded at the bottom and right."""
 
-    The maps cover the image padded at the bottom and right to multiples of the stride; the logits are cropped back.
-    """
-
-    logits: Tensor
-    """(B, K, H, W), at the size of the image."""
+    coarse: Tensor
+    """(B, K, h, w), logits at the size of the decoder's map."""
     decoder: Tensor
     """(B, C_d, h, w), the input of the classifier: stride 4, or finer if a patch size is no power of two."""
+    size: tuple[int, int]
+    """(H, W) of the image."""
+    covered: tuple[int, int]
+    """(H', W') of the padded image, multiples of the stride."""
     backbone: Tensor | None = None
     """(B, C_b, h', w'), the backbone's last map, at its stride."""
     auxiliary: Tensor | None = None
-    """(B, K, H, W), logits of the auxiliary head; None in eval mode or without such a head."""
+    """(B, K, h', w'), logits of the auxiliary head; None in eval mode or without such a head."""
     early: tuple[Tensor, ...] = ()
     """(B, C, h, w) each, the maps of the backbone's first stages; empty for a plain ViT."""
-    covered: tuple[int, int] | None = None
-    """(H', W') of the padded image that the maps cover; None where nothing was padded."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, K, H, W), at the size of the image."""
+        return resize(self.coarse, self.covered)[..., : self.size[0], : self.size[1]]
 
 
 @final
@@ -165,18 +169,13 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
     def outputs(self, image: Tensor) -> SegmenterOutput:
         """Segment RGB images (B, 3, H, W) in [0, 1] and also return the feature maps."""
-        height, width = image.shape[2:]
         padded = self._pad(image)
         maps = self.backbone(padded)
         decoder = self.head(maps)
-
-        def at_input(logits: Tensor) -> Tensor:
-            return resize(logits, padded.shape[2:])[..., :height, :width]
-
-        auxiliary = at_input(self.auxiliary(maps[-2])) if self.auxiliary is not None and self.training else None
+        size, covered = ((each.shape[2], each.shape[3]) for each in (image, padded))
+        auxiliary = self.auxiliary(maps[-2]) if self.auxiliary is not None and self.training else None
         early = maps[: len(self.early_channels)]
-        covered = (padded.shape[2], padded.shape[3])
-        return SegmenterOutput(at_input(self.classifier(decoder)), decoder, maps[-1], auxiliary, early, covered)
+        return SegmenterOutput(self.classifier(decoder), decoder, size, covered, maps[-1], auxiliary, early)
 
     @torch.no_grad()
     def early(self, image: Tensor) -> tuple[Tensor, ...]:
