@@ -49,8 +49,8 @@ class Eyes(nn.Module):
         self.rng = np.random.default_rng(8)
 
     def forward(self, image: Tensor) -> VisualContext:
-        context = draw(self.rng, IMAGES, WIDTH), draw(self.rng, IMAGES, 12, WIDTH)
-        return VisualContext(*context, Grid.over((3, 4), (40, 56)))
+        whole, dense = draw(self.rng, IMAGES, 1, WIDTH), draw(self.rng, IMAGES, 12, WIDTH)
+        return VisualContext(torch.cat([whole, dense], dim=1), Grid.over((3, 4), (40, 56)))
 
 
 def fingerprint(tensor: Tensor) -> float:

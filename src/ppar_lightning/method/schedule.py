@@ -59,9 +59,10 @@ class Schedules(NamedTuple):
 
     def on(self, device: torch.device) -> Stage:
         """Copy the values to a device, in one copy that does not wait for it."""
-        eta, values = self.eta, (self.lambda_align, self.lambda_anchor, *self.shares.values())
-        stage = torch.tensor([eta, (1 - eta) / (1 + eta), (1 + eta) / (1 - eta), *values])
+        least = (1 - self.eta) / (1 + self.eta)
+        values = [self.eta, least, 1 / least, self.lambda_align, self.lambda_anchor, *self.shares.values()]
+        stage = torch.tensor(values)
         if device.type == "cuda":
             stage = stage.pin_memory()
         stage = stage.to(device, non_blocking=True)
-        return Stage._make([*stage[:5], stage[5:]])
+        return Stage(stage[0], stage[1], stage[2], stage[3], stage[4], stage[5:])
