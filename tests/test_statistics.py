@@ -1,11 +1,14 @@
 """Class statistics: right, computed once, and anew when anything they depend on changes."""
 
 import os
+from datetime import timedelta
 
 import cv2
 import numpy as np
 import pytest
+import torch.distributed as dist
 import trees
+from ranks import run_ranks
 
 from ppar_lightning.data import statistics
 from ppar_lightning.data.domain import Domain
@@ -145,14 +148,39 @@ def test_a_label_that_differs_from_its_image_is_counted_as_it_is(tmp_path):
     assert class_statistics(dataset)[0].tolist() == [46 * 80] + [0] * 18
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_the_first_rank_counts_and_the_others_wait(root, monkeypatch, rank):
-    events = []
-    monkeypatch.setattr(statistics, "rank", lambda: rank)
-    monkeypatch.setattr(statistics, "barrier", lambda: events.append("barrier"))
-    monkeypatch.setattr(statistics, "_cached", lambda *_, **__: events.append("read"))
-    class_statistics(camvid(root))
-    assert events == (["read", "barrier"] if rank == 0 else ["barrier", "read"])
+def counted_by_ranks(root, folder):
+    """Count on this rank, at a sign of life for each label; save what it found, and which labels it read."""
+    dist.init_process_group("gloo", timeout=timedelta(seconds=20))
+    statistics.INTERVAL, count, read = 0.0, statistics.count_label, []
+    statistics.count_label = lambda split, index: read.append(index) or count(split, index)
+    np.save(folder / f"{dist.get_rank()}.npy", class_statistics(camvid(root)))
+    (folder / f"{dist.get_rank()}.txt").write_text(" ".join(map(str, sorted(read))))
+    dist.destroy_process_group()
+
+
+def test_the_first_rank_counts_and_the_others_get_its_counts(root, tmp_path):
+    run_ranks(2, counted_by_ranks, root, tmp_path)
+    for rank, read in enumerate(("0 1 2", "")):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{rank}.npy"), EXPECTED)
+        assert (tmp_path / f"{rank}.txt").read_text() == read
+
+
+def test_an_interrupted_count_goes_on_where_it_was(root, monkeypatch, caplog):
+    count, read = statistics.count_label, []
+
+    def interrupted(split, index):
+        if index == 2:
+            raise KeyboardInterrupt
+        return count(split, index)
+
+    monkeypatch.setattr(statistics, "INTERVAL", 0.0)
+    monkeypatch.setattr(statistics, "count_label", interrupted)
+    with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt):
+        class_statistics(camvid(root), workers=1)
+    assert "domain 'camvid': classes of 2 of 3 labels are counted" in caplog.text
+    monkeypatch.setattr(statistics, "count_label", lambda split, index: read.append(index) or count(split, index))
+    np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
+    assert read == [2]
 
 
 def test_only_a_label_that_was_unreadable_is_tried_again(root, monkeypatch):
@@ -163,7 +191,7 @@ def test_only_a_label_that_was_unreadable_is_tried_again(root, monkeypatch):
         return [UNREADABLE] * len(CITYSCAPES) if index == 1 else count(whole, index)
 
     monkeypatch.setattr(statistics, "count_label", stumble)  # as by a network drive that is away for a moment
-    assert (class_statistics(camvid(root))[1] == UNREADABLE).all()
+    assert (class_statistics(camvid(root), workers=1)[1] == UNREADABLE).all()
     monkeypatch.setattr(statistics, "count_label", lambda *given: tried.append("again") or count(*given))
     np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)
     np.testing.assert_array_equal(class_statistics(camvid(root)), EXPECTED)

@@ -13,10 +13,8 @@ from threading import Thread
 from typing import Any, NoReturn, NotRequired, TypedDict
 
 import cv2
-import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
@@ -57,16 +55,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
     samples = [sample for sample in samples if not sample.get("padding")] or samples[:1]
     first = samples[0]
     batch: Batch = {
-        "image": torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2),
-        "label": torch.from_numpy(np.stack([sample["label"] for sample in samples])),
+        "image": default_collate([sample["image"] for sample in samples]).permute(0, 3, 1, 2),
+        "label": default_collate([sample["label"] for sample in samples]),  # in a worker, in shared memory at once
         "name": [sample["name"] for sample in samples],
         "domain": [sample["domain"] for sample in samples],
         "error": errors,
         "padding": first.get("padding", False),
     }
     if "variation" in first:
-        fields = zip(*(sample["variation"] for sample in samples), strict=True)
-        batch["variation"] = Variation(*map(torch.stack, fields))
+        batch["variation"] = default_collate([sample["variation"] for sample in samples])
     elif "protocol" in first:
         batch |= {"window": first["window"], "protocol": first["protocol"]}
     return batch

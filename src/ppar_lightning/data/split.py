@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -125,7 +126,7 @@ class Split(Dataset[Sample]):
         return sample
 
     def _mapped(self, label: Array) -> Array:
-        return label if self.table is None else self.table[label]
+        return label if self.table is None else np.asarray(cv2.LUT(label, self.table), dtype=np.uint8)
 
     def _placeholder(self, name: str, error: list[Skipped]) -> Sample:
         image, label = np.zeros((SIDE, SIDE, 3), dtype=np.uint8), np.full((SIDE, SIDE), IGNORE, dtype=np.uint8)
