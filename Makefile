@@ -2,6 +2,7 @@
 #                 RUN=runs/demo sets the run folder, ARGS="--trainer.max_steps 100" changes options
 # make test       runs all tests except the slow ones
 # make test-slow  runs the slow tests
+# make test-cuda  runs the tests that need a GPU, on a machine with one
 # make lint       checks format, lint and types
 # make reproduce  SETTING=demo SEEDS="0 1 2" ROWS="source_only ppar" ARGS="--data.workers 2": trains and tests the table
 #                 of ablations (by default all rows) over seeds, with overrides; continues a stopped table
@@ -21,7 +22,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 # Threads that wait sleep. If they spun, two processes on the same cores would slow each other down fifty times.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test test-slow lint reproduce tinyclip benchmark docs
+.PHONY: demo test test-slow test-cuda lint reproduce tinyclip benchmark docs
 .DELETE_ON_ERROR:
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt
@@ -34,12 +35,15 @@ demo: $(INSTALLED)
 	$(BIN)/ppar fit --config configs/demo.yaml --trainer.default_root_dir $(RUN) $(ARGS)
 	$(BIN)/ppar test --config $(RUN)/config.yaml
 
-test test-slow: export HF_HUB_OFFLINE = 1
+test test-slow test-cuda: export HF_HUB_OFFLINE = 1
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+	$(BIN)/python -m pytest -m "not slow and not cuda" --numprocesses 2
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow --numprocesses 2
+
+test-cuda: $(INSTALLED)
+	$(BIN)/python -m pytest -m cuda
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

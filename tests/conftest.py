@@ -1,8 +1,8 @@
-"""Fixtures shared by the tests: one thread, no network, a cache of their own, and a small CLIP."""
+"""Fixtures shared by the tests: one thread, no network, no GPU but for `-m cuda`, their own cache, a small CLIP."""
 
 import os
 
-os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", CUDA_VISIBLE_DEVICES="")
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline")
 
 import runpy
 import shutil
@@ -33,6 +33,24 @@ def attempts(path: Path) -> list[str]:
     """What was refused, but for what tests/test_offline.py tries on purpose."""
     lines = path.read_text().splitlines() if path.is_file() else []
     return [line for line in lines if "in tests/test_offline.py::" not in line]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from all tests but those of `make test-cuda`, before torch looks for them."""
+    if config.option.markexpr != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that need a GPU where none is to be seen."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("`make test-cuda` runs this on a machine with a GPU")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say at the very end if `make test-cuda` has found no GPU."""
+    if config.option.markexpr == "cuda" and not torch.cuda.is_available():
+        print("no GPU found: none of the tests that need one was run")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

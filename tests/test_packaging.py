@@ -79,7 +79,9 @@ def test_every_file_beside_the_code_is_declared():
     assert beside == {path for path in declared if path.is_file()}
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-slow", "lint", "reproduce", "tinyclip", "benchmark", "docs"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "test-slow", "test-cuda", "lint", "reproduce", "tinyclip", "benchmark", "docs"]
+)
 def test_the_makefile_has_its_targets(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ".venv/bin" in done.stdout

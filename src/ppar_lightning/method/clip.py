@@ -84,12 +84,9 @@ class FrozenImageTower(nn.Module):
         """
         super().__init__()
         tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
-        self.patch = int(tower.config.patch_size)
-        self.dim = int(tower.config.projection_dim)
+        self.patch, self.dim = int(tower.config.patch_size), int(tower.config.projection_dim)
         self.__dict__["tower"] = ImageTower(tower, *normalisation(clip))  # an attribute that torch does not register
-        self.size = size
-        self.dtype = dtype
-        self.graph = graph
+        self.size, self.dtype, self.graph = size, dtype, graph
         self.path: Literal["graph", "eager"] | None = None
         self._graphs: dict[torch.Size, CudaGraph] = {}
 
@@ -118,8 +115,7 @@ class FrozenImageTower(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             memory = self._run(resize(image.float(), size)).float()
         patches = (size[0] // self.patch, size[1] // self.patch)
-        grid = Grid.over(patches, (image.shape[-2], image.shape[-1]))
-        return VisualContext(memory, grid)
+        return VisualContext(memory, Grid.over(patches, (image.shape[-2], image.shape[-1])))
 
     def _run(self, pixels: Tensor) -> Tensor:
         """Replay the recording for these pixels' shape, which is made the first time; run the tower if there is none.

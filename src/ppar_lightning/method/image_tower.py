@@ -74,9 +74,8 @@ class TowerBlock(nn.Module):
         self.norm1, self.norm2 = layer.layer_norm1, layer.layer_norm2
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
         self.qkv = attention.q_proj
-        self.qkv.weight, self.qkv.bias = (
-            nn.Parameter(torch.cat([getattr(part, name) for part in parts]), False) for name in ("weight", "bias")
-        )
+        for name in ("weight", "bias"):
+            setattr(self.qkv, name, nn.Parameter(torch.cat([getattr(part, name) for part in parts]), False))
         self.out = attention.out_proj
         self.mlp = nn.Sequential(mlp.fc1, mlp.activation_fn, mlp.fc2)
         if mlp.config.hidden_act == "quick_gelu":  # x sigmoid(c x) = silu(c x) / c
