@@ -1,11 +1,14 @@
 """``ppar predict``: maps of a user's own pictures, by name and of their size; nothing is written over or dropped."""
 
 import csv
+import errno
 import os
 import re
 import shutil
 import signal
 import struct
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -16,9 +19,12 @@ from ranks import run_ranks
 from test_cli import fit
 
 from ppar_lightning import load_segmenter
+from ppar_lightning.callbacks import prediction_writer
 from ppar_lightning.callbacks.prediction_writer import PredictionWriter, read_map
 from ppar_lightning.cli import main
 from ppar_lightning.cli.words import spelt_out
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.own_pictures import PictureDataset, find
 from ppar_lightning.images.classes import CITYSCAPES
 from ppar_lightning.module import PPARModule
@@ -155,9 +161,14 @@ def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, 
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *arguments)
 
+    def slowly(*arguments):
+        time.sleep(0.1)  # so that the first picture is being written when the signal comes
+        prediction_writer.write_whole(*arguments)
+
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
         patch.setattr(PPARModule, "predict_step", interrupted)
+        patch.setattr("ppar_lightning.images.drawing.write_whole", slowly)
         with pytest.raises(SystemExit) as leaving:
             predict(run, tmp_path / "out", str(pictures))
     assert leaving.value.code == 128 + signal.SIGTERM
@@ -171,6 +182,55 @@ def test_a_prediction_that_was_stopped_goes_on(run, pictures, tmp_path, capsys, 
         assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first
     predict(run, tmp_path / "once", str(pictures))
     assert (tmp_path / "once" / "shares.csv").read_text() == (tmp_path / "out" / "shares.csv").read_text()
+
+
+def test_pictures_are_written_while_the_next_ones_are_segmented(run, pictures, tmp_path, monkeypatch):
+    step, write, second = PPARModule.predict_step, prediction_writer.write_map, threading.Event()
+    steps, held, most = [], [], []
+
+    def counted(self, *arguments):
+        steps.append(len(most))
+        if len(steps) == 3:
+            second.set()
+        return step(self, *arguments)
+
+    def waiting(*arguments):
+        held.append(arguments)
+        most.append(len(held))
+        assert second.wait(60), "nothing is segmented while a picture is written"
+        write(*arguments)
+        held.remove(arguments)
+
+    monkeypatch.setattr(PPARModule, "predict_step", counted)
+    monkeypatch.setattr(prediction_writer, "write_map", waiting)
+    monkeypatch.setattr(prediction_writer, "THREADS", 2)
+    for name in ("d.jpg", "e.jpg", "f.jpg"):
+        shutil.copy(pictures / "a.jpg", pictures / name)
+    predict(run, tmp_path / "out", str(pictures))
+    assert len(listed(tmp_path / "out")) == len(steps) == 6
+    assert max(most) <= 2
+
+
+def test_a_disk_that_fills_up_beside_the_segmentation_is_one_line(run, pictures, tmp_path, capsys, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device", "b c.jpg")
+    draw = prediction_writer.write_picture
+
+    def filling(path, picture):
+        if path.name == "b c.jpg":
+            raise full
+        draw(path, picture)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction_writer, "write_picture", filling)
+        with pytest.raises(SystemExit):
+            predict(run, tmp_path / "out", str(pictures))
+    assert "ppar: error: the disk is full" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out" / "sub" / "b c.png").exists()
+    assert not (tmp_path / "out" / "shares.csv").exists()
+    predict(run, tmp_path / "out", str(pictures), "--skip_existing")
+    predict(run, tmp_path / "once", str(pictures))
+    for path in (each for each in (tmp_path / "once").rglob("*") if each.is_file()):
+        assert (tmp_path / "out" / path.relative_to(tmp_path / "once")).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.setup")
@@ -333,6 +393,20 @@ def test_a_video_is_opened_once_and_read_on(tmp_path, monkeypatch, frames):
     assert len(opened) == 1
     assert round(pictures[3]["image"].mean() / 20) == 3  # going back opens it again
     assert len(opened) == 2
+
+
+def test_one_worker_reads_the_frames_and_several_the_pictures(pictures):
+    video = cv2.VideoWriter(str(pictures / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for _ in range(4):
+        video.write(np.zeros((48, 64, 3), np.uint8))
+    video.release()
+    data = DomainDataModule({"game": Domain()}, workers=2, predict_dir=str(pictures))
+    data.setup("predict")
+    stills, frames = data.predict_dataloader()
+    assert (stills.num_workers, frames.num_workers) == (2, 1)
+    assert sorted(name for loader in (stills, frames) for batch in loader for name in batch["name"]) == [
+        *("a", *(f"drive/{frame:06d}" for frame in range(4)), "sub/b c", "sub/ü"),
+    ]
 
 
 def test_the_frames_of_a_video_are_upright(tmp_path):

@@ -1,6 +1,8 @@
 """The output of ``ppar predict``: label maps, overlays, confidence and class shares of the user's own pictures."""
 
 import io
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from PIL import Image
 from rich.console import Console
+from torch import Tensor
 
 from ppar_lightning.callbacks.access import data_of, module_of
 from ppar_lightning.disk.files import write_whole
@@ -21,6 +25,9 @@ from ppar_lightning.images.drawing import overlay, write_picture
 from ppar_lightning.module import Prediction
 
 SHARES = "shares.csv"
+
+THREADS = 8
+"""Largest number of pictures that are encoded and written at a time, while the next one is segmented."""
 
 
 class PredictionWriter(L.Callback):
@@ -66,6 +73,8 @@ class PredictionWriter(L.Callback):
         self._root = Path()
         self._classes: ClassList = CITYSCAPES
         self._shares: dict[str, npt.NDArray[np.float64]] = {}
+        self._pool: ThreadPoolExecutor
+        self._writing: deque[Future[None]] = deque()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the folder before anything is written.
@@ -89,10 +98,12 @@ class PredictionWriter(L.Callback):
             fault = f"the map of {min(same)} would have the name of a confidence"
             raise ValueError(f"{fault}: predict confidence/ by itself")
         root.mkdir(parents=True, exist_ok=True)  # an error if it is a file or lies below one
+        self._pool = ThreadPoolExecutor(THREADS)
         done = [name for name in pictures.names if self._map(name).exists()]
         present = [path for path in (*map(self._map, done), root / SHARES) if path.exists()]
         if self.skip_existing:
-            self._shares = {name: self._share(read_map(self._map(name), len(self._classes))) for name in done}
+            kept = self._pool.map(lambda name: read_map(self._map(name), len(self._classes)), done)
+            self._shares = {name: self._share(label) for name, label in zip(done, kept, strict=True)}
             pictures.leave_out(set(done))
         elif present and not self.overwrite:
             remedy = "give --overwrite, --skip_existing to continue, or another folder with --predictions.folder"
@@ -101,28 +112,38 @@ class PredictionWriter(L.Callback):
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Write the files of a batch of pictures."""
+        """Let a thread write the files of a picture, which may still be on its way from the device.
+
+        Raises:
+            OSError: A file, of this picture or an earlier one, cannot be written.
+        """
         if batch["padding"]:  # a placeholder for a file that cannot be read
             return
         prediction: Prediction = outputs
-        images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
-        labels, confidences = (each.cpu().numpy() for each in prediction)
-        for name, image, label, confidence in zip(batch["name"], images, labels, confidences, strict=True):
-            if self.overlay:
-                write_picture(self._root / f"overlays/{name}.jpg", overlay(image, label, self._classes, self.opacity))
-            if self.confidence:
-                write_picture(self._root / f"confidence/{name}.png", (255 * confidence).round().astype(np.uint8))
-            write_map(self._map(name), label.astype(np.uint8), self._classes)
-            self._shares[name] = self._share(label)
+        (name,) = batch["name"]
+        label = to_host(prediction.label[0].to(torch.uint8))
+        image = to_host(batch["image"][0].permute(1, 2, 0)) if self.overlay else None
+        confidence = to_host((255 * prediction.confidence[0]).round().to(torch.uint8)) if self.confidence else None
+        copied = torch.cuda.Event(blocking=True) if batch["image"].is_cuda else None
+        if copied is not None:
+            copied.record()
+        self._finish(THREADS - 1)
+        self._writing.append(self._pool.submit(self._write, name, copied, label, image, confidence))
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Let the threads end, so that what was segmented before an interruption is kept."""
+        wait(self._writing)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the shares of all ranks and of the maps that are kept, and print where everything is.
 
         Raises:
+            OSError: A file cannot be written.
             ValueError: No picture could be read.
         """
         if stage != "predict":
             return
+        self._finish(0)
         found = {name: share for part in gather(self._shares) for name, share in part.items()}
         if not found:
             fault = f"none of the {len(data_of(trainer).pictures)} pictures could be read"
@@ -134,12 +155,36 @@ class PredictionWriter(L.Callback):
             if not getattr(trainer, "fast_dev_run", False):  # a trial keeps no file
                 Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False, markup=False)
 
+    def _write(
+        self, name: str, copied: torch.cuda.Event | None, label: Tensor, image: Tensor | None, confidence: Tensor | None
+    ) -> None:
+        """Write the files of a picture as soon as they are on the host."""
+        if copied is not None:
+            copied.synchronize()
+        if image is not None:
+            drawn = overlay(image.numpy(), label.numpy(), self._classes, self.opacity)
+            write_picture(self._root / f"overlays/{name}.jpg", drawn)
+        if confidence is not None:
+            write_picture(self._root / f"confidence/{name}.png", confidence.numpy())
+        write_map(self._map(name), label.numpy(), self._classes)
+        self._shares[name] = self._share(label.numpy())
+
+    def _finish(self, left: int) -> None:
+        """Wait until at most ``left`` pictures are still being written, and raise an error of the others."""
+        while len(self._writing) > left:
+            self._writing.popleft().result()
+
     def _map(self, name: str) -> Path:
         return self._root / f"{name}.png"
 
     def _share(self, label: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the share of each class in a map, in [0, 1]."""
         return np.bincount(label.ravel(), minlength=len(self._classes)) / label.size
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """Begin to copy a tensor to the host; from a CUDA device to pinned memory, without waiting for the end."""
+    return tensor.to("cpu", non_blocking=tensor.is_cuda)
 
 
 def read_map(path: Path, num_classes: int) -> npt.NDArray[np.integer]:

@@ -186,11 +186,20 @@ class DomainDataModule(LightningDataModule):
         """Return one loader per source, then one per unseen domain."""
         return self.val_dataloader()
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
-        """Return a loader of single pictures; those that cannot be read are named and left out."""
+    def predict_dataloader(self) -> list[DataLoader[Sample]]:
+        """Return a loader of single pictures and one of frames; those that cannot be read are named and left out.
+
+        One worker reads the frames: each further one would decode the whole videos again.
+        """
         window = protocol_window(self.protocol, self.window)
         title = protocol_title(self.protocol, self.window)
-        return self._eval_loader(Split(self.pictures, window=window, protocol=title, skip=True))
+        stills = [each.frame is None for each in self.pictures.found]
+        loaders = []
+        for still, most in ((True, self.workers), (False, 1)):
+            part = [index for index, found in enumerate(stills) if found == still]
+            split = Split(self.pictures, part, window=window, protocol=title, skip=True)
+            loaders.append(self._eval_loader(split, num_workers=min(self.workers, most)))
+        return [each for each in loaders if len(each)] or loaders[:1]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply the variations that the workers drew, and convert the types for the segmenter."""
@@ -213,9 +222,9 @@ class DomainDataModule(LightningDataModule):
             self._unreadable += split[index]["error"] or [late]  # raises the error unless the split skips
         return counts
 
-    def _eval_loader(self, split: Split) -> DataLoader[Sample]:
+    def _eval_loader(self, split: Split, **options: Any) -> DataLoader[Sample]:
         size = 1 if isinstance(split.whole, FolderDataset | PictureDataset) else self.eval_batch_size
-        return Loader(split, batch_size=size, sampler=EvaluationSampler(split), **self._loading)
+        return Loader(split, batch_size=size, sampler=EvaluationSampler(split), **self._loading | options)
 
     @property
     def _loading(self) -> dict[str, Any]:
