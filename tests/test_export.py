@@ -56,6 +56,13 @@ def test_the_exported_program_agrees_at_three_sizes(run, tmp_path):
         compare(program(image).detach().numpy(), segmenter(image).numpy())
 
 
+def test_each_runtime_is_measured_in_a_process_of_its_own(run, tmp_path, capsys):
+    main(["export", "--run", str(run), "--output", str(tmp_path / "a.onnx"), "--benchmark", "64x96"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if " 64x96 " in line]
+    assert [row[0] for row in rows[:2]] == ["PyTorch", "ONNX"]
+    assert float(rows[0][-1]) > 2 * float(rows[1][-1]) > 0  # ONNX Runtime needs no PyTorch
+
+
 def test_the_free_axes_have_names(exported):
     session = onnxruntime.InferenceSession(exported)
     assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]

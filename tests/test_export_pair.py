@@ -1,7 +1,11 @@
 """An ONNX file that would be larger than protobuf allows is written as two files, both or neither."""
 
 import errno
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 
 import numpy as np
 import onnxruntime
@@ -9,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from ppar_lightning import export
+from ppar_lightning import export, latency
 from ppar_lightning.cli import main
+from ppar_lightning.shortage import shortage
 
 
 class Tiny(nn.Conv2d):
@@ -29,7 +34,7 @@ def network(monkeypatch) -> Tiny:
     return made
 
 
-@pytest.mark.remedy("export.py::export_onnx")
+@pytest.mark.remedy("export.py::require")
 def test_weights_beyond_the_limit_go_to_a_second_file(network, tmp_path, capsys, monkeypatch):
     path = tmp_path / "new" / "a.onnx"
     words = ["export", "--run", "run", "--output", str(path)]
@@ -76,3 +81,37 @@ def test_a_program_of_torch_has_no_limit(network, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["a.pt2"]
     image = torch.rand(1, 3, 5, 7)
     assert torch.equal(torch.export.load(tmp_path / "a.pt2").module()(image), network(image))
+
+
+@pytest.mark.remedy("export.py::size")
+@pytest.mark.parametrize(("format", "runtime"), [("onnx", "ONNX Runtime"), ("torch", "torch.export")])
+def test_the_benchmark_has_a_line_for_each_size_and_runtime(network, tmp_path, capsys, monkeypatch, format, runtime):
+    monkeypatch.setattr("ppar_lightning.load.load_segmenter", lambda *_: network)
+    monkeypatch.setattr(latency, "ProcessPoolExecutor", lambda count, _: ThreadPoolExecutor(count))
+    words = ["export", "--run", "run", "--format", format, "--output", str(tmp_path / "a"), "--benchmark"]
+    with pytest.raises(SystemExit):
+        main([*words, "5x"])
+    assert "'5x' is no size: give HEIGHTxWIDTH in pixels, such as 512x1024" in capsys.readouterr().err
+    main([*words, "16x1024", "8x12"])
+    said = capsys.readouterr().out.splitlines()
+    assert "CPU threads" in said[-6]
+    heads = [f"{name:14}cpu   {size:>11}" for size in ("16x1024", "8x12") for name in ("PyTorch", runtime)]
+    rows = [(line[: len(head)], line[len(head) :].split()) for head, line in zip(heads, said[-4:], strict=True)]
+    assert [head for head, _ in rows] == heads
+    for _, (milliseconds, rate, _) in rows:
+        assert float(milliseconds) >= 0
+        assert float(rate) > 0
+
+
+def test_a_benchmark_without_onnxruntime_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(SystemExit):
+        main(["export", "--run", "run", "--output", str(tmp_path / "a.onnx"), "--benchmark"])
+    assert "ONNX needs the extra `export`: pip install '.[export]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_benchmark_that_the_system_ends_had_too_little_memory():
+    with ProcessPoolExecutor(1, get_context("fork")) as pool, pytest.raises(BrokenProcessPool) as ended:
+        pool.submit(os._exit, 9).result()
+    assert "give smaller sizes to --benchmark, and another file with --output" in str(shortage(ended.value, "export"))

@@ -13,21 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ppar_lightning"
 ROOMS = (
     *("distributed", "metrics", "disk", "shortage", "console", "shipped_configs", "images", "streets"),
-    *(
-        "baselines",
-        "segmenter",
-        "runs",
-        "data",
-        "method",
-        "optimizer",
-        "rates",
-        "module",
-        "load",
-        "export",
-        "analysis",
-        "convert",
-    ),
-    *("callbacks", "score", "report", "doctor", "reproduce", "cli"),
+    *("baselines", "segmenter", "runs", "data", "method", "optimizer", "rates", "module", "load", "latency"),
+    *("export", "analysis", "convert", "callbacks", "score", "report", "doctor", "reproduce", "cli"),
 )
 """From the ground up: a room imports from those before it alone."""
 BELOW = {"segmenter": {"disk", "images"}, "method": {"distributed", "disk", "images", "segmenter"}}

@@ -1,13 +1,16 @@
 """The subcommand ``ppar export``: the segmenter for other runtimes.
 
-ppar export --run runs/demo --format onnx
+ppar export --run runs/demo --format onnx --benchmark
 """
 
 import json
 import logging
 import os
+import re
 import warnings
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +19,7 @@ import torch
 
 from ppar_lightning.console import PlainParser
 from ppar_lightning.disk.files import write_whole
+from ppar_lightning.latency import compare
 from ppar_lightning.load import load_segmenter
 from ppar_lightning.segmenter.segmenter import Segmenter
 
@@ -30,6 +34,9 @@ LIMIT = 2_000_000_000
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
+SIZES = ((512, 512), (1024, 2048))
+"""Heights and widths that are measured unless others are given: a window, and an image of Cityscapes."""
+
 
 def main(words: Sequence[str]) -> None:
     """Run the subcommand with its arguments."""
@@ -37,6 +44,8 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--run", required=True, help="run folder, checkpoint, saved segmenter or hub id")
     parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
     parser.add_argument("--output", type=Path, help="file to write (default: segmenter.onnx or .pt2 in the run folder)")
+    helped = "then print its latency and memory beside PyTorch's, on images of these sizes (default: 512x512 1024x2048)"
+    parser.add_argument("--benchmark", type=size, nargs="*", metavar="HEIGHTxWIDTH", help=helped)
     given = parser.parse_args(words)
     run = Path(given.run).expanduser()
     output = given.output or (run if run.is_dir() else Path()) / f"segmenter{SUFFIXES[given.format]}"
@@ -44,6 +53,8 @@ def main(words: Sequence[str]) -> None:
     for path in (output, data_of(output)):
         if path.exists():
             raise FileExistsError(f"{path} already exists: move it away, or give another file with --output")
+    if given.benchmark is not None and given.format == "onnx":
+        require("onnxruntime")
     segmenter = load_segmenter(given.run)
     write = export_onnx if given.format == "onnx" else export_torch
     write(segmenter, output)
@@ -52,6 +63,32 @@ def main(words: Sequence[str]) -> None:
     print(f"{output}: {count:,} parameters; {shapes}")
     if data_of(output).exists():
         print(f"{data_of(output)}: its weights; the two files belong together, so keep them in one folder")
+    if given.benchmark is not None:
+        compare({"eager": given.run, given.format: str(output)}, given.benchmark or SIZES)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read a height and a width in pixels, as in ``512x1024``.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not re.fullmatch("[1-9][0-9]*x[1-9][0-9]*", text):
+        raise ArgumentTypeError(f"{text!r} is no size: give HEIGHTxWIDTH in pixels, such as 512x1024")
+    height, width = map(int, text.split("x"))
+    return height, width
+
+
+def require(module: str) -> None:
+    """Import a module of the extra ``export``.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise ImportError("ONNX needs the extra `export`: pip install '.[export]'") from error
 
 
 def data_of(path: Path) -> Path:
@@ -93,10 +130,7 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
         ImportError: The extra ``export`` is not installed.
         OSError: The file cannot be written.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError("ONNX needs the extra `export`: pip install '.[export]'") from error
+    require("onnxscript")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about operators of unused packages
     with warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(

@@ -35,7 +35,7 @@ SHORTAGES: Sequence[Shortage] = (
         "not enough memory",
         re.compile(
             r"(?i)out of memory|ca(n't|nnot) allocate|MemoryError|insufficient memory|unable to allocate|ALLOC_FAILED"
-            r"|could not create a primitive|signal: Killed|exit code 12\b"
+            r"|could not create a primitive|signal: Killed|exit code 12\b|terminated abruptly"
         ),
         (errno.ENOMEM,),
         "",  # it depends on the subcommand
@@ -46,6 +46,7 @@ SHORTAGES: Sequence[Shortage] = (
 LESS_MEMORY = {
     "fit": "lower --data.batch_size, --data.crop or --data.workers",
     "predict": "lower --data.workers, or give smaller windows with --data.window '{size: 512, stride: 384}'",
+    "export": "give smaller sizes to --benchmark, and another file with --output",
     "report": "lower --images, or close other programs",
 }
 """Subcommand -> remedy for too little memory."""
