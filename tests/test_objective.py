@@ -6,10 +6,12 @@ from streets_batch import CHANNELS, CLASSES, WORDS, make_batch
 from torch.nn.functional import cross_entropy, interpolate, normalize
 
 from ppar_lightning.analysis.weighing import auc
+from ppar_lightning.method import objective as objective_module
+from ppar_lightning.method.agreement import Embedded, class_weights
 from ppar_lightning.method.alignment import alignment_loss, class_factors, cosines
 from ppar_lightning.method.cross_entropy import upsampled_cross_entropy
 from ppar_lightning.method.grid import Grid, GridLabels
-from ppar_lightning.method.objective import PPAR, Embedded
+from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
@@ -30,15 +32,15 @@ def run(objective, batch, u=1.0, steps=1):
 def grids(objective, batch, u=1.0):
     """What the objective computes inside: embedded features, margins and weights."""
     seen = {}
-    weigh = objective.weights
 
-    def spy(agreement, embedded, sums):
-        seen["weights"] = weigh(agreement, embedded, sums)
+    def spy(found, embedded, sums):
+        seen["weights"] = class_weights(found, embedded, sums)
         seen["embedded"] = embedded
         return seen["weights"]
 
-    objective.weights = spy
-    objective(batch.output, batch.image, batch.label, u)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objective_module, "class_weights", spy)
+        objective(batch.output, batch.image, batch.label, u)
     return seen["embedded"], seen["weights"]
 
 
@@ -86,7 +88,7 @@ def test_the_weights_of_separated_features_tell_wrong_labels(clip_folder, direct
     corrupted[:2] = True  # one image in four
     embedded = noisy(objective, corrupted)
     agreement = objective.agreement(embedded, stage)
-    w = objective.weights(agreement, embedded, agreement.sums[:, :3]).w
+    w = class_weights(agreement, embedded, agreement.sums[:, :3]).w
     assert lowest <= auc(w[corrupted], w[~corrupted]) <= highest
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.data.loading import Batch
-from ppar_lightning.method.objective import Embedded
+from ppar_lightning.method.agreement import Embedded
 from ppar_lightning.module import as_float
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.method import alignment, bank, prototypes, reweighting
+from ppar_lightning.method.agreement import Agreement, Embedded, Weights, agreement, class_weights
 from ppar_lightning.method.clip import FrozenImageTower, VisualContext
 from ppar_lightning.method.grid import Grid, GridLabels, grid_labels
 from ppar_lightning.method.known_gradient import known_gradient, untouched
@@ -36,46 +37,6 @@ class Losses(NamedTuple):
     """The addends of ``total``, by name."""
     diagnostics: dict[str, Tensor]
     """Further values to log, without gradient."""
-
-
-class Embedded(NamedTuple):
-    """Features in CLIP's joint space, with the labels of their grid."""
-
-    features: Tensor
-    """(B, n, D), fp32, of any norm: only the directions are used."""
-    grid: Grid
-    """Cells of the n positions."""
-    labels: GridLabels
-    one_hot: Tensor
-    """(B, n, K)."""
-
-
-class Agreement(NamedTuple):
-    """How well positions agree with the prototypes, and the sums of it over this rank's batch."""
-
-    anchors: Tensor
-    """(S, K, D): the anchors of each set that the order uses."""
-    cosine: Tensor
-    """(B, n, S, K), see :func:`~ppar_lightning.method.alignment.cosines`."""
-    margin: Tensor
-    """(B, n): r_n, pooled to the granularity."""
-    raw: Tensor
-    """(B, n): w~_n."""
-    sums: Tensor
-    """(K, 5): for each class the sums of w~, w~ m, 1, r and r^2; those of the first three are needed of all ranks."""
-
-
-class Weights(NamedTuple):
-    """Weights of grid positions, and the class sums over all ranks that normalise the losses."""
-
-    w: Tensor
-    """(B, n); 1 at positions that do not count."""
-    total: Tensor
-    """(K,): sum of w_n m_n."""
-    number: Tensor
-    """(K,): number of positions."""
-    mean: Tensor
-    """(K,): mean of w~_n."""
 
 
 class PPAR(nn.Module):
@@ -191,15 +152,15 @@ class PPAR(nn.Module):
         embedded = self._on_grid(embedding, grid, label)
         labels, options = embedded.labels, self.options
         seen = None if context is None else grid_labels(label, context.grid, self.num_classes)
-        agreement = self.agreement(embedded, now)
-        sums, (valid, positions, pairs) = self._over_ranks(agreement.sums, label, labels, seen)
-        weights = self.weights(agreement, embedded, sums)
+        found = self.agreement(embedded, now)
+        sums, (valid, positions, pairs) = self._over_ranks(found.sums, label, labels, seen)
+        weights = class_weights(found, embedded, sums)
         pixel = None
         if options.reweighting != "off":
             size = (label.shape[-2], label.shape[-1])
             pixel = reweighting.pixel_weights(weights.w, grid, size, now.least, now.largest)
         terms = supervised_terms(output, label, pixel, valid)
-        terms["align"] = self._alignment(embedding, embedded, agreement, weights, now)
+        terms["align"] = self._alignment(embedding, embedded, found, weights, now)
         if seen is not None and context is not None:
             vtp = self.prototypes(context.memory.float())
             every = options.context_every * world_size()  # the expected gradient of a step is that of n = 1
@@ -208,25 +169,20 @@ class PPAR(nn.Module):
             distance = prototypes.anchor_distance(vtp, self.prototypes.otp, labels.present)
             terms["anchor"] = distance * (every * now.lambda_anchor / pairs)
             self.pending[:, : vtp.shape[-1] + 1] += prototypes.vtp_sums(vtp, labels.present)
-        self._note(embedded, agreement, weights)
+        self._note(embedded, found, weights)
         total = torch.stack(list(terms.values())).sum()
         if self.refines and seen is None:
             total = total + untouched(self.prototypes.parameters(), total)
         return Losses(total, terms, {}), embedded, weights.w
 
-    @torch.no_grad()
     def agreement(self, embedded: Embedded, now: Stage) -> Agreement:
-        """Compare features with A = norm((1 - rho) Pv + rho T0): margins and weights before normalisation."""
+        """Compare features with the prototypes, as a step at this stage of training does."""
+        return agreement(embedded, self._anchors(), now, self.statistics, self.options)
+
+    def _anchors(self) -> Tensor:
+        """Stack the anchors of the sets that the order uses, (S, K, D)."""
         sets = {"vtp": self.prototypes.bank, "otp": self.prototypes.otp, "naive": self.visual_bank.bank}
-        anchors = torch.stack([sets[name] for name in alignment.anchor_shares(self.options.order, 0.0)])
-        one_hot, labels = embedded.one_hot, embedded.labels
-        cosine = alignment.cosines(embedded.features, anchors)
-        margin = reweighting.margins(alignment.mixed_cosines(cosine, anchors, now.shares), labels.label)
-        margin = reweighting.pool_margins(margin, one_hot, self.options.reweighting)
-        standardised = self.statistics.standardise(margin, labels.label)
-        raw = reweighting.raw_weights(standardised, now.eta, self.options.direction)
-        values = torch.stack([raw, raw * labels.purity, torch.ones_like(raw), margin, margin.square()], dim=-1)
-        return Agreement(anchors, cosine, margin, raw, one_hot.flatten(0, 1).T @ values.flatten(0, 1))
+        return torch.stack([sets[name] for name in alignment.anchor_shares(self.options.order, 0.0)])
 
     @torch.no_grad()
     def _over_ranks(
@@ -242,37 +198,23 @@ class PPAR(nn.Module):
         every = all_reduce_sum(torch.cat([sums[:, :3].flatten(), torch.stack(counted).float()]))
         return every[:-3].view(-1, 3), every[-3:].clamp_min(1)
 
-    @torch.no_grad()
-    def weights(self, agreement: Agreement, embedded: Embedded, sums: Tensor) -> Weights:
-        """Return the weights w_n = w~_n / (mean of w~ over the class y_n in the global batch).
-
-        Args:
-            agreement: From :meth:`agreement`.
-            embedded: The same features.
-            sums: (K, 3), the first columns of its sums, over all ranks.
-        """
-        total, pure, count = sums.unbind(dim=1)
-        mean = torch.where(count > 0, total / count.clamp_min(1), 1)
-        w = torch.where(embedded.labels.counted, agreement.raw / mean[embedded.labels.label], 1)
-        return Weights(w, pure / mean, count, mean)
-
     def _alignment(
-        self, embedding: Tensor, embedded: Embedded, agreement: Agreement, weights: Weights, now: Stage
+        self, embedding: Tensor, embedded: Embedded, found: Agreement, weights: Weights, now: Stage
     ) -> Tensor:
         """L_align = sum over anchor sets of share * <l_A>_w, times its lambda and the number of ranks."""
         with torch.no_grad():
             scale = now.shares * (now.lambda_align * world_size())
             factor = torch.outer(scale, alignment.class_factors(weights.total, weights.number))
             weight = weights.w * embedded.labels.purity
-            known = agreement.anchors, agreement.cosine, embedded.one_hot, weight, factor
+            known = found.anchors, found.cosine, embedded.one_hot, weight, factor
             loss, gradient = alignment.alignment_loss(embedded.features, *known, self.options.tau)
             gradient = gradient.transpose(1, 2).unflatten(2, embedded.grid.size)
         return known_gradient(embedding, loss, gradient)
 
     @torch.no_grad()
-    def _note(self, embedded: Embedded, agreement: Agreement, weights: Weights) -> None:
+    def _note(self, embedded: Embedded, found: Agreement, weights: Weights) -> None:
         """Add this batch's sums of features and margins to those that :meth:`update` applies."""
-        one_hot, sums = embedded.one_hot, agreement.sums
+        one_hot, sums = embedded.one_hot, found.sums
         weight = (weights.w * embedded.labels.purity).unsqueeze(-1) / alignment.norm(embedded.features)
         features = (one_hot * weight).flatten(0, 1).T @ embedded.features.flatten(0, 1)
         visual = torch.cat([features, (sums[:, 1] / weights.mean).unsqueeze(1), sums[:, 3:], sums[:, 2:3]], dim=1)

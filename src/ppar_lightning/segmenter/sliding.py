@@ -88,6 +88,7 @@ def starts(length: int, size: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
+@torch.no_grad()
 def predict(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Turn logits into train ids at the size of the labels.
 
