@@ -1,5 +1,6 @@
 """The checkpoint that counts: ``checkpoints/last.ckpt`` in the run folder."""
 
+import os
 import shutil
 import signal
 import time
@@ -84,8 +85,8 @@ class LastCheckpoint(Checkpoint):
         listen(self._note)
         self._due, self._step = time.monotonic() + INTERVAL, trainer.global_step
         self._stop_asked = self._short = False
-        if said := lack_of_room(trainer):
-            rank_zero_warn(said)
+        if lack := lack_of_room(trainer):
+            rank_zero_warn(lack)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Let a new checkpoint count, as the losses up to it are logged by now, and stop if a signal came."""
@@ -204,14 +205,15 @@ def lack_of_room(trainer: L.Trainer) -> str | None:
         OSError: Not even one fits.
     """
     folder = checkpoints(trainer).resolve()
-    disk = next(path for path in (folder, *folder.parents) if path.is_mount())
+    disk = next(path for path in (folder, *folder.parents) if os.path.ismount(path))
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     kept = [(1 + ("betas" in group)) * each.nbytes for group in groups for each in group["params"]]
     size = sum(kept) + sum(each.nbytes for each in trainer.lightning_module.state_dict().values())
     best = [abs(each.save_top_k) for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     free, number = shutil.disk_usage(disk).free, 3 + sum(best)
     lack = f"{disk} has {free / 1e9:.2f} GB free, and {number} checkpoints need {number * size / 1e9:.2f} GB"
-    said = f"{lack}: make room there, or give a folder on another disk with --trainer.default_root_dir"
+    remedy = "make room there, or give a folder on another disk with --trainer.default_root_dir"
     if free < size:
-        raise OSError(said)
-    return said if free + sum(path.stat().st_size for path in folder.glob("*.ckpt")) < number * size else None
+        raise OSError(f"{lack}: {remedy}")
+    enough = free + sum(path.stat().st_size for path in folder.glob("*.ckpt")) >= number * size
+    return None if enough else f"{lack}: {remedy}"
