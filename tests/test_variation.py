@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppar_lightning.images.colour import apply_map
 from ppar_lightning.images.variation import RADIUS, SIGMAS, Variation, draw_variation, gaussian_blur, vary
@@ -62,6 +63,26 @@ def test_a_blur_keeps_the_sum_and_spreads_as_stated():
     assert spread[0].sum() == pytest.approx(1)
     assert spread[0, 0, 7, 8] / spread[0, 0, 7, 7] == pytest.approx(0.6065, rel=1e-3)
     assert torch.equal(spread[1], point[1])
+
+
+class Operations(TorchDispatchMode):
+    """List the names of the operations that run, without the views, which are no work."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view:
+            self.names.append(function._schema.name.removeprefix("aten::"))
+        return function(*args, **kwargs or {})
+
+
+def test_a_batch_is_varied_in_few_operations_and_without_waiting_for_the_device(images):
+    with Operations() as operations:
+        applied(images, [PLAIN, PLAIN._replace(flip=torch.tensor(True)), PLAIN._replace(sigma=torch.tensor(1.0))])
+    assert not {"_local_scalar_dense", "nonzero", "masked_select", "equal"} & {*operations.names}
+    assert len(operations.names) < 28
 
 
 def test_shares_and_ranges_are_those_asked_for(images):

@@ -75,8 +75,8 @@ def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
     """
     shape, channels = image.shape, image.shape[:2].numel()
     steps = torch.arange(-RADIUS, RADIUS + 1, device=image.device)
-    taps = torch.exp(-0.5 * (steps / sigma.clamp_min(1e-3).unsqueeze(1)).square())
-    taps = (taps / taps.sum(dim=1, keepdim=True)).to(image.dtype).repeat_interleave(shape[1], dim=0)
+    taps = F.softmax(-0.5 * (steps / sigma.clamp_min(1e-3).unsqueeze(1)).square(), dim=1)
+    taps = taps.to(image.dtype).repeat_interleave(shape[1], dim=0)
     padded = F.pad(image, (RADIUS,) * 4, mode="replicate").flatten(0, 1).unsqueeze(0)
     rows = F.conv2d(padded, taps.view(channels, 1, 1, -1), groups=channels)
     return F.conv2d(rows, taps.view(channels, 1, -1, 1), groups=channels).view(shape)
