@@ -19,9 +19,12 @@ from torch import nn
 
 from ppar_lightning.callbacks import ending, provenance, session
 from ppar_lightning.callbacks import last_checkpoint as last
+from ppar_lightning.callbacks.hyperparameters import Hyperparameters
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.callbacks.loggers import CurvesLogger
 from ppar_lightning.callbacks.provenance import Provenance
+from ppar_lightning.callbacks.results import TestResults as Results
+from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.session import differences, peak_memory, revision
 from ppar_lightning.distributed import sum_together
 from ppar_lightning.runs.manifest import read_manifest, training_notes
@@ -362,6 +365,19 @@ def test_two_ranks_end_where_early_stopping_holds_on_one(tmp_path):
     record = read_manifest(tmp_path)
     assert (record["finished"], record["steps"], saved_step(tmp_path)) == (True, {"done": 1, "planned": 3}, 1)
     assert "Stopping threshold reached" in record["early_stop"]
+
+
+def test_ranks_but_the_first_look_at_no_git_and_take_no_fingerprints(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda *given, **options: calls.append("git"))
+    monkeypatch.setattr(Ones, "fingerprints", lambda self: calls.append("fingerprints"))
+    parts = {"default_root_dir": tmp_path, "ckpt_path": None, "loggers": ["any"], "datamodule": Ones()}
+    other = SimpleNamespace(is_global_zero=False, **parts)
+    made = Provenance("seed: 7\n")
+    made.on_fit_start(other, OneWeight())
+    Results(DomainScores(), made).on_test_end(other, OneWeight())
+    Hyperparameters("seed: 7\n").setup(other, OneWeight(), "fit")
+    assert not calls
 
 
 def test_a_run_of_epochs_that_goes_on_with_another_batch_is_finished_after_its_last_epoch(tmp_path, capsys):
