@@ -118,7 +118,7 @@ def test_the_towers_graph_gives_what_the_tower_gives(dtype):
     assert recorded.path == "graph"
     for batch, memory in zip(batches, seen, strict=True):  # also the first, after its graph was replayed
         torch.testing.assert_close(memory, eager(batch).memory, rtol=2e-2, atol=2e-2)
-        assert (memory - eager(batches[-1]).memory).abs().max() > 0.1 or batch is batches[-1]
+    assert (seen[0] - seen[2]).abs().max() > 0.05
     assert eager.path == "eager"
     copied = copy.deepcopy(recorded)
     torch.testing.assert_close(copied(batches[0]).memory, seen[0], rtol=2e-2, atol=2e-2)

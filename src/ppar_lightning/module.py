@@ -85,8 +85,8 @@ class PPARModule(L.LightningModule):
                 had been planned so from the start. ``restart``: the learning rates begin a new cycle, warm-up included,
                 over the steps that are left, and u, which PPAR's schedules follow, goes on from where it is to 1.
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
-            compile: Backend of ``torch.compile`` for backbone and head in training, such as ``inductor``; None runs
-                them uncompiled. Names in the checkpoint are the same.
+            compile: Backend of ``torch.compile`` for backbone, head and PPAR's losses in training, such as
+                ``inductor``; None runs them uncompiled. Names in the checkpoint are the same.
             for_training: Build the parts that only training needs, objective and whitening. False needs no CLIP, unless
                 ``ppar.ensemble`` uses the prototypes. The command line sets it: true for ``ppar fit``, else false.
             text_width: Width of the prototypes in a checkpoint that will be loaded: the objective is then built without
@@ -126,7 +126,7 @@ class PPARModule(L.LightningModule):
         """Called before a checkpoint is written, on every rank; it may raise."""
 
     def setup(self, stage: str) -> None:
-        """Compile backbone and head for training, in place, so that no parameter name changes.
+        """Compile backbone, head and PPAR's losses for training, in place, so that no parameter name changes.
 
         For an evaluation on CUDA in 16 bits, the weights of convolutions are laid out channels last.
 
@@ -146,7 +146,7 @@ class PPARModule(L.LightningModule):
             options = "--trainer.max_steps, --trainer.max_epochs and --trainer.limit_train_batches"
             raise ValueError(f"the training has no steps: set {options} to more than 0, or use `ppar validate`")
         if self.compile_backend is not None and stage == "fit":
-            for part in (self.segmenter.backbone, self.segmenter.head):
+            for part in filter(None, (self.segmenter.backbone, self.segmenter.head, self.objective)):
                 part.compile(backend=self.compile_backend)
 
     def configure_model(self) -> None:

@@ -4,8 +4,9 @@ Order of a step: weights and anchors come from the banks of the previous step; t
 optimiser step, :meth:`PPAR.update` moves banks and statistics by sums over all ranks.
 """
 
+import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,15 @@ class PPAR(nn.Module):
         # A buffer, so that it moves with the module. DDP broadcasts buffers only before a step's first forward pass,
         # when this one is 0 on every rank, so gradient accumulation loses no sums of the other ranks.
         self.register_buffer("pending", torch.zeros(num_classes, 2 * (dim + 1) + 3), persistent=False)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the losses. CLIP's image tower, which has a graph of its own, and what logs need stay as they are."""
+        warnings.filterwarnings("ignore", "(?s).*functools.lru_cache")  # compiled code makes the matrices itself
+        self.__dict__["_losses"] = torch.compile(self._losses, *args, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave compiled code out of a copy, as torch does."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_losses"}
 
     def schedules(self, u: float) -> Schedules:
         """Evaluate the schedules at u = step / total steps."""
