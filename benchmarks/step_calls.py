@@ -107,6 +107,10 @@ class StepCalls(L.Callback):
         if self.modes:
             self.modes[0].backward = False
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count no validation."""
+        self.stop()
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count nothing between epochs."""
         self.stop()

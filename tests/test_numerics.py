@@ -205,7 +205,7 @@ def test_no_operator_of_a_step_is_missing_on_mps(clip_folder):
             white = whitening(output.early, image, segmenter.early, u, (0, 1))
             (objective(output, image, label, u).total + white).backward()
             objective.update()
-            predict(objective.ensemble(output), (50, 100))
+            predict(objective.ensemble(output).detach(), (50, 100))
         for window in (None, Window(32, 24)):
             segmenter.eval().predict(image[0], window)
     assert white > 0

@@ -1,6 +1,6 @@
 """Sums over all ranks, so that N ranks with batch b compute what one rank computes with batch N b; sharding."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,12 @@ def sum_together(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     total = all_reduce_sum(torch.cat([part.flatten() for part in parts.values()]))
     sums = total.split([part.numel() for part in parts.values()])
     return {name: each.view(parts[name].shape) for name, each in zip(parts, sums, strict=True)}
+
+
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors by those of rank 0; nothing happens outside a process group."""
+    for tensor in tensors if world_size() > 1 else ():
+        dist.broadcast(tensor, 0)
 
 
 def gather(part: Any) -> list[Any]:

@@ -235,13 +235,13 @@ class PPARModule(L.LightningModule):
         If they share "bad", a number that is not 0 if a loss or gradient is not finite, then weights, banks and the
         optimiser's state stay as they are.
         """
-        self.summed, self.shared = sum_together(self.shared), {}
+        objective = self.objective
+        parts = self.shared | ({} if objective is None else {"pending": objective.pending})
+        self.summed, self.shared = sum_together(parts), {}
         bad = self.summed.get("bad")
         good = torch.ones((), dtype=torch.bool, device=self.device) if bad is None else bad[0] == 0
-        if self.objective is not None:
-            pending = self.objective.pending
-            pending.copy_(torch.where(good, pending, torch.zeros_like(pending)))
-            self.objective.update()
+        if objective is not None:
+            objective.update(self.summed["pending"], good)
         self.good = good if bad is None else withhold(optimizer, good)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:

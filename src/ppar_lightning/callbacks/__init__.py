@@ -14,6 +14,7 @@ from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.callbacks.prediction_grid import PredictionGrid
 from ppar_lightning.callbacks.prediction_writer import PredictionWriter
 from ppar_lightning.callbacks.provenance import Provenance
+from ppar_lightning.callbacks.quiet_ranks import QuietRanks
 from ppar_lightning.callbacks.results import TestResults
 from ppar_lightning.callbacks.scores import DomainScores
 from ppar_lightning.callbacks.selection import TargetSelectionGuard
@@ -46,6 +47,7 @@ def run_callbacks(provenance: Provenance, resamples: int = 0) -> list[Callback]:
         TestResults(scores, provenance),
         TrainingDiagnostics(),
         FiniteGuard(),
+        QuietRanks(),
         SkippedSamples(),
         LastCheckpoint(),
         Interruption(),
