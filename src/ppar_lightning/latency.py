@@ -45,7 +45,7 @@ def measure(kind: str, file: str, device: str, size: tuple[int, int], threads: i
     Returns:
         Median milliseconds, images per second, and MiB of memory; or why these are not measured.
     """
-    before = memory(device)
+    before = memory(device) if device == "cuda" else 0
     image = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
     if kind == "onnx":
         import onnxruntime
