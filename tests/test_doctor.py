@@ -29,7 +29,10 @@ DEMO = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 
 @pytest.fixture(autouse=True)
 def nothing_is_built(monkeypatch, request):
-    """No model and no connection, whatever the config says, except in the tests of the trial."""
+    """No model, plan and connection, whatever the config says, except in the tests of the trial and of the plan."""
+    if "plan" in request.node.name:
+        return
+    monkeypatch.setattr("ppar_lightning.doctor.examination.plan", lambda _: [])
     if "trial" in request.node.name:
         return
     monkeypatch.setattr(DoctorCLI, "first_step", lambda _: "was not asked for")
@@ -489,6 +492,39 @@ def test_a_trial_without_memory_says_what_to_lower(roots, capsys, monkeypatch):
         status, lines = doctor(capsys, roots, *ONE_STEP)
     assert status == 1
     assert errors(lines)[0].startswith("error  trial: not enough memory (MemoryError): lower --data.batch_size, ")
+
+
+def test_the_plan_is_printed_as_a_table_and_kept(roots, capsys, monkeypatch):
+    monkeypatch.setattr("ppar_lightning.doctor.examination.plan", lambda _: [["memory", "1.0 / 2.0 GiB"], ["a", "b"]])
+    monkeypatch.setattr(DoctorCLI, "first_step", lambda _: "was not asked for")
+    status, lines = doctor(capsys, roots)
+    assert status == 0
+    assert ["memory", "1.0 / 2.0 GiB"] in [[cell.strip() for cell in line.split("│")[1:3]] for line in lines]
+    written = (roots / "run/doctor/findings.txt").read_text().splitlines()
+    assert [line for line in written if "  plan: " in line] == [
+        "ok     plan: memory: 1.0 / 2.0 GiB",
+        "ok     plan: a: b",
+    ]
+
+
+def test_a_plan_reads_neither_weights_nor_the_network_and_says_what_it_lacks(roots, capsys, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    status, lines = doctor(capsys, roots, "--model.segmenter.backbone", "no/such")
+    assert status == 0
+    (line,) = (line for line in lines if " plan: " in line)
+    assert line.startswith("note   plan: left out: model 'no/such' cannot be loaded (")
+    assert "run `hf download no/such" in line
+
+
+@pytest.mark.slow
+def test_a_plan_leaves_nothing_behind_that_the_step_after_it_stumbles_over(roots, capsys):
+    status, lines = doctor(capsys, roots, *ONE_STEP)
+    assert (status, lines[-1].endswith("ready to train")) == (0, True)
+    assert any("peak memory in bf16-mixed" in line for line in lines)
 
 
 @pytest.mark.parametrize("started", [True, False])

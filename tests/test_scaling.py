@@ -1,21 +1,25 @@
 """docs/scaling.md: its commands and its SLURM script; how a network is sharded."""
 
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import yaml
 from ranks import run_ranks
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.run import get_args_parser
 
 from ppar_lightning.cli import main
 from ppar_lightning.distributed import shard
+from ppar_lightning.doctor.plan import IMAGES, Ledger, largest, peak
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +92,50 @@ def compare_sharded() -> None:
 
 def test_a_network_is_sharded_block_by_block():
     run_ranks(2, compare_sharded)
+
+
+PLANNING = runpy.run_path(str(ROOT / "benchmarks" / "planning.py"))
+
+
+def column(text: str, name: str) -> dict[str, str]:
+    """Quantity -> value of one setting in a table of the plan."""
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.strip().splitlines()]
+    return {row[0]: row[head.index(name)] for row in rows}
+
+
+def test_the_plan_of_the_demo_is_that_of_the_docs():
+    (block,) = re.findall(r"<!-- plan -->\n(.*?)<!-- end of plan -->", TEXT, flags=re.DOTALL)
+    planned, documented = column(PLANNING["document"](["demo"]), "demo"), column(block, "demo")
+    assert planned.keys() == documented.keys()
+    assert set(PLANNING["SETTINGS"]) <= set(block.splitlines()[0].split(" | ")) | {"gta, DINOv2-L"}
+    for quantity, value in planned.items():
+        if quantity.startswith(("parameters", "operations")):
+            assert documented[quantity] == value
+        else:
+            numbers = ([float(each) for each in re.findall(r"[\d.]+", text)] for text in (value, documented[quantity]))
+            assert next(numbers) == pytest.approx(next(numbers), rel=0.02, abs=0.01)
+
+
+def test_a_ledger_tells_the_memory_of_every_batch_from_one():
+    ledger, each, weights = Ledger(), 8 * 4, 8 * 8 * 4
+    with FakeTensorMode(), ledger:
+        weight = torch.empty(8, 8)
+        batch = torch.empty(IMAGES, 8)
+        product = batch @ weight
+        view = product[:1]
+        del batch, product
+        view = torch.empty(100)
+    assert ledger.flops == IMAGES * 2 * 8 * 8
+    steps = [(0, 1), (0, 2), (0, 1), (400, 1), (400, 0)]  # the batch, the product, no batch, `view`, no product
+    assert ledger.history[:6] == [(weights, 0), *((weights + fixed, number * each) for fixed, number in steps)]
+    assert view.numel() == weight.numel() + 36
+    assert peak(np.array(ledger.history[:6]), 100) * 2**30 == weights + 200 * each
+    assert largest(np.array([[0, 2**30], [2**33, 0]]), 12) == 10
+    assert largest(np.array([[12 * 2**30, 0]]), 12) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", PLANNING["CHECKED"])
+def test_the_planned_memory_is_the_measured_one(setting):
+    planned, measured = PLANNING["compare"](setting)
+    assert planned == pytest.approx(measured, rel=0.15)

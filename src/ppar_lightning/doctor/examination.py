@@ -19,15 +19,19 @@ from rich.console import Console
 from rich.progress import track
 
 from ppar_lightning.callbacks.results import lay_out
+from ppar_lightning.console import plain
 from ppar_lightning.data.datamodule import DomainDataModule, refuse_small_share
 from ppar_lightning.data.roles import shared_images
 from ppar_lightning.doctor.downloads import check_downloads, check_rendered
 from ppar_lightning.doctor.finding import Finding, attempt
 from ppar_lightning.doctor.machine import check_devices, check_run_folder
+from ppar_lightning.doctor.plan import plan
 from ppar_lightning.doctor.samples import SplitCheck, splits
 from ppar_lightning.images.drawing import sheet, write_picture
 
 STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
+PLAN = "plan"
+"""Subject of the findings that are printed as a table."""
 SHOWN = 5
 """Number of findings of one level about one subject that are printed; the file holds all of them."""
 PIPE_WIDTH = 10_000
@@ -82,7 +86,7 @@ def examinations(config: Namespace, data: DomainDataModule, checks: Sequence[Spl
     """Check the machine, then each split, then whether there are enough images, and yield findings as they are made."""
     devices, processes = check_devices(config.trainer)
     models = [*check_downloads(config.model), *check_rendered(config.model, data.sources)]
-    yield [devices, *models, *check_run_folder(config)]
+    yield [devices, *models, *check_run_folder(config), *check_plan(config)]
     for check in checks:
         if (dataset := check.open()) is not None:
             even = np.linspace(0, len(dataset) - 1, min(config.samples, len(dataset))).round().astype(int)
@@ -121,6 +125,14 @@ def check_shared(checks: Sequence[SplitCheck], unseen: Collection[str]) -> list[
     return [Finding("error" if name in unseen else "note", f"{name}/eval", line) for name, line in found.items()]
 
 
+def check_plan(config: Namespace) -> list[Finding]:
+    """Estimate what a training step takes; note what prevents that."""
+    try:
+        return [Finding("ok", PLAN, f"{name}: {value}") for name, value in plan(config)]
+    except Exception as error:  # the trial finds whether it stops a training
+        return [Finding("note", PLAN, f"left out: {plain(error)}")]
+
+
 def check_trial(findings: Sequence[Finding], trial: Callable[[], str | None]) -> list[Finding]:
     """Make the first step of a training, unless it is known to fail or would download weights."""
     if any(finding.level == "error" for finding in findings):
@@ -133,9 +145,13 @@ def check_trial(findings: Sequence[Finding], trial: Callable[[], str | None]) ->
 
 
 def show(console: Console, findings: Iterable[Finding], output: Path) -> None:
-    """Print findings, one per line; if there are many about one subject, only the first few."""
+    """Print findings, one per line or those of the plan as a table; if there are many about a subject, the first."""
     for (level, subject), group in groupby(findings, key=lambda finding: (finding.level, finding.subject)):
         lines = list(group)
+        if (level, subject) == ("ok", PLAN):
+            rows = [finding.message.split(": ") for finding in lines]
+            console.print(lay_out("A training step, estimated", ["quantity", "value"], rows, texts=1))
+            continue
         if len(lines) > SHOWN:
             more = f"and {len(lines) - SHOWN:,} more, all in {output / 'findings.txt'}"
             lines[SHOWN:] = [Finding(level, subject, more)]

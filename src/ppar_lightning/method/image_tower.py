@@ -33,7 +33,7 @@ class ImageTower(nn.Module):
         patches = self.embeddings.patch_embedding
         patches.weight.div_(scale)  # of (image - mean) / std
         patches.bias = nn.Parameter(-(patches.weight * shift).sum(dim=(1, 2, 3)), requires_grad=False)
-        self.move(torch.device("cpu"), torch.float32)
+        self.move(tower.device, torch.float32)
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device, and compute in a precision there."""
