@@ -95,7 +95,13 @@ def main() -> None:
         return
     pairs = {setting: compare(setting) for setting in CHECKED}
     rows = [
-        [setting, str(CHECKED[setting]), f"{guess:.3f}", f"{real:.3f}", f"{guess / real - 1:+.0%}"]
+        [
+            setting if setting == "demo" else f"{setting}, crop {CROP}",
+            str(CHECKED[setting]),
+            f"{guess:.3f}",
+            f"{real:.3f}",
+            f"{guess / real - 1:+.0%}",
+        ]
         for setting, (guess, real) in pairs.items()
     ]
     print(table(["setting", "batch", "estimated GiB", "measured GiB", "estimate is"], rows), end="")
