@@ -87,6 +87,14 @@ def test_the_makefile_has_its_targets(target):
     assert ".venv/bin" in done.stdout
 
 
+@pytest.mark.slow
+def test_make_test_cuda_ends_with_a_line_that_there_is_no_gpu():
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "cuda", "tests/test_cuda.py"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "no GPU found: none of the tests that need one was run"
+
+
 def test_make_demo_tests_the_run_that_it_trains(tmp_path):
     """However late it is by then: here each look at the clock shows another time."""
     clock = tmp_path / "date"
