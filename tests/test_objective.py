@@ -9,11 +9,11 @@ from ppar_lightning.analysis.weighing import auc
 from ppar_lightning.method import objective as objective_module
 from ppar_lightning.method.agreement import Embedded, class_weights
 from ppar_lightning.method.alignment import alignment_loss, class_factors, cosines
-from ppar_lightning.method.cross_entropy import upsampled_cross_entropy
 from ppar_lightning.method.grid import Grid, GridLabels
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.method.supervised import supervised_terms
+from ppar_lightning.method.schedule import Schedules
+from ppar_lightning.method.supervised import supervised_terms, upsampled_cross_entropy
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 
@@ -80,7 +80,7 @@ def noisy(objective, corrupted: torch.Tensor) -> Embedded:
 @pytest.mark.parametrize(("direction", "lowest", "highest"), [("reliable", 0.75, 1.0), ("hard", 0.0, 0.25)])
 def test_the_weights_of_separated_features_tell_wrong_labels(clip_folder, direction, lowest, highest):
     objective = build(clip_folder, direction=direction, centre=True)
-    stage = objective.schedules(1.0).on(torch.device("cpu"))
+    stage = Schedules.at(1.0, objective.options).on(torch.device("cpu"))
     clean = torch.zeros(8, 20 * CLASSES, dtype=torch.bool)
     sums = objective.agreement(noisy(objective, clean), stage).sums
     objective.statistics.update(sums[:, [3, 4, 2]])
@@ -384,8 +384,8 @@ def test_each_lambda_scales_its_own_term(clip_folder):
 )
 def test_each_ramp_moves_its_own_schedule(clip_folder, ramp, value, full):
     objective = build(clip_folder, **{ramp: (0.2, 0.6)})
-    values = [getattr(objective.schedules(u), value) for u in (0.2, 0.4, 0.6)]
+    values = [getattr(Schedules.at(u, objective.options), value) for u in (0.2, 0.4, 0.6)]
     assert values == pytest.approx([0, full / 2, full])
     others = {"rho", "eta", "lambda_align"} - {value}
-    default = build(clip_folder).schedules(0.2)
-    assert all(getattr(objective.schedules(0.2), name) == getattr(default, name) for name in others)
+    default = Schedules.at(0.2, PPAROptions())
+    assert all(getattr(Schedules.at(0.2, objective.options), name) == getattr(default, name) for name in others)

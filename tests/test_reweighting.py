@@ -30,9 +30,9 @@ def test_statistics_are_the_mean_and_deviation_of_what_was_seen():
     statistics.update(torch.nn.functional.one_hot(label, 3).float().T @ powers)
     for k in (0, 1):
         own = margin[label == k]
-        torch.testing.assert_close(statistics.mean[k], own.mean())
-        torch.testing.assert_close(statistics.sigma[k], own.std(correction=0))
-    assert statistics.sigma[2] == pytest.approx(0.02)
+        torch.testing.assert_close(statistics.moments()[0][k], own.mean())
+        torch.testing.assert_close(statistics.moments()[1][k], own.std(correction=0))
+    assert statistics.moments()[1][2] == pytest.approx(0.02)
     assert statistics.standardise(margin[:2].view(2, 1), torch.tensor([[2], [2]])).abs().max() == 0
 
 

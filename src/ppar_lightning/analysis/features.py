@@ -32,7 +32,7 @@ def embed(run: LoadedRun, batch: Batch) -> Embedded:
     """
     image, label = as_float(batch["image"]), batch["label"].unsqueeze(1).float()
     label = F.interpolate(label, image.shape[2:], mode="nearest-exact").squeeze(1).long()
-    return run.objective.embedded(run.module.segmenter.outputs(image), label)
+    return run.objective.label_map(*run.objective.embed_map(run.module.segmenter.outputs(image)), label)
 
 
 def collect(run: LoadedRun, domain: str, images: int | None = None, limit: int = 200) -> Features:

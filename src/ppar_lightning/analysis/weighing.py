@@ -14,6 +14,7 @@ from ppar_lightning.data.loading import Batch, collate
 from ppar_lightning.data.transforms import Augment, Augmentation
 from ppar_lightning.method.agreement import class_weights
 from ppar_lightning.method.grid import Grid
+from ppar_lightning.method.schedule import Schedules
 
 ONLY_CROP = Augmentation(scale=(1.0, 1.0), flip=0.0, jitter=0.0, blur=0.0)
 
@@ -56,7 +57,7 @@ def weigh(run: LoadedRun, batch: Batch, u: float = 1.0) -> tuple[Positions, Grid
     """
     objective = run.objective
     embedded = embed(run, batch)
-    agreement = objective.agreement(embedded, objective.schedules(u).on(embedded.features.device))
+    agreement = objective.agreement(embedded, Schedules.at(u, objective.options).on(embedded.features.device))
     weights = class_weights(agreement, embedded, agreement.sums[:, :3])
     return Positions(agreement.margin, weights.w, embedded.labels.counted), embedded.grid
 

@@ -79,7 +79,7 @@ def prototype_state(objective: PPAR, classes: Sequence[str]) -> dict[str, Tensor
     own = (bank * otp).sum(dim=1)
     pairs = (otp @ otp.T)[~torch.eye(len(otp), dtype=torch.bool, device=otp.device)]
     visited = objective.statistics.sums[:, 2] > 0
-    floor = (objective.statistics.sigma <= MIN_SIGMA) & visited
+    floor = (objective.statistics.moments()[1] <= MIN_SIGMA) & visited
     return {f"prototypes/vtp_otp/{name}": value for name, value in zip(classes, own, strict=True)} | {
         "prototypes/vtp_otp/mean": own.mean(),
         "prototypes/visual_otp/mean": (visual * otp).sum(dim=1)[visited].sum() / visited.sum().clamp_min(1),

@@ -5,11 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppar_lightning.method import reweighting
-from ppar_lightning.method.alignment import cosines, mixed_cosines
 from ppar_lightning.method.grid import Grid, GridLabels
-from ppar_lightning.method.options import PPAROptions
-from ppar_lightning.method.schedule import Stage
 
 
 class Embedded(NamedTuple):
@@ -53,33 +49,11 @@ class Weights(NamedTuple):
 
 
 @torch.no_grad()
-def agreement(
-    embedded: Embedded, anchors: Tensor, now: Stage, statistics: reweighting.MarginStatistics, options: PPAROptions
-) -> Agreement:
-    """Compare features with A = norm((1 - rho) Pv + rho T0): margins and weights before normalisation.
-
-    Args:
-        embedded: Features of this rank's batch.
-        anchors: (S, K, D): the anchors of each set that the order uses.
-        now: Scheduled values.
-        statistics: Running statistics of the margins.
-        options: ``reweighting`` and ``direction`` are read.
-    """
-    one_hot, label = embedded.one_hot, embedded.labels.label
-    cosine = cosines(embedded.features, anchors)
-    margin = reweighting.margins(mixed_cosines(cosine, anchors, now.shares), label)
-    margin = reweighting.pool_margins(margin, one_hot, options.reweighting)
-    raw = reweighting.raw_weights(statistics.standardise(margin, label), now.eta, options.direction)
-    values = torch.stack([raw, raw * embedded.labels.purity, torch.ones_like(raw), margin, margin.square()], dim=-1)
-    return Agreement(anchors, cosine, margin, raw, one_hot.flatten(0, 1).T @ values.flatten(0, 1))
-
-
-@torch.no_grad()
 def class_weights(found: Agreement, embedded: Embedded, sums: Tensor) -> Weights:
     """Return the weights w_n = w~_n / (mean of w~ over the class y_n in the global batch).
 
     Args:
-        found: From :func:`agreement`.
+        found: From :meth:`~ppar_lightning.method.objective.PPAR.agreement`.
         embedded: The same features.
         sums: (K, 3), the first columns of its sums, over all ranks.
     """

@@ -11,12 +11,9 @@ UNKNOWN = -1e4
 LEAST = 8
 """Fewest positions with which a class counts in the mean over classes."""
 
-Shares = dict[str, float]
-"""Anchor set (``vtp``, ``otp`` or ``naive``) -> its share; the shares of the sets that are used add up to 1."""
 
-
-def anchor_shares(order: AnchorOrder, rho: float) -> Shares:
-    """Return the share of each anchor set that an order uses, at rho in [0, 1].
+def anchor_shares(order: AnchorOrder, rho: float) -> dict[str, float]:
+    """Return the share of each anchor set (``vtp``, ``otp`` or ``naive``) that an order uses, at rho in [0, 1].
 
     ``vtp_to_otp`` is the progressive order and ``otp_to_vtp`` its reverse; ``joint`` uses both in equal shares; ``otp``
     and ``vtp`` use one of them (direct alignment); ``naive`` uses the class means of source features.

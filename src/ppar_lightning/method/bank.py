@@ -30,6 +30,6 @@ class VisualBank(nn.Module):
         """
         weight = sums[:, -1:]
         mean = sums[:, :-1] / weight.clamp_min(1e-12)
-        momentum = torch.where(self.bank.any(dim=1, keepdim=True), self.momentum ** (weight / 64).clamp_max(1), 0)
+        momentum = self.momentum ** (weight / 64).clamp_max(1) * self.bank.any(dim=1, keepdim=True)
         moved = F.normalize(torch.lerp(mean, self.bank, momentum), dim=-1)
         self.bank.copy_(torch.where(weight > 0, moved, self.bank))

@@ -42,7 +42,7 @@ class Grid(NamedTuple):
             (..., h, w).
         """
         axes = zip(self.size, self.cell, maps.shape[-2:], strict=True)
-        rows, columns = (overlap(count, cell, pixels, maps) for count, cell, pixels in axes)
+        rows, columns = (overlap(*axis, maps.device, maps.dtype) for axis in axes)
         return rows @ maps @ columns.T
 
     def spread(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -55,8 +55,8 @@ class Grid(NamedTuple):
         Returns:
             (..., H, W).
         """
-        axes = zip(size, self.cell, self.size, strict=True)
-        rows, columns = (interpolation(pixels, 1 / cell, count, maps) for pixels, cell, count in axes)
+        axes = zip(size, (1 / cell for cell in self.cell), self.size, strict=True)
+        rows, columns = (interpolation(*axis, maps.device, maps.dtype) for axis in axes)
         return rows @ maps @ columns.T
 
     def look_up(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -68,31 +68,31 @@ class Grid(NamedTuple):
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (..., H, W) to (..., *size) bilinearly, with antialiasing where it shrinks."""
-    rows, columns = (interpolation(to, of / to, of, image) for to, of in zip(size, image.shape[-2:], strict=True))
+    axes = ((to, of / to, of) for to, of in zip(size, image.shape[-2:], strict=True))
+    rows, columns = (interpolation(*axis, image.device, image.dtype) for axis in axes)
     return rows @ image @ columns.T
 
 
-def overlap(cells: int, cell: float, pixels: int, like: Tensor) -> Tensor:
+@lru_cache(SIZES)
+@torch.inference_mode(False)  # the next training step needs a matrix that an evaluation may have made
+def overlap(cells: int, cell: float, pixels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return (cells, pixels): the share of each cell along an axis that each pixel covers.
 
     Args:
         cells: Number of cells.
         cell: Length of a cell, in pixels.
         pixels: Number of pixels.
-        like: A tensor of the device and type that the matrix gets.
+        device: Device of the matrix.
+        dtype: Its type.
     """
-    return _overlap(cells, cell, pixels, like.device, like.dtype)
-
-
-@lru_cache(SIZES)
-@torch.inference_mode(False)  # the next training step needs a matrix that an evaluation may have made
-def _overlap(cells: int, cell: float, pixels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     start = torch.arange(cells, device=device, dtype=dtype).unsqueeze(1) * cell
     pixel = torch.arange(pixels, device=device, dtype=dtype)
     return (torch.minimum(start + cell, pixel + 1) - torch.maximum(start, pixel)).clamp_min(0) / cell
 
 
-def interpolation(outputs: int, step: float, inputs: int, like: Tensor) -> Tensor:
+@lru_cache(SIZES)
+@torch.inference_mode(False)
+def interpolation(outputs: int, step: float, inputs: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return (outputs, inputs): the weights of linear interpolation along an axis.
 
     If the axis shrinks, the triangle of weights is widened by the step, as in PIL and in torch's antialiased resizing.
@@ -101,14 +101,9 @@ def interpolation(outputs: int, step: float, inputs: int, like: Tensor) -> Tenso
         outputs: Number of output positions.
         step: Distance between two outputs, in input positions.
         inputs: Number of input positions.
-        like: A tensor of the device and type that the matrix gets.
+        device: Device of the matrix.
+        dtype: Its type.
     """
-    return _interpolation(outputs, step, inputs, like.device, like.dtype)
-
-
-@lru_cache(SIZES)
-@torch.inference_mode(False)
-def _interpolation(outputs: int, step: float, inputs: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     centre = (torch.arange(outputs, device=device, dtype=dtype).unsqueeze(1) + 0.5) * step - 0.5
     position = torch.arange(inputs, device=device, dtype=dtype)
     # An enlarged axis repeats the border's value past the outermost centres; a shrunk one cuts the triangle off there.

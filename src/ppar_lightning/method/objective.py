@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.method import alignment, bank, prototypes, reweighting
-from ppar_lightning.method.agreement import Agreement, Embedded, Weights, agreement, class_weights
+from ppar_lightning.method.agreement import Agreement, Embedded, class_weights
 from ppar_lightning.method.clip import FrozenImageTower, VisualContext
-from ppar_lightning.method.grid import Grid, GridLabels, grid_labels
-from ppar_lightning.method.known_gradient import known_gradient, untouched
+from ppar_lightning.method.grid import Grid, grid_labels
+from ppar_lightning.method.known_gradient import known_gradient
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.schedule import Schedules, Stage
 from ppar_lightning.method.supervised import supervised_terms
@@ -97,10 +97,6 @@ class PPAR(nn.Module):
         """Leave compiled code out of a copy, as torch does."""
         return {name: value for name, value in super().__getstate__().items() if name != "_losses"}
 
-    def schedules(self, u: float) -> Schedules:
-        """Evaluate the schedules at u = step / total steps."""
-        return Schedules.at(u, self.options)
-
     @property
     def looks(self) -> bool:
         """Whether the context is looked at in this step: every n-th, the same on all ranks and after a resume."""
@@ -116,32 +112,34 @@ class PPAR(nn.Module):
             u: Share of training done, in [0, 1].
             diagnose: Also compute what only logs need.
         """
-        embedding, grid = self._embed(output)
+        z, grid = self.embed_map(output)
         context = None
         if self.looks:
-            context = self.clip(image) if self.clip is not None else _own_context(embedding, grid)
-        now = self.schedules(u)
+            context = self.clip(image) if self.clip is not None else _own_context(z, grid)
+        now = Schedules.at(u, self.options)
         with torch.autocast(image.device.type, enabled=False):
-            losses, embedded, w = self._losses(output, label, embedding, grid, context, now.on(image.device))
+            losses, embedded, w = self._losses(output, label, z, grid, context, now.on(image.device))
             return losses._replace(diagnostics=self._diagnose(embedded, w, now) if diagnose else {})
 
-    def embedded(self, output: SegmenterOutput, label: Tensor) -> Embedded:
-        """Embed the features of an output in the joint space and label their grid, as a training step does."""
-        return self._on_grid(*self._embed(output), label)
-
-    def _on_grid(self, embedding: Tensor, grid: Grid, label: Tensor) -> Embedded:
-        """Pair embedded features, without gradient and in fp32, with the labels of their grid."""
-        labels = grid_labels(label, grid, self.num_classes)
-        features = embedding.detach().flatten(2).transpose(1, 2).float().contiguous()
-        return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
-
-    def _embed(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
+    def embed_map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
         """Embed the map to align, averaged to about STRIDE pixels if it is finer: (B, D, h, w), and its grid."""
         features, grid = self._map(output)
         factor = round(STRIDE / grid.cell[1])
         if factor > 1:
             features, grid = F.avg_pool2d(features, factor, ceil_mode=True), grid.coarser(factor)
         return self.embed(features if self.options.align_segmenter else features.detach()), grid
+
+    def label_map(self, z: Tensor, grid: Grid, label: Tensor) -> Embedded:
+        """Pair embedded features, from :meth:`embed_map`, without gradient and in fp32, with the labels of their grid.
+
+        Args:
+            z: (B, D, h, w).
+            grid: Its cells.
+            label: (B, H, W) int64 train ids, IGNORE included.
+        """
+        labels = grid_labels(label, grid, self.num_classes)
+        features = z.detach().flatten(2).transpose(1, 2).float().contiguous()
+        return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
 
     def _map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
         """Return the feature map that ``level`` names, and its grid."""
@@ -150,85 +148,65 @@ class PPAR(nn.Module):
             raise ValueError("ppar.level is 'backbone', and the segmenter gives no such map: set it to 'decoder'")
         return features, Grid.over((features.shape[-2], features.shape[-1]), output.covered)
 
+    @torch.no_grad()
+    def agreement(self, embedded: Embedded, now: Stage) -> Agreement:
+        """Compare features with A = norm((1 - rho) Pv + rho T0): margins and weights before normalisation.
+
+        Args:
+            embedded: Features of this rank's batch.
+            now: Scheduled values.
+        """
+        options, one_hot, label = self.options, embedded.one_hot, embedded.labels.label
+        sets = {"vtp": self.prototypes.bank, "otp": self.prototypes.otp, "naive": self.visual_bank.bank}
+        anchors = torch.stack([sets[name] for name in alignment.anchor_shares(options.order, 0.0)])
+        cosine = alignment.cosines(embedded.features, anchors)
+        margin = reweighting.margins(alignment.mixed_cosines(cosine, anchors, now.shares), label)
+        margin = reweighting.pool_margins(margin, one_hot, options.reweighting)
+        raw = reweighting.raw_weights(self.statistics.standardise(margin, label), now.eta, options.direction)
+        values = torch.stack([raw, raw * embedded.labels.purity, torch.ones_like(raw), margin, margin.square()], dim=-1)
+        return Agreement(anchors, cosine, margin, raw, one_hot.flatten(0, 1).T @ values.flatten(0, 1))
+
     def _losses(
-        self,
-        output: SegmenterOutput,
-        label: Tensor,
-        embedding: Tensor,
-        grid: Grid,
-        context: VisualContext | None,
-        now: Stage,
+        self, output: SegmenterOutput, label: Tensor, z: Tensor, grid: Grid, context: VisualContext | None, now: Stage
     ) -> tuple[Losses, Embedded, Tensor]:
-        embedded = self._on_grid(embedding, grid, label)
-        labels, options = embedded.labels, self.options
+        """Compute the losses, and add this batch's sums to those that :meth:`update` applies."""
+        embedded, options = self.label_map(z, grid, label), self.options
+        features, labels, one_hot = embedded.features, embedded.labels, embedded.one_hot
         seen = None if context is None else grid_labels(label, context.grid, self.num_classes)
         found = self.agreement(embedded, now)
-        sums, (valid, positions, pairs) = self._over_ranks(found.sums, label, labels, seen)
-        weights = class_weights(found, embedded, sums)
+        # One reduction over ranks of what the losses are divided by: of classes, and the numbers of valid pixels, of
+        # positions that VTP classifies and of pairs of an image and a class in it.
+        counted = [(label != IGNORE).sum(), (label if seen is None else seen.counted).sum(), labels.present.sum()]
+        every = all_reduce_sum(torch.cat([found.sums[:, :3].flatten(), torch.stack(counted).float()]))
+        valid, positions, pairs = every[-3:].clamp_min(1).unbind()
+        weights = class_weights(found, embedded, every[:-3].view(-1, 3))
         pixel = None
         if options.reweighting != "off":
             size = (label.shape[-2], label.shape[-1])
             pixel = reweighting.pixel_weights(weights.w, grid, size, now.least, now.largest)
         terms = supervised_terms(output, label, pixel, valid)
-        terms["align"] = self._alignment(embedding, embedded, found, weights, now)
+        # L_align = sum over anchor sets of share * <l_A>_w, times its lambda and the number of ranks.
+        shares = now.shares * (now.lambda_align * world_size())
+        factor = torch.outer(shares, alignment.class_factors(weights.total, weights.number))
+        mass = weights.w * labels.purity
+        known = found.anchors, found.cosine, one_hot, mass, factor
+        loss, gradient = alignment.alignment_loss(features, *known, options.tau)
+        terms["align"] = known_gradient(z, loss, gradient.transpose(1, 2).unflatten(2, grid.size))
+        own = (one_hot * (mass.unsqueeze(-1) / alignment.norm(features))).flatten(0, 1).T @ features.flatten(0, 1)
+        visual = [own, (found.sums[:, 1] / weights.mean).unsqueeze(1), found.sums[:, 3:], found.sums[:, 2:3]]
+        self.pending[:, own.shape[1] + 1 :] += torch.cat(visual, dim=1)
         if seen is not None and context is not None:
             vtp = self.prototypes(context.memory.float())
-            every = options.context_every * world_size()  # the expected gradient of a step is that of n = 1
+            rare = options.context_every * world_size()  # the expected gradient of a step is that of n = 1
             nll = prototypes.vtp_nll(vtp, context.dense, seen, options.tau)
-            terms["vtp"] = nll * (every * options.lambda_vtp / positions)
+            terms["vtp"] = nll * (rare * options.lambda_vtp / positions)
             distance = prototypes.anchor_distance(vtp, self.prototypes.otp, labels.present)
-            terms["anchor"] = distance * (every * now.lambda_anchor / pairs)
+            terms["anchor"] = distance * (rare * now.lambda_anchor / pairs)
             self.pending[:, : vtp.shape[-1] + 1] += prototypes.vtp_sums(vtp, labels.present)
-        self._note(embedded, found, weights)
         total = torch.stack(list(terms.values())).sum()
-        if self.refines and seen is None:
-            total = total + untouched(self.prototypes.parameters(), total)
+        if self.refines and seen is None:  # DDP and FSDP need a gradient of every parameter in every step
+            total = total + (0 * nn.utils.parameters_to_vector(self.prototypes.parameters())).sum()
         return Losses(total, terms, {}), embedded, weights.w
-
-    def agreement(self, embedded: Embedded, now: Stage) -> Agreement:
-        """Compare features with the prototypes, as a step at this stage of training does."""
-        return agreement(embedded, self._anchors(), now, self.statistics, self.options)
-
-    def _anchors(self) -> Tensor:
-        """Stack the anchors of the sets that the order uses, (S, K, D)."""
-        sets = {"vtp": self.prototypes.bank, "otp": self.prototypes.otp, "naive": self.visual_bank.bank}
-        return torch.stack([sets[name] for name in alignment.anchor_shares(self.options.order, 0.0)])
-
-    @torch.no_grad()
-    def _over_ranks(
-        self, sums: Tensor, label: Tensor, labels: GridLabels, seen: GridLabels | None
-    ) -> tuple[Tensor, Tensor]:
-        """Sum over ranks, in one reduction, what the losses are divided by.
-
-        Returns:
-            (K, 3), the first columns of the class sums; the numbers of valid pixels, of positions that VTP classifies
-            and of pairs of an image and a class in it, each at least 1.
-        """
-        counted = [(label != IGNORE).sum(), (label if seen is None else seen.counted).sum(), labels.present.sum()]
-        every = all_reduce_sum(torch.cat([sums[:, :3].flatten(), torch.stack(counted).float()]))
-        return every[:-3].view(-1, 3), every[-3:].clamp_min(1)
-
-    def _alignment(
-        self, embedding: Tensor, embedded: Embedded, found: Agreement, weights: Weights, now: Stage
-    ) -> Tensor:
-        """L_align = sum over anchor sets of share * <l_A>_w, times its lambda and the number of ranks."""
-        with torch.no_grad():
-            scale = now.shares * (now.lambda_align * world_size())
-            factor = torch.outer(scale, alignment.class_factors(weights.total, weights.number))
-            weight = weights.w * embedded.labels.purity
-            known = found.anchors, found.cosine, embedded.one_hot, weight, factor
-            loss, gradient = alignment.alignment_loss(embedded.features, *known, self.options.tau)
-            gradient = gradient.transpose(1, 2).unflatten(2, embedded.grid.size)
-        return known_gradient(embedding, loss, gradient)
-
-    @torch.no_grad()
-    def _note(self, embedded: Embedded, found: Agreement, weights: Weights) -> None:
-        """Add this batch's sums of features and margins to those that :meth:`update` applies."""
-        one_hot, sums = embedded.one_hot, found.sums
-        weight = (weights.w * embedded.labels.purity).unsqueeze(-1) / alignment.norm(embedded.features)
-        features = (one_hot * weight).flatten(0, 1).T @ embedded.features.flatten(0, 1)
-        visual = torch.cat([features, (sums[:, 1] / weights.mean).unsqueeze(1), sums[:, 3:], sums[:, 2:3]], dim=1)
-        self.pending[:, -visual.shape[1] :] += visual
 
     @torch.no_grad()
     def update(self, sums: Tensor | None = None, good: Tensor | None = None) -> None:

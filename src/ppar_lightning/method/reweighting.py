@@ -26,7 +26,8 @@ def margins(cosine: Tensor, label: Tensor) -> Tensor:
     index = label.unsqueeze(-1)
     own = cosine.gather(-1, index).squeeze(-1)
     rival = cosine.scatter(-1, index, UNKNOWN).amax(dim=-1)
-    return torch.where((own > UNKNOWN) & (rival > UNKNOWN), own - rival, 0)
+    margin = own - rival
+    return margin * (margin.abs() < 3)
 
 
 def pool_margins(margin: Tensor, one_hot: Tensor, granularity: Granularity) -> Tensor:
@@ -66,24 +67,15 @@ class MarginStatistics(nn.Module):
         self.momentum = momentum
         self.register_buffer("sums", torch.zeros(num_classes, 3))
 
-    @property
-    def mean(self) -> Tensor:
-        """m_k, (K,); 0 for a class not seen yet."""
-        return self.sums[:, 0] / self.sums[:, 2].clamp_min(1e-12)
-
-    @property
-    def sigma(self) -> Tensor:
-        """sigma_k, (K,), at least 0.02."""
-        return self._sigma(self.mean)
-
-    def _sigma(self, mean: Tensor) -> Tensor:
-        second = self.sums[:, 1] / self.sums[:, 2].clamp_min(1e-12)
-        return (second - mean.square()).clamp_min(0).sqrt().clamp_min(MIN_SIGMA)
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return m_k, (K,), 0 for a class not seen yet, and sigma_k, (K,), at least 0.02."""
+        mean, second = (self.sums[:, :2] / self.sums[:, 2:].clamp_min(1e-12)).unbind(dim=1)
+        return mean, (second - mean.square()).clamp_min(0).sqrt().clamp_min(MIN_SIGMA)
 
     def standardise(self, margin: Tensor, label: Tensor) -> Tensor:
         """u_n = clip((r_n - m_y) / sigma_y, -3, 3), (B, n); 0 for a class not seen yet."""
-        mean, visited = self.mean, self.sums[:, 2] > 0
-        table = torch.stack([mean, visited / self._sigma(mean)], dim=1)[label]
+        mean, sigma = self.moments()
+        table = torch.stack([mean, (self.sums[:, 2] > 0) / sigma], dim=1)[label]
         return ((margin - table[..., 0]) * table[..., 1]).clamp(-3, 3)
 
     def update(self, sums: Tensor) -> None:

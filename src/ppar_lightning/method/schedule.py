@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppar_lightning.method.alignment import Shares, anchor_shares
+from ppar_lightning.method.alignment import anchor_shares
 from ppar_lightning.method.options import PPAROptions
 
 
@@ -45,7 +45,8 @@ class Schedules(NamedTuple):
     """Strength of the reweighting, in [0, 1)."""
     lambda_align: float
     lambda_anchor: float
-    shares: Shares
+    shares: dict[str, float]
+    """Those of the anchor sets that are used."""
 
     @classmethod
     def at(cls, u: float, options: PPAROptions) -> "Schedules":
@@ -61,8 +62,5 @@ class Schedules(NamedTuple):
         """Copy the values to a device, in one copy that does not wait for it."""
         least = (1 - self.eta) / (1 + self.eta)
         values = [self.eta, least, 1 / least, self.lambda_align, self.lambda_anchor, *self.shares.values()]
-        stage = torch.tensor(values)
-        if device.type == "cuda":
-            stage = stage.pin_memory()
-        stage = stage.to(device, non_blocking=True)
-        return Stage(stage[0], stage[1], stage[2], stage[3], stage[4], stage[5:])
+        stage = torch.tensor(values, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+        return Stage(*stage[:5].unbind(), stage[5:])
