@@ -49,6 +49,8 @@ def withhold(optimizer: Optimizer, good: Tensor) -> Tensor | bool:
         The same; as a bool, after a read of the device, if the optimiser has no fused kernel.
     """
     if type(optimizer) in FUSED and all(group["fused"] for group in optimizer.param_groups):
+        for group in optimizer.param_groups:  # a callback may have set it meanwhile; torch would take it
+            group["foreach"] = False
         vars(optimizer).update(found_inf=good.logical_not().float())  # torch's name, made for its scaler of fp16
         return good
     known = bool(good)
