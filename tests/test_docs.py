@@ -201,9 +201,13 @@ def test_the_data_set_that_is_added_works(tmp_path, monkeypatch):
 PROTOCOL_TEXT = (ROOT / "docs" / "protocols.md").read_text()
 
 
-def test_the_table_of_protocols_is_the_code():
+def test_the_table_of_protocols_is_that_of_the_code():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PROTOCOL_TEXT, flags=re.MULTILINE))
-    assert rows == {name: protocol.summary for name, protocol in PROTOCOLS.items()}
+    assert [*rows] == [*PROTOCOLS]
+    for name, protocol in PROTOCOLS.items():
+        slides = re.findall(r"window (\d+), stride (\d+)", rows[name])
+        assert slides == ([(str(protocol.window.size), str(protocol.window.stride))] if protocol.window else [])
+        assert ("Mapillary" in rows[name]) == ("mapillary" in {*protocol.views, *protocol.options})
 
 
 @pytest.mark.parametrize("command", re.findall(r"^ppar test .*$", PROTOCOL_TEXT, flags=re.MULTILINE))

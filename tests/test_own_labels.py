@@ -2,15 +2,18 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
+import torch
 import trees
 from PIL import Image
 
 from ppar_lightning.cli import main
 from ppar_lightning.data.datasets.folder import Folder
 from ppar_lightning.data.domain import Domain
+from ppar_lightning.data.loading import collate
 from ppar_lightning.images.classes import IGNORE, class_list
 from ppar_lightning.images.colour_key import colours_to_train_ids
 
@@ -203,6 +206,19 @@ def test_one_file_of_coco(root, name):
     assert (label == 1).sum() == pytest.approx(20 * 24 + 20 * 18 / 2, rel=0.15)  # pixels on the outline belong to it
     np.testing.assert_array_equal(dataset.read_label(0), label)
     assert own(root, labels="all.json").read_label(0)[47, 79] == 255
+
+
+@pytest.mark.parametrize("labels", ["labels/*.json", "{split}.json"])
+def test_torch_may_write_to_labels_that_are_drawn(root, labels):
+    (root / "labels/a.json").write_text(json.dumps(outlines()))
+    (root / "all.json").write_text(json.dumps(coco()))
+    sample = own(root, labels=labels, ids={"dog": "ignore"})[0]
+    torch.set_warn_always(True)  # not once a process, which another test may have had
+    try:
+        with warnings.catch_warnings(action="error"):
+            assert collate([sample, sample])["label"].shape == (2, 48, 80)
+    finally:
+        torch.set_warn_always(False)
 
 
 def compressed(runs: list[int]) -> str:

@@ -441,7 +441,7 @@ def test_a_damaged_frame_does_not_end_a_video(tmp_path):
     assert [round(pictures[frame]["image"].mean() / 20) for frame in (2, 4, 11)] == [2, 4, 11]
 
 
-@pytest.mark.remedy("data/own_pictures.py::Video.read")
+@pytest.mark.remedy("data/own_pictures.py::PictureDataset._read_frame")
 def test_a_frame_that_cannot_be_decoded_is_named(pictures):
     (pictures / "cut.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match="cut.mp4: frame 0 cannot be decoded; convert the video again"):
@@ -501,8 +501,8 @@ def test_the_short_form_says_what_it_lacks(run):
     assert {'--data.predict_dir=["a.png"]', "--ckpt_path", "b.ckpt"} < {*long}
 
 
-@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.__init__")
-@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.__init__")
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.__post_init__")
+@pytest.mark.remedy("callbacks/prediction_writer.py::PredictionWriter.__post_init__")
 def test_options_of_the_writer_are_checked():
     with pytest.raises(ValueError, match=r"give a value in \[0, 1\]"):
         PredictionWriter(opacity=3)

@@ -157,7 +157,7 @@ def test_a_sample_that_cannot_be_read_for_lack_of_files_is_not_replaced(tmp_path
             with (tmp_path / "a.png").open("w"):
                 return super().__getitem__(index)
 
-    split = Split(Whole(), skip=True)
+    split = Split(Whole(), range(1), skip=True)
     with limited(resource.RLIMIT_NOFILE, unused()), pytest.raises(OSError, match="Too many open files"):
         split[0]
     assert "padding" not in split[0]

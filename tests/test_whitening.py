@@ -67,7 +67,8 @@ def test_the_mask_selects_what_a_style_moves():
     mask = SelectiveMask(CHANNELS)
     pairs = [(noise(2, seed=seed), restyled(noise(2, seed=seed))) for seed in range(3)]
     for pair in pairs:
-        mask.observe(style_variance(*pair), torch.tensor(2.0))
+        mask.variance += style_variance(*pair)
+        mask.images += 2
     both = torch.stack([torch.cat([covariance(pair[side]) for pair in pairs]) for side in (0, 1)])
     torch.testing.assert_close(mask.variance / mask.images, both.var(dim=0, correction=0).mean(dim=0))
     mask.select(clusters=2)

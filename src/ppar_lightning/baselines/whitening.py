@@ -74,11 +74,6 @@ class SelectiveMask(nn.Module):
         self.register_buffer("images", torch.zeros(()))
         self.register_buffer("selected", torch.zeros(channels, channels, dtype=torch.bool))
 
-    def observe(self, variance: Tensor, images: Tensor) -> None:
-        """Add the sum of :func:`style_variance` over a number of images."""
-        self.variance += variance
-        self.images += images
-
     def select(self, clusters: int) -> None:
         """Cluster the mean variances above the diagonal, on the host, and select all clusters but the lowest."""
         chosen = torch.zeros(self.selected.shape, dtype=torch.bool)
@@ -145,7 +140,8 @@ class InstanceSelectiveWhitening(nn.Module):
         for index in parts:
             mask = self.masks[int(index)]
             assert isinstance(mask, SelectiveMask)  # a ModuleList does not declare the type
-            mask.observe(sums[index], sums["images"])
+            mask.variance += sums[index]
+            mask.images += sums["images"]
             if u >= end:
                 mask.select(self.options.clusters)
         if gathering:

@@ -4,6 +4,7 @@ import io
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,46 +31,38 @@ THREADS = 8
 """Largest number of pictures that are encoded and written at a time, while the next one is segmented."""
 
 
+@dataclass(eq=False)
 class PredictionWriter(L.Callback):
     """Write an indexed PNG of train ids in the colours of the classes for each picture, and further files on request.
 
     Names and sub-folders are those of the pictures: ``{folder}/{name}.png``, ``overlays/{name}.jpg``,
     ``confidence/{name}.png`` (255 is 1), and ``shares.csv`` with the share of each class in each map.
     Each file is written whole or not at all. The map of a picture comes last, so a picture with a map is complete.
+
+    Args:
+        folder: Folder of the maps; None means ``predictions`` in the run folder.
+        overlay: Also write each picture with its map drawn over it.
+        confidence: Also write the largest softmax probability of each pixel, as a grey picture.
+        overwrite: Replace the files of an earlier prediction.
+        skip_existing: Leave out pictures that already have a map, to continue a prediction that was stopped.
+        opacity: Opacity of the map in overlays, in [0, 1].
+
+    Raises:
+        ValueError: The opacity is outside its range, or both overwrite and skip_existing are set.
     """
 
-    def __init__(
-        self,
-        folder: str | None = None,
-        overlay: bool = True,
-        confidence: bool = False,
-        overwrite: bool = False,
-        skip_existing: bool = False,
-        opacity: float = 0.5,
-    ) -> None:
-        """Choose what is written.
+    folder: str | None = None
+    overlay: bool = True
+    confidence: bool = False
+    overwrite: bool = False
+    skip_existing: bool = False
+    opacity: float = 0.5
 
-        Args:
-            folder: Folder of the maps; None means ``predictions`` in the run folder.
-            overlay: Also write each picture with its map drawn over it.
-            confidence: Also write the largest softmax probability of each pixel, as a grey picture.
-            overwrite: Replace the files of an earlier prediction.
-            skip_existing: Leave out pictures that already have a map, to continue a prediction that was stopped.
-            opacity: Opacity of the map in overlays, in [0, 1].
-
-        Raises:
-            ValueError: The opacity is outside its range, or both overwrite and skip_existing are set.
-        """
-        if not 0 <= opacity <= 1:
-            raise ValueError(f"predictions.opacity is {opacity}: give a value in [0, 1]")
-        if overwrite and skip_existing:
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise ValueError(f"predictions.opacity is {self.opacity}: give a value in [0, 1]")
+        if self.overwrite and self.skip_existing:
             raise ValueError("--overwrite and --skip_existing contradict each other: give only one")
-        self.folder = folder
-        self.overlay = overlay
-        self.confidence = confidence
-        self.overwrite = overwrite
-        self.skip_existing = skip_existing
-        self.opacity = opacity
         self._root = Path()
         self._classes: ClassList = CITYSCAPES
         self._shares: dict[str, npt.NDArray[np.float64]] = {}
@@ -121,14 +114,16 @@ class PredictionWriter(L.Callback):
             return
         prediction: Prediction = outputs
         (name,) = batch["name"]
-        label = to_host(prediction.label[0].to(torch.uint8))
-        image = to_host(batch["image"][0].permute(1, 2, 0)) if self.overlay else None
-        confidence = to_host((255 * prediction.confidence[0]).round().to(torch.uint8)) if self.confidence else None
+        shown = [prediction.label[0].to(torch.uint8)]
+        shown += [batch["image"][0].permute(1, 2, 0)] * self.overlay
+        shown += [(255 * prediction.confidence[0]).round().to(torch.uint8)] * self.confidence
+        # from a CUDA device to pinned memory, without waiting for the end
+        shown = [each.to("cpu", non_blocking=each.is_cuda) for each in shown]
         copied = torch.cuda.Event(blocking=True) if batch["image"].is_cuda else None
         if copied is not None:
             copied.record()
         self._finish(THREADS - 1)
-        self._writing.append(self._pool.submit(self._write, name, copied, label, image, confidence))
+        self._writing.append(self._pool.submit(self._write, name, copied, shown))
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Let the threads end, so that what was segmented before an interruption is kept."""
@@ -151,23 +146,25 @@ class PredictionWriter(L.Callback):
         if trainer.is_global_zero:
             table = pd.DataFrame.from_dict(found, orient="index", columns=list(self._classes)).sort_index()
             write_whole(self._root / SHARES, table.to_csv(index_label="picture", float_format="%.6f").encode())
-            maps = "1 map" if len(found) == 1 else f"{len(found)} maps"
             if not getattr(trainer, "fast_dev_run", False):  # a trial keeps no file
-                Console().print(f"{maps} in {self._root}, class shares in {SHARES}", highlight=False, markup=False)
+                Console().print(
+                    f"{len(found)} map{'s' * (len(found) > 1)} in {self._root}, class shares in {SHARES}",
+                    highlight=False,
+                    markup=False,
+                )
 
-    def _write(
-        self, name: str, copied: torch.cuda.Event | None, label: Tensor, image: Tensor | None, confidence: Tensor | None
-    ) -> None:
+    def _write(self, name: str, copied: torch.cuda.Event | None, shown: list[Tensor]) -> None:
         """Write the files of a picture as soon as they are on the host."""
         if copied is not None:
             copied.synchronize()
-        if image is not None:
-            drawn = overlay(image.numpy(), label.numpy(), self._classes, self.opacity)
+        label = shown[0].numpy()
+        if self.overlay:
+            drawn = overlay(shown[1].numpy(), label, self._classes, self.opacity)
             write_picture(self._root / f"overlays/{name}.jpg", drawn)
-        if confidence is not None:
-            write_picture(self._root / f"confidence/{name}.png", confidence.numpy())
-        write_map(self._map(name), label.numpy(), self._classes)
-        self._shares[name] = self._share(label.numpy())
+        if self.confidence:
+            write_picture(self._root / f"confidence/{name}.png", shown[-1].numpy())
+        write_map(self._map(name), label, self._classes)
+        self._shares[name] = self._share(label)
 
     def _finish(self, left: int) -> None:
         """Wait until at most ``left`` pictures are still being written, and raise an error of the others."""
@@ -180,11 +177,6 @@ class PredictionWriter(L.Callback):
     def _share(self, label: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the share of each class in a map, in [0, 1]."""
         return np.bincount(label.ravel(), minlength=len(self._classes)) / label.size
-
-
-def to_host(tensor: Tensor) -> Tensor:
-    """Begin to copy a tensor to the host; from a CUDA device to pinned memory, without waiting for the end."""
-    return tensor.to("cpu", non_blocking=tensor.is_cuda)
 
 
 def read_map(path: Path, num_classes: int) -> npt.NDArray[np.integer]:

@@ -38,9 +38,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("output", type=Path, help="folder to write, for `ppar fit --weights`")
     parser.add_argument("--style", choices=sorted(STYLES), required=True, help="library whose names the file has")
     parser.add_argument("--classes", default="cityscapes19", help="list of its classes: a name, or a YAML file")
-    parser.add_argument(
-        "--output_stride", type=int, choices=(8, 16, 32), default=8, help="of its last map (default: 8)"
-    )
+    parser.add_argument("--output_stride", type=int, choices=(8, 16, 32), default=8, help="of its last map; default 8")
     given = parser.parse_args(words)
     output = given.output.expanduser()
     if output.exists():

@@ -157,12 +157,13 @@ class DomainDataModule(LightningDataModule):
         if stage == "fit":
             self.train_splits = {name: self._open(name, "train") for name in self.sources}
             self._unreadable = []
-            counts = None
-            if self.sampling.class_share > 0:
-                counts = np.concatenate([self._statistics(split) for split in self.train_splits.values()])
+            counted = self.train_splits.values() if self.sampling.class_share > 0 else ()
+            counts = [self._statistics(split) for split in counted]
             sizes = [len(split) for split in self.train_splits.values()]
             weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
-            self._order = EpochOrder(sizes, self.seed, self.sampling, weights or None, counts)
+            self._order = EpochOrder(
+                sizes, self.seed, self.sampling, weights or None, np.concatenate(counts) if counts else None
+            )
         trained = self.train_splits or self._trained()
         for name, line in shared_images(trained, self.eval_splits, self.unseen, stage == "fit").items():
             if name in self.unseen:
@@ -251,8 +252,7 @@ class DomainDataModule(LightningDataModule):
         split.skip = policy == "skip"
         for remark in split.remarks:
             rank_zero_warn(f"domain {name!r}: {remark}")
-        if len(split) < len(split.whole):
-            whole = split.whole
+        if len(split) < len(whole := split.whole):
             rank_zero_info(f"domain {name!r}: {len(split)} of the {len(whole)} images of split {whole.split!r}")
         return split
 

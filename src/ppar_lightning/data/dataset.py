@@ -12,19 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from ppar_lightning.data.layout import Layout, unpaired
+from ppar_lightning.data.layout import Layout
+from ppar_lightning.images import decoding
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE, ClassList
-from ppar_lightning.images.decoding import (
-    EXPORT,
-    WRONG_ROOT,
-    Array,
-    is_turned,
-    lookup_table,
-    read_image,
-    read_label,
-    resize,
-    to_train_ids,
-)
+from ppar_lightning.images.decoding import EXPORT, WRONG_ROOT, Array, resize
 from ppar_lightning.images.variation import Variation
 
 OnBadSample = Literal["raise", "skip"]
@@ -48,7 +39,7 @@ class Sample(TypedDict):
         padding: Whether this is a placeholder, all IGNORE, which is not scored.
         window: Size and stride of its protocol's sliding window; None segments the whole image at once.
         protocol: Name of the protocol that it is scored by.
-        variation: The flip, colours and blur of a training sample, which are applied on the device.
+        variation: The flip, colours and blur of a training sample, which are applied on the device; None without any.
     """
 
     image: Array
@@ -59,7 +50,7 @@ class Sample(TypedDict):
     padding: NotRequired[bool]
     window: NotRequired[tuple[int, int] | None]
     protocol: NotRequired[str]
-    variation: NotRequired[Variation]
+    variation: NotRequired[Variation | None]
 
 
 class SegmentationDataset(Dataset[Sample], ABC):
@@ -181,7 +172,8 @@ class FolderDataset(SegmentationDataset):
             first = f", and {absent[0]} is listed but absent" if absent else ""
             self.remarks.append(f"{count}{first}; extract the rest, or get the whole list, unless only a part is meant")
         images, labels = ({name: files[name] for name in chosen if name in files} for files in found)
-        self.unpaired = unpaired(images, labels)
+        lonely = [f"{path} has no label" for name, path in images.items() if name not in labels]
+        self.unpaired = lonely + [f"{path} has no image" for name, path in labels.items() if name not in images]
         if self.unpaired:
             files = len(images) + len(labels)
             fault = f"{self.unpaired[0]} ({len(self.unpaired)} of {files} files have no counterpart)"
@@ -193,7 +185,7 @@ class FolderDataset(SegmentationDataset):
             self.remarks.append(f"{fault} and left out; extract the missing ones again")
         self.names = [name for name in images if name in labels]
         self.pairs = [(images[name], labels[name]) for name in self.names]
-        self.layout, self.table = layout, lookup_table(layout.ids)
+        self.layout, self.table = layout, decoding.lookup_table(layout.ids)
         self.code = self.table.astype(np.uint8).tobytes()
 
     def select(self, names: Sequence[str]) -> Sequence[str]:
@@ -202,7 +194,7 @@ class FolderDataset(SegmentationDataset):
 
     def decode_label(self, path: Path) -> npt.NDArray[np.integer]:
         """Read a label file: (H, W) label ids, as they are stored."""
-        return read_label(path, self.colour_remedy)
+        return decoding.read_label(path, self.colour_remedy)
 
     def read_label(self, index: int) -> Array:
         """Return the label of a sample at the size of its file: (H, W) uint8 train ids or IGNORE.
@@ -211,7 +203,7 @@ class FolderDataset(SegmentationDataset):
             ValueError: The file is damaged, or an id is outside the table.
         """
         path = self.pairs[index][1]
-        return to_train_ids(self.decode_label(path), self.table, path, self.id_remedy)
+        return decoding.to_train_ids(self.decode_label(path), self.table, path, self.id_remedy)
 
     def __len__(self) -> int:
         """Number of labelled images in the split."""
@@ -224,10 +216,10 @@ class FolderDataset(SegmentationDataset):
             ValueError: A file is damaged, an id is outside the table, or image and label differ in size.
         """
         image_path, label_path = self.pairs[index]
-        image, label = read_image(image_path), self.read_label(index)
+        image, label = decoding.read_image(image_path), self.read_label(index)
         (height, width), (rows, columns) = image.shape[:2], label.shape
         if (height, width) != (rows, columns):
-            turned = (rows, columns) == (width, height) and is_turned(image_path)
+            turned = (rows, columns) == (width, height) and decoding.is_turned(image_path)
             remedy = "put a label of the image's size in its place, resized to the nearest pixel"
             if turned:
                 remedy = "the image's orientation tag turns it; turn the label, or save the image without the tag"

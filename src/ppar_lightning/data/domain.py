@@ -1,7 +1,7 @@
 """The description of a domain in a config."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Domain:
         settings = {"on_bad_sample": on_bad_sample, "target": classes}
         given |= {option: value for option, value in settings.items() if files or option in known}
         opened = DATASETS[key](**given)
-        indices = None
+        indices: Sequence[int] = range(len(opened))
         if self.limit is not None and self.limit < len(opened):
             indices = np.linspace(0, len(opened) - 1, self.limit).round().astype(int).tolist()
         view = found.views.get(key) if split == "eval" else None

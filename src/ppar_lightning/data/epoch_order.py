@@ -64,6 +64,7 @@ class Sampling:
 DEFAULT_SAMPLING = Sampling()
 
 
+@dataclass(eq=False)
 class EpochOrder:
     """The draws of every epoch: a pure function of (seed, epoch).
 
@@ -82,25 +83,24 @@ class EpochOrder:
         ValueError: No image contains enough pixels of any class.
     """
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        seed: int,
-        sampling: Sampling = DEFAULT_SAMPLING,
-        weights: Sequence[float] | None = None,
-        counts: Integers | None = None,
-    ) -> None:
-        self.total = sum(sizes)
-        self.seed = seed
-        self.sampling = sampling
+    sizes: Sequence[int]
+    seed: int
+    sampling: Sampling = DEFAULT_SAMPLING
+    weights: Sequence[float] | None = None
+    counts: Integers | None = None
+
+    def __post_init__(self) -> None:
+        self.total = sum(self.sizes)
         images = np.arange(self.total)
-        self.pools = [images] if weights is None else np.split(images, np.cumsum(sizes)[:-1])
-        ends = np.cumsum([0, *(weights or [1])])
+        self.pools = [images] if self.weights is None else np.split(images, np.cumsum(self.sizes)[:-1])
+        ends = np.cumsum([0, *(self.weights or [1])])
         self.quotas = np.diff(np.round(ends / ends[-1] * self.total).astype(np.int64))
-        if sampling.class_share > 0:
-            assert counts is not None
-            self.holders = [[pool[holds] for holds in _holds(counts[pool], sampling).T] for pool in self.pools]
-            self.chances = [class_chances(counts[pool], sampling) for pool in self.pools]
+        if self.sampling.class_share > 0:
+            assert self.counts is not None
+            counts = [self.counts[pool] for pool in self.pools]
+            holds = [_holds(each, self.sampling).T for each in counts]
+            self.holders = [[pool[held] for held in each] for pool, each in zip(self.pools, holds, strict=True)]
+            self.chances = [class_chances(each, self.sampling) for each in counts]
 
     def __len__(self) -> int:
         """Number of draws of an epoch."""

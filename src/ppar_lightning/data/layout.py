@@ -59,12 +59,6 @@ class Layout:
         return f"{self.images} and {self.labels}".replace("{split}", split)
 
 
-def unpaired(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[str]:
-    """List the files without a counterpart, one line each."""
-    lonely = [f"{path} has no label" for name, path in images.items() if name not in labels]
-    return lonely + [f"{path} has no image" for name, path in labels.items() if name not in images]
-
-
 def _matches(root: Path, pattern: str, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
     *before, last, ending = pattern.rpartition(".")[0].split("*")
     name = re.compile("([^/]+)".join(map(re.escape, [*before, last])) + "(.+)" + re.escape(ending))

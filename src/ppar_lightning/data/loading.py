@@ -62,7 +62,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         "error": errors,
         "padding": first.get("padding", False),
     }
-    if "variation" in first:
+    if first.get("variation"):
         batch["variation"] = default_collate([sample["variation"] for sample in samples])
     elif "protocol" in first:
         batch |= {"window": first["window"], "protocol": first["protocol"]}

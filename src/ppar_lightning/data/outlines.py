@@ -54,7 +54,7 @@ class Outlines(NamedTuple):
                 else:
                     for points in parts:
                         pen.polygon(np.ravel(points).tolist(), fill=ids[name])
-            return np.asarray(canvas)
+            return np.array(canvas)  # which torch may write to, unlike what asarray returns
 
 
 def refuse_unknown(names: Iterable[str], ids: Mapping[str, int], path: Path) -> None:

@@ -3,6 +3,7 @@
 import glob
 from collections import Counter
 from collections.abc import Sequence, Set
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +59,8 @@ class PictureDataset(SegmentationDataset):
         super().__init__("predict", DOMAIN)
         found = {(each.path.absolute(), each.frame): each for place in places for each in find(place)}
         self.found = list(found.values())
-        self._video: Video | None = None  # the video that this process read last
+        self._video: cv2.VideoCapture | None = None  # the one that this process read last, from beginning to end
+        self._next = Path(), 0  # its path, and the number of the frame that is decoded next
         short = [each.name() for each in self.found]
         count = Counter(short)
         self.names = [each.name(full=count[name] > 1) for name, each in zip(short, self.found, strict=True)]
@@ -83,13 +85,19 @@ class PictureDataset(SegmentationDataset):
             ValueError: The file is damaged.
         """
         path, _, frame = self.found[index]
-        if frame is None:
-            image = read_image(path)
-        else:
-            if self._video is None or self._video.path != path or frame < self._video.next:
-                self._video = Video(path)  # which is read from its beginning to its end
-            image = self._video.read(frame)
+        image = read_image(path) if frame is None else self._read_frame(path, frame)
         return image, np.full(image.shape[:2], IGNORE, dtype=np.uint8), self.names[index]
+
+    def _read_frame(self, path: Path, frame: int) -> Array:
+        if self._video is None or path != self._next[0] or frame < self._next[1]:
+            self._video, self._next = cv2.VideoCapture(str(path)), (path, 0)
+        for _ in range(self._next[1], frame):
+            self._video.grab()
+        success, image = self._video.read()
+        self._next = path, frame + 1
+        if not success:
+            raise ValueError(f"{path}: frame {frame} cannot be decoded; convert the video again")
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def find(place: str) -> list[Found]:
@@ -103,16 +111,16 @@ def find(place: str) -> list[Found]:
     path, kinds = Path(place), VIDEOS.union(PICTURES)
     if path.is_file():  # a file that the user names is a picture, whatever its suffix
         return _found(path, path.parent)
-    base = path if path.is_dir() else _fixed_part(path)
+    fixed = takewhile(lambda part: not glob.has_magic(part), path.parts[:-1])
+    base = path if path.is_dir() else Path(*fixed)
     below = path.rglob("*") if path.is_dir() else map(Path, glob.iglob(place, recursive=True))  # noqa: PTH207
     shown = (each for each in below if "/." not in f"/{each.relative_to(base).as_posix()}")
     files = sorted(each for each in shown if each.is_file())
-    others = Counter(file.suffix for file in files if file.suffix.lower() not in kinds)
+    others = Counter(file.suffix or "no suffix" for file in files if file.suffix.lower() not in kinds)
     if others.total() == len(files):
         raise FileNotFoundError(f"no pictures in {place}: give a file, folder or glob of {', '.join(PICTURES)}")
     if others:
-        suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in others))
-        rank_zero_info(f"{place}: {others.total()} other files ({suffixes}) are ignored")
+        rank_zero_info(f"{place}: {others.total()} other files ({', '.join(sorted(others))}) are ignored")
     return [each for file in files if file.suffix.lower() in kinds for each in _found(file, base)]
 
 
@@ -123,13 +131,6 @@ def _found(path: Path, base: Path) -> list[Found]:
     return [Found(path, base, frame) for frame in range(max(1, count_frames(path)))]
 
 
-def _fixed_part(pattern: Path) -> Path:
-    """Return the folder of a glob, up to its first wildcard."""
-    parts = pattern.parts
-    wild = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-    return Path(*parts[:wild])
-
-
 def count_frames(path: Path) -> int:
     """Count the frames of a video up to the last that can be decoded; what its header states is not reliable."""
     video, passed, count = cv2.VideoCapture(str(path)), 0, 0
@@ -138,31 +139,3 @@ def count_frames(path: Path) -> int:
         if video.grab():
             count = passed
     return count
-
-
-class Video:
-    """A video that is read from its beginning to its end.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.next = 0
-        """Number of the frame that is decoded next."""
-        self._capture = cv2.VideoCapture(str(path))
-
-    def read(self, frame: int) -> Array:
-        """Decode a frame by its number, at least `next`: (H, W, 3) uint8 RGB.
-
-        Raises:
-            ValueError: The frame cannot be decoded.
-        """
-        for _ in range(self.next, frame):
-            self._capture.grab()
-        success, image = self._capture.read()
-        self.next = frame + 1
-        if not success:
-            raise ValueError(f"{self.path}: frame {frame} cannot be decoded; convert the video again")
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

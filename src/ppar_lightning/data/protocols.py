@@ -1,7 +1,8 @@
 """Evaluation protocols by name: the size at which a data set is scored, the sliding window, and the table of ids.
 
-Scores by different protocols are not comparable. Each published protocol follows its repository. A data set for which
-it defines nothing is scored at its own size. Labels keep their size unless a view resizes them.
+Scores by different protocols are not comparable. Each published protocol follows its repository, and docs/protocols.md
+says what it does. A data set for which it defines nothing is scored at its own size. Labels keep their size unless a
+view resizes them.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,13 +27,11 @@ class Protocol:
     """How domains are scored.
 
     Attributes:
-        summary: One line for the documentation.
         window: Sliding window; None segments the whole image at once.
         views: Name of a data set -> its view; other data sets are scored at their own size.
         options: Name of a data set -> options that it is opened with, unless the config gives them.
     """
 
-    summary: str
     window: Window | None = None
     views: Mapping[str, View] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -76,34 +75,16 @@ def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, A
     return canvas, target
 
 
+_SLIDING = Window(512, 341)
 _REIN_IDS = {"mapillary": {"mapping": "rein"}}
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    "full": Protocol("every image and label at its own size; whole image, or the window that data.window gives"),
-    "robustnet": Protocol(
-        "whole image at its own size; Mapillary at height 1536, cropped or padded with ignore to 1536x1536, centred",
-        views={"mapillary": partial(square, side=1536, exact=False)},
-    ),
-    "robustnet_exact": Protocol(
-        "as robustnet, but Mapillary padded with road and shifted as in its code; only to compare with its tables",
-        views={"mapillary": partial(square, side=1536, exact=True)},
-    ),
-    "rein": Protocol(
-        "window 512, stride 341; Cityscapes at 1024x512, Mapillary and its labels halved, Rein's Mapillary ids",
-        Window(512, 341),
-        {"cityscapes": partial(fit, long=1024, short=512), "mapillary": halve},
-        _REIN_IDS,
-    ),
-    "soma": Protocol(
-        "window 512, stride 341 (the stride is Rein's); every image at its own size, Rein's Mapillary ids",
-        Window(512, 341),
-        options=_REIN_IDS,
-    ),
-    "tqdm": Protocol(
-        "window 512, stride 341; Mapillary images within 2048x1024, RobustNet's Mapillary ids",
-        Window(512, 341),
-        {"mapillary": partial(fit, long=2048, short=1024)},
-    ),
+    "full": Protocol(),  # every image and label at its own size, and whole, or through the window of data.window
+    "robustnet": Protocol(views={"mapillary": partial(square, side=1536, exact=False)}),
+    "robustnet_exact": Protocol(views={"mapillary": partial(square, side=1536, exact=True)}),
+    "rein": Protocol(_SLIDING, {"cityscapes": partial(fit, long=1024, short=512), "mapillary": halve}, _REIN_IDS),
+    "soma": Protocol(_SLIDING, options=_REIN_IDS),  # the stride is Rein's
+    "tqdm": Protocol(_SLIDING, {"mapillary": partial(fit, long=2048, short=1024)}),  # RobustNet's ids of Mapillary
 }
 """Name -> protocol."""
 

@@ -66,10 +66,8 @@ def shared_images(
             continue
         source, first = sources[split.whole.image_key(shared[0])], split.whole.name(shared[0])
         count = f"{len(shared)} of the {len(split)} images that it is scored on, such as {first}"
-        remedies = ["choose other images with train_split or eval_split (patterns of a folder need {split})"]
-        if name in unseen:
-            remedies.append("take the domain out")
-        elif fitting:
-            remedies.append("validate nothing with --trainer.limit_val_batches 0")
-        found[name] = f"source {source!r} trains on {count}; {', or '.join(remedies)}"
+        remedy = "choose other images with train_split or eval_split (patterns of a folder need {split})"
+        unscored = ", or validate nothing with --trainer.limit_val_batches 0" * fitting
+        remedy += ", or take the domain out" if name in unseen else unscored
+        found[name] = f"source {source!r} trains on {count}; {remedy}"
     return found

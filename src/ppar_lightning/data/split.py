@@ -1,7 +1,7 @@
 """The part of a domain that a run reads: chosen images of a data set, resized as its protocol says."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from ppar_lightning.data.dataset import Sample, SegmentationDataset, Skipped
 from ppar_lightning.data.protocols import View
-from ppar_lightning.images.classes import IGNORE, ClassList
+from ppar_lightning.images.classes import CITYSCAPES, IGNORE, ClassList
 from ppar_lightning.images.decoding import Array
 from ppar_lightning.shortage import shortage
 
@@ -20,17 +20,18 @@ PADDING = -1
 """Index of a placeholder, for ranks that have fewer images to evaluate than others."""
 
 
+@dataclass(eq=False, repr=False)
 class Split(Dataset[Sample]):
     """The samples of one domain that a run reads.
 
     Args:
         whole: The data set.
-        indices: Indices of the images that are read; None reads all.
+        indices: Indices of the images that are read.
         view: The protocol's resizing of image and label; None leaves them as they are.
         window: Size and stride of the sliding window; None segments the whole image at once.
         protocol: Title of the protocol, as it is shown beside scores.
         skip: Return a placeholder that holds the error if a sample cannot be read, instead of raising the error.
-        classes: The classes whose train ids the samples hold; None leaves those of the data set.
+        classes: The classes whose train ids the samples hold.
         mapping: Class of the data set -> class of `classes` or `ignore`, for those that are not mapped by their names.
 
     Attributes:
@@ -41,20 +42,17 @@ class Split(Dataset[Sample]):
         ValueError: No class of the data set is among the classes, or the mapping names another class.
     """
 
-    def __init__(
-        self,
-        whole: SegmentationDataset,
-        indices: Sequence[int] | None = None,
-        view: View | None = None,
-        window: tuple[int, int] | None = None,
-        protocol: str = "full",
-        skip: bool = False,
-        classes: ClassList | None = None,
-        mapping: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        own = whole.labelled_in
-        self.whole = whole
-        self.classes = classes or own
+    whole: SegmentationDataset
+    indices: Sequence[int]
+    view: View | None = None
+    window: tuple[int, int] | None = None
+    protocol: str = "full"
+    skip: bool = False
+    classes: ClassList = CITYSCAPES
+    mapping: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        whole, own, mapping = self.whole, self.whole.labelled_in, self.mapping
         ids = dict(zip(own, own.ids_in(self.classes), strict=True))
         known = {name: index for index, name in enumerate(self.classes)} | {"ignore": IGNORE}
         if unknown := [*(mapping.keys() - ids.keys()), *(set(mapping.values()) - known.keys())]:
@@ -75,11 +73,6 @@ class Split(Dataset[Sample]):
         if [*ids.values()] != [*range(len(ids))]:
             self.table = np.full(256, IGNORE, dtype=np.uint8)
             self.table[: len(ids)] = [*ids.values()]
-        self.indices = range(len(whole)) if indices is None else indices
-        self.view = view
-        self.window = window
-        self.protocol = protocol
-        self.skip = skip
 
     @property
     def domain(self) -> str:

@@ -89,12 +89,11 @@ def _cached(split: Split, workers: int) -> Counts:
     pool = ThreadPoolExecutor(workers or os.cpu_count())  # decoding and counting release Python's global lock
     told = now()
     try:
-        for done, (row, count) in enumerate(
-            zip(rows, pool.map(partial(count_label, split), rows.tolist()), strict=True)
-        ):
+        counted = zip(rows, pool.map(partial(count_label, split), rows.tolist()), strict=True)
+        for done, (row, count) in enumerate(counted, start=1):
             counts[row] = count
             if now() > told + INTERVAL:
-                rank_zero_info(f"domain {split.domain!r}: classes of {done + 1} of {len(rows)} labels are counted")
+                rank_zero_info(f"domain {split.domain!r}: classes of {done} of {len(rows)} labels are counted")
                 save_array(path, counts)
                 gather(None)
                 told = now()

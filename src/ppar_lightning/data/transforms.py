@@ -60,9 +60,6 @@ class Augment:
         crop: (height, width) of the result.
         augmentation: How samples are varied.
         focus_pixels: See `draw_box`.
-
-    Raises:
-        ValueError: The crop is too small for style randomisation.
     """
 
     def __init__(self, crop: tuple[int, int], augmentation: Augmentation, focus_pixels: int = 0) -> None:
@@ -75,8 +72,6 @@ class Augment:
             from ppar_lightning.baselines.style_randomisation import StyleRandomisation
 
             self.style = StyleRandomisation(augmentation.style)
-            if min(crop) < 2:  # ToGray would drop an axis of one pixel
-                raise ValueError(f"data.crop is {crop}; give at least 2 pixels a side if augmentation.style is above 0")
 
     def __call__(self, sample: Sample, entropy: tuple[int, ...], focus: int | None = None) -> Sample:
         """Augment a sample.
@@ -87,7 +82,8 @@ class Augment:
             focus: Train id that the crop should show.
 
         Returns:
-            The sample with image (*crop, 3), label (*crop) and the `variation` that is still to be applied.
+            The sample with image (*crop, 3), label (*crop) and the `variation` that is still to be applied; None if all
+            its chances are 0.
         """
         how, rng = self.augmentation, np.random.default_rng(entropy)
         chance = random.Random(int(rng.integers(2**63)))
@@ -97,5 +93,5 @@ class Augment:
             chance.random()  # 0.1.0 drew this number too, so its runs can be repeated
             image = self.style(image, rng, chance)
         rng, chances = np.random.default_rng((*entropy, 1)), (how.jitter, how.blur, how.flip)  # another random stream
-        variation = draw_variation(image, rng, chances, how.jitter_strength)
+        variation = draw_variation(image, rng, chances, how.jitter_strength) if any(chances) else None
         return {**sample, "image": image, "label": label, "variation": variation}

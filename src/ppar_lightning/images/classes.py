@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,12 +49,8 @@ class ClassList(Sequence[str]):
         """Return K."""
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
-        """Return the name of a train id."""
+    def __getitem__(self, index: Any) -> Any:
+        """Return the name of a train id, or the names of a slice."""
         return self.names[index]
 
     @cached_property

@@ -49,10 +49,9 @@ def colours_to_train_ids(picture: Array, key: ColourKey, distance: float, path: 
         far = np.flatnonzero(away > distance)
         if len(far):
             first = far[np.argsort(-counts[far], kind="stable")][:SHOWN]
-            shares = (
-                f"'#{bytes(colours[k].tolist()).hex()}' ({counts[k] / codes.size:.2%} of the pixels)" for k in first
-            )
-            named = ", ".join(shares) + f" and {len(far) - SHOWN} more colours" * (len(far) > SHOWN)
+            shares = counts / codes.size
+            shown = [f"'#{bytes(colours[k].tolist()).hex()}' ({shares[k]:.2%} of the pixels)" for k in first]
+            named = ", ".join(shown) + f" and {len(far) - SHOWN} more colours" * (len(far) > SHOWN)
             remedy = "give a class this colour, or map it in ids as a class or as ignore"
             if away.max() <= SOFT:
                 remedy += f", or raise colour_distance to {np.ceil(away.max()):.0f}"

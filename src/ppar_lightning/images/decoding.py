@@ -50,10 +50,7 @@ WRONG_ROOT = "check that root and dataset belong together, or read it as data se
 RESTORE = "restore it from where it came from"
 """Remedy for a damaged file."""
 
-SAVE = {
-    "image": "save it as PNG or JPEG of 8 bits",
-    "label": "export it again as PNG, as other formats may lose ids",
-}
+SAVE = {"image": "save it as PNG or JPEG of 8 bits", "label": "export it again as PNG, as other formats may lose ids"}
 """Remedy for a file of another kind."""
 
 
@@ -184,8 +181,7 @@ def _refuse(path: Path, encoded: Array, kind: str) -> NoReturn:
 def lookup_table(ids: Mapping[int, int]) -> Table:
     """Turn a mapping label id -> train id into a table of at least 256 entries, UNKNOWN where the mapping has none."""
     table = np.full(max([256, *(label_id + 1 for label_id in ids)]), UNKNOWN, dtype=np.int16)
-    for label_id, train_id in ids.items():
-        table[label_id] = train_id
+    table[[*ids]] = [*ids.values()]
     return table
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.images.classes import IGNORE, ClassList
+from ppar_lightning.images.decoding import resize
 
 Picture = npt.NDArray[np.uint8]
 
@@ -43,9 +44,8 @@ def fit(picture: Picture, width: int, sharp: bool = False) -> Picture:
         width: Width of the result in pixels.
         sharp: Take the nearest pixel, as maps of class ids or class colours need; by default pixels are averaged.
     """
-    size = (width, max(1, round(width * picture.shape[0] / picture.shape[1])))
-    interpolation = cv2.INTER_NEAREST_EXACT if sharp else cv2.INTER_AREA
-    return np.asarray(cv2.resize(np.ascontiguousarray(picture), size, interpolation=interpolation), dtype=np.uint8)
+    size = (max(1, round(width * picture.shape[0] / picture.shape[1])), width)
+    return resize(np.ascontiguousarray(picture), size, cv2.INTER_NEAREST_EXACT if sharp else cv2.INTER_AREA)
 
 
 def overlay(image: Picture, label: npt.NDArray[np.integer], classes: ClassList, opacity: float = 0.5) -> Picture:
@@ -81,11 +81,7 @@ def text(words: str, width: int, colour: tuple[int, int, int] | None = None) -> 
 
 
 def triple(
-    image: Picture,
-    label: npt.NDArray[np.integer],
-    prediction: npt.NDArray[np.integer],
-    classes: ClassList,
-    width: int,
+    image: Picture, label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], classes: ClassList, width: int
 ) -> Picture:
     """Put image, label and prediction side by side, each ``width`` pixels wide; ignored pixels are black in both maps.
 
@@ -119,9 +115,8 @@ def sheet(tiles: Sequence[tuple[str, Picture]], classes: ClassList) -> Picture:
         (H, COLUMNS * TILE, 3) uint8 RGB.
     """
     captioned = [join([text(caption, TILE), picture], axis=0) for caption, picture in tiles]
-    swatches = [
-        text(name, COLUMNS * TILE // SWATCHES, colour) for name, colour in zip(classes, classes.colours, strict=True)
-    ]
+    named = zip(classes, classes.colours, strict=True)
+    swatches = [text(name, COLUMNS * TILE // SWATCHES, colour) for name, colour in named]
     rows = [captioned[start : start + COLUMNS] for start in range(0, len(captioned), COLUMNS)]
     rows += [swatches[start : start + SWATCHES] for start in range(0, len(swatches), SWATCHES)]
     return join([join(row, axis=1) for row in rows], axis=0)

@@ -107,9 +107,8 @@ def matched(samples: Sequence[str], maps: Sequence[str]) -> dict[str, int]:
     known |= {name: name for name in samples}
     found: dict[str, list[int]] = {}
     for index, name in enumerate(maps):
-        starts = (
-            text[: end.start()] for text in (name, name.rpartition("/")[2]) for end in [*ENDS.finditer(text)][::-1]
-        )
+        texts = name, name.rpartition("/")[2]
+        starts = (text[: end.start()] for text in texts for end in [*ENDS.finditer(text)][::-1])
         found.setdefault(next((known[start] for start in starts if start in known), ""), []).append(index)
     missing = [f"{name} has no map" for name in samples if name not in found]
     left = [f"{maps[index]} is a map of no other sample" for name, own in found.items() for index in own[name != "" :]]

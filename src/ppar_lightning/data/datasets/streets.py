@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ppar_lightning.data.dataset import SegmentationDataset
 from ppar_lightning.images.decoding import Array
-from ppar_lightning.streets.render import LENGTHS, SEEDS, render, scene_style
+from ppar_lightning.streets.render import LENGTHS, SEEDS, render
 
 
 class ProceduralStreets(SegmentationDataset):
@@ -36,7 +36,6 @@ class ProceduralStreets(SegmentationDataset):
             raise ValueError(f"procedural streets are rendered and read no folder; leave root out (it is {root})")
         if split not in SEEDS:
             raise ValueError(f"procedural streets have no split {split!r}; choose one of {', '.join(SEEDS)}")
-        scene_style(0, 0, style)  # so that an unknown style fails here, not in a worker
         self.style = style
         self.length = LENGTHS[split] if length is None else length
         self.size = (size[0], size[1])
