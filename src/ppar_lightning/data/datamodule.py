@@ -157,7 +157,7 @@ class DomainDataModule(LightningDataModule):
         if stage == "fit":
             self.train_splits = {name: self._open(name, "train") for name in self.sources}
             self._unreadable = []
-            counted = self.train_splits.values() if self.sampling.class_share > 0 else ()
+            counted = [*self.train_splits.values()] if self.sampling.class_share > 0 else []
             counts = [self._statistics(split) for split in counted]
             sizes = [len(split) for split in self.train_splits.values()]
             weights = [domain.weight for domain in self.sources.values() if domain.weight is not None]
