@@ -235,6 +235,18 @@ def test_several_ranks_act_on_what_one_asked_for_some_steps_before(monkeypatch):
     assert module.shared["asks"].tolist() == [1, 0]
 
 
+def test_no_rank_leaves_before_the_checkpoint_is_written():
+    """Launchers kill rank 0, which writes it, as soon as another rank has left."""
+    callback, done = LastCheckpoint(), []
+    callback._stopping, callback._signal = True, 15
+    callback._writer = SimpleNamespace(teardown=lambda wait: done.append("written" if wait else "seen"))
+    strategy = SimpleNamespace(barrier=lambda: done.append("all ranks are here"))
+    trainer = SimpleNamespace(strategy=strategy, is_global_zero=False, global_step=3, default_root_dir="run")
+    with pytest.raises(SystemExit, match="143"):
+        callback.on_train_batch_start(trainer)
+    assert done == ["written", "all ranks are here"]
+
+
 def test_no_checkpoint_between_the_batches_of_one_optimiser_step(tmp_path, monkeypatch):
     often(monkeypatch)
     steps = []

@@ -2,14 +2,18 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+from ranks import run_ranks
 from streets_batch import CHANNELS, CLASSES, WORDS, make_batch
 from torch.nn.functional import cross_entropy, interpolate, normalize
 
 from ppar_lightning.analysis.weighing import auc
+from ppar_lightning.distributed import shard
 from ppar_lightning.method import objective as objective_module
 from ppar_lightning.method.agreement import Embedded, class_weights
 from ppar_lightning.method.alignment import alignment_loss, class_factors, cosines
 from ppar_lightning.method.grid import Grid, GridLabels
+from ppar_lightning.method.known_gradient import known_gradient
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.schedule import Schedules
@@ -180,6 +184,31 @@ def test_the_context_is_looked_at_in_every_nth_step_alone(clip_folder, every):
         assert torch.equal(objective.prototypes.bank, bank) != looked
         assert all(p.grad is not None and (looked or not p.grad.any()) for p in parameters)
     assert seen == list(range(every - 1, 6, every))
+
+
+def train_sharded(clip_folder) -> None:
+    objective, batch = build(clip_folder, context_every=2), make_batch()
+    mesh = dist.init_device_mesh("cpu", (1,))
+    for part in objective.children():
+        shard(part, mesh)
+    optimizer = torch.optim.AdamW(objective.parameters())
+    for looks in (False, True, False):
+        optimizer.zero_grad()
+        objective(batch.output, batch.image, batch.label, 0.5).total.backward()
+        assert all(bool(p.grad.to_local().any()) <= looks for p in objective.prototypes.parameters())
+        optimizer.step()
+        objective.update()
+    dist.destroy_process_group()
+
+
+def test_a_sharded_objective_looks_at_the_context_now_and_then(clip_folder):
+    run_ranks(1, train_sharded, clip_folder)
+
+
+def test_a_gradient_in_fp16_is_kept_until_the_loss_is_scaled():
+    z, small = torch.zeros(3, dtype=torch.float16, requires_grad=True), torch.full((3,), 1e-8)
+    (known_gradient(z, torch.zeros(()), small) * 2**20).backward()
+    torch.testing.assert_close(z.grad, torch.full_like(z, 1e-8 * 2**20))
 
 
 def test_a_look_counts_for_the_steps_between(clip_folder):

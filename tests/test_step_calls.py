@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from lightning import Callback
@@ -11,6 +12,8 @@ from ranks import run_ranks
 from stand_ins import small_config
 from test_cli import CONFIG, SMALL, UNSEEN
 
+from ppar_lightning.callbacks import quiet_ranks
+from ppar_lightning.callbacks.quiet_ranks import QuietRanks
 from ppar_lightning.cli import main
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -78,6 +81,14 @@ def test_two_ranks_exchange_little_and_score_one_network(tmp_path):
     first, second = (torch.load(tmp_path / "run" / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert any("running_mean" in name for name in first)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_statistics_of_rank_0_are_those_of_all_from_a_checkpoint_on(monkeypatch):
+    """As they are in a run that continues from it."""
+    sent = []
+    monkeypatch.setattr(quiet_ranks, "broadcast", sent.extend)
+    QuietRanks().on_save_checkpoint(None, SimpleNamespace(segmenter=(norm := torch.nn.BatchNorm2d(2))), {})
+    assert [id(each) for each in sent] == [id(each) for each in norm.buffers()]
 
 
 def test_ppar_costs_few_operations_more_than_its_segmenter(tmp_path):

@@ -186,6 +186,7 @@ class LastCheckpoint(Checkpoint):
         self._signal = number
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:
+        trainer.strategy.barrier()  # launchers kill rank 0, which may still write, as soon as another rank has left
         remark = f" after step {trainer.global_step}; {continuation(trainer.default_root_dir)}"
         # another rank may have received the signal
         leave_after(self._signal or signal.SIGTERM, remark if trainer.is_global_zero else "")

@@ -1,5 +1,7 @@
 """What Lightning and DDP let ranks exchange in each step beside gradients and the module's own sums: nothing."""
 
+from typing import Any
+
 import lightning as L
 from torch.nn.parallel import DistributedDataParallel
 
@@ -8,9 +10,9 @@ from ppar_lightning.distributed import broadcast
 
 
 class QuietRanks(L.Callback):
-    """Share the statistics of batch norms before each validation and at the end, not before each step as DDP does.
+    """Share the statistics of batch norms before validations, with checkpoints and at the end, not in each step as DDP.
 
-    A checkpoint holds those of rank 0, and training itself does not use them.
+    A checkpoint holds those of rank 0. In training only the whitening uses them: a resumed run is one that went on.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -21,8 +23,8 @@ class QuietRanks(L.Callback):
         # waiting.
         vars(trainer.fit_loop.epoch_loop).update(_broadcast_sigterm_tensor=lambda: None)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Give all ranks the network of rank 0; the sums of a gradient accumulation stay each rank's own."""
         broadcast(module_of(pl_module).segmenter.buffers())
 
-    on_train_end = on_validation_start
+    on_train_end = on_save_checkpoint = on_validation_start

@@ -24,7 +24,9 @@ def known_gradient(tensor: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     Args:
         tensor: The tensor that the scalar depends on.
         value: The scalar, without gradient.
-        gradient: d value / d tensor, of the shape of ``tensor``; it is kept in the type of ``tensor``.
+        gradient: d value / d tensor, of the shape of ``tensor``; it is kept in the type of ``tensor``, except in fp16,
+            which could not hold it before the loss is scaled.
     """
-    known: Tensor = _Known.apply(tensor, value, gradient.to(tensor.dtype))
+    kept = gradient if tensor.dtype == torch.float16 else gradient.to(tensor.dtype)
+    known: Tensor = _Known.apply(tensor, value, kept)
     return known

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from ppar_lightning.distributed import all_reduce_sum, world_size
@@ -205,7 +206,8 @@ class PPAR(nn.Module):
             self.pending[:, : vtp.shape[-1] + 1] += prototypes.vtp_sums(vtp, labels.present)
         total = torch.stack(list(terms.values())).sum()
         if self.refines and seen is None:  # DDP and FSDP need a gradient of every parameter in every step
-            total = total + (0 * nn.utils.parameters_to_vector(self.prototypes.parameters())).sum()
+            held = (p.to_local() if isinstance(p, DTensor) else p for p in self.prototypes.parameters())
+            total = total + (0 * nn.utils.parameters_to_vector(held)).sum()
         return Losses(total, terms, {}), embedded, weights.w
 
     @torch.no_grad()

@@ -89,7 +89,6 @@ def starts(length: int, size: int, stride: int) -> list[int]:
 
 
 @torch.no_grad()
-@torch.no_grad()
 def predict(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Turn logits into train ids at the size of the labels.
 
