@@ -1,7 +1,5 @@
 """Random crops: a part of an image and its label, resized to the size of the crop."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -57,9 +55,7 @@ def draw_box(
     return box
 
 
-def _place(
-    shape: tuple[int, ...], size: Sequence[int], seeds: npt.NDArray[np.integer], rng: np.random.Generator
-) -> Box:
+def _place(shape: tuple[int, ...], size: list[int], seeds: npt.NDArray[np.integer], rng: np.random.Generator) -> Box:
     """Place a box anywhere in the image, or around one of the seeds, which are flat indices of pixels."""
     limits = [(min(0, room), max(0, room)) for room in (shape[0] - size[0], shape[1] - size[1])]
     if len(seeds):

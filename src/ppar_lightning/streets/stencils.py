@@ -28,18 +28,16 @@ STENCILS = {
 """Name -> parts in the order in which they are painted: the faces of a box that they are on, material and polygons."""
 
 
-def paint_flat(street: Street, thing: int, stencil: str, patch: Patch) -> None:
-    """Paint a stencil on one patch."""
-    for where, material, polygons in STENCILS[stencil]:
+def paint_flat(street: Street, thing: int, name: str, patch: Patch) -> None:
+    """Paint a stencil, given by its name, on one patch."""
+    for where, material, polygons in STENCILS[name]:
         street.paint(thing, material, patch, polygons, SHADES[where])
 
 
-def paint_box(
-    street: Street, thing: int, stencil: str, centre: Point, size: Point, span: Point, heading: float
-) -> None:
-    """Paint a stencil on the visible faces of a box; see `box_faces` for the arguments."""
+def paint_box(street: Street, thing: int, name: str, centre: Point, size: Point, span: Point, heading: float) -> None:
+    """Paint a stencil, given by its name, on the visible faces of a box; see `box_faces` for the arguments."""
     for face, patch, shade in box_faces(street, centre, size, span, heading):
-        for where, material, polygons in STENCILS[stencil]:
+        for where, material, polygons in STENCILS[name]:
             if face in FACES.get(where, (where,)):
                 street.paint(thing, material, patch, polygons, shade)
 
