@@ -7,6 +7,8 @@ An option is written as its path of keys, without the dashes; a path also stands
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import yaml
@@ -27,8 +29,12 @@ WITHDRAWN: Mapping[str, Any] = {
 """Path (the new one of a renamed option) -> the value that every run has now. Only that value is accepted."""
 
 
-ADDED: Mapping[tuple[str, str], Any] = {("model", "continuation"): "extend", ("data", "classes"): "cityscapes19"}
-"""Option that configs of 0.1.0 lack -> the value that their runs have."""
+ADDED: Mapping[tuple[str, ...], Mapping[str, Any]] = {
+    ("model",): {"continuation": "extend"},
+    ("model", "ppar"): {"context_every": 1, "clip_graph": True},
+    ("data",): {"classes": "cityscapes19"},
+}
+"""Group -> options that configs of 0.1.0 lack -> the values that their runs have."""
 
 BY_DEVICE = "model.ppar.clip_dtype"
 """Option that had defaults of its own, and is None now, which follows the device: None differs from no value."""
@@ -37,8 +43,9 @@ BY_DEVICE = "model.ppar.clip_dtype"
 def completed(config: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole config of a run as this version would save it, to be compared with ``now``, a present one."""
     config = {"weights": None, "weights_part": "all"} | current_config(config)
-    for (group, name), value in ADDED.items():
-        config[group].setdefault(name, value)
+    for path, values in ADDED.items():
+        group = reduce(getitem, path, config)
+        group.update(values | group)
     for role in ("sources", "unseen"):
         domains = config["data"][role] or {}
         config["data"][role] = {name: {"mapping": {}} | domain for name, domain in domains.items()} or domains
