@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Timer as MaxTime
 from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
 
+from ppar_lightning.baselines.whitening import ISWOptions
 from ppar_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ppar_lightning.cli import main
 from ppar_lightning.module import PPARModule
@@ -397,7 +398,7 @@ class Held(CheckpointIO):
 
 def test_the_thread_writes_the_state_as_it_was_and_one_file_at_a_time():
     writer, weight = Held(), torch.nn.Parameter(torch.ones(3))
-    plugin, state = BackgroundCheckpointIO(writer), {"w": weight.data, "steps": [1]}
+    plugin, state = BackgroundCheckpointIO(writer), {"w": weight.data, "steps": [1], "frozen": ISWOptions()}
     plugin.save_checkpoint(state, "a")
     with torch.no_grad():
         weight += 1
@@ -406,6 +407,7 @@ def test_the_thread_writes_the_state_as_it_was_and_one_file_at_a_time():
     Timer(0.1, writer.go.set).start()
     plugin.save_checkpoint(state, "b")
     assert (writer.files["a"]["w"].tolist(), writer.files["a"]["steps"]) == ([1, 1, 1], [1])
+    assert writer.files["a"]["frozen"] == ISWOptions()  # as a subclass that saves its hyperparameters has it
     plugin.teardown()
     assert plugin.load_checkpoint("b")["w"].tolist() == [2, 2, 2]
     plugin.remove_checkpoint("a")

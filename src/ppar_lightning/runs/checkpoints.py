@@ -71,7 +71,9 @@ class BackgroundCheckpointIO(AsyncCheckpointIO):
             OSError: The file before could not be written.
         """
         self.teardown()
-        copy = apply_to_collection(checkpoint, torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
+        copy = apply_to_collection(
+            checkpoint, torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), allow_frozen=True
+        )
         self.then(self._writer.save_checkpoint, copy, path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
