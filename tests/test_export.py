@@ -69,12 +69,15 @@ def test_the_free_axes_have_names(exported):
     assert session.get_outputs()[0].shape == ["batch", 19, "height", "width"]
 
 
-@pytest.mark.parametrize("write", [export_onnx, export_torch])
-def test_a_disk_that_fills_up_leaves_no_file(run, tmp_path, monkeypatch, write):
-    def full(descriptor: int) -> None:
+@pytest.mark.parametrize(
+    ("write", "last"),
+    [(export_onnx, "torch.onnx.ONNXProgram.save"), (export_torch, "ppar_lightning.disk.files.os.fsync")],
+)
+def test_a_disk_that_fills_up_leaves_no_file(run, tmp_path, monkeypatch, write, last):
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ppar_lightning.disk.files.os.fsync", full)
+    monkeypatch.setattr(last, full)
     with pytest.raises(OSError, match="No space left"):
         write(load_segmenter(run), tmp_path / "a.file")
     assert not list(tmp_path.iterdir())

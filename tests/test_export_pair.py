@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -53,10 +54,11 @@ def test_weights_beyond_the_limit_go_to_a_second_file(network, tmp_path, capsys,
     image = torch.rand(2, 3, 5, 7)
     np.testing.assert_allclose(session.run(None, {"image": image.numpy()})[0], network(image).detach(), atol=1e-5)
 
-    def full(descriptor: int) -> None:
+    def full(program: torch.onnx.ONNXProgram, file: Path, external_data: bool) -> None:
+        file.with_name("b.onnx.data").write_bytes(b"a part")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", full)
     with pytest.raises(OSError, match="No space left"):
         export.export_onnx(network, tmp_path / "full" / "b.onnx")
     assert not list((tmp_path / "full").iterdir())

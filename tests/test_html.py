@@ -134,7 +134,6 @@ def test_the_page_suits_phones_and_the_dark(page, run):
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
     assert "prefers-color-scheme: dark" in text
     assert "overflow-x: auto" in text
-    assert "currentColor" in text
     names = [value for _, name, value in page.attributes if name == "id"]
     assert len(names) == len(set(names))
     assert "<run>" not in text  # escaped

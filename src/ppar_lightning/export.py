@@ -5,7 +5,6 @@ ppar export --run runs/demo --format onnx --benchmark
 
 import json
 import logging
-import os
 import re
 import warnings
 from argparse import ArgumentTypeError
@@ -148,9 +147,5 @@ def export_onnx(segmenter: Segmenter, path: Path) -> None:
     with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         large = sum(each.nbytes for each in segmenter.state_dict().values()) > LIMIT
         program.save(Path(folder, path.name), external_data=large)
-        files = sorted(Path(folder).iterdir(), reverse=True)  # the weights come before the graph
-        for each in files:
-            with each.open("rb") as file:
-                os.fsync(file.fileno())
-        for each in files:
+        for each in sorted(Path(folder).iterdir(), reverse=True):  # the weights come before the graph
             each.replace(path.with_name(each.name))

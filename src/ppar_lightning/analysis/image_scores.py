@@ -1,13 +1,9 @@
 """Scores of single images, to find the best and the worst."""
 
-from itertools import islice
 from typing import NamedTuple
 
-from torchmetrics.functional.classification import multiclass_confusion_matrix
-
 from ppar_lightning.analysis.loaded_run import LoadedRun
-from ppar_lightning.images.classes import IGNORE
-from ppar_lightning.metrics import class_iou, mean_iou
+from ppar_lightning.metrics import image_counts, mean_iou
 
 
 class ImageScore(NamedTuple):
@@ -29,11 +25,10 @@ def score_images(run: LoadedRun, domain: str, images: int | None = None) -> list
         domain: Name of the domain.
         images: Number of images, from the start of the split; None takes all.
     """
-    batches = run.batches(domain, images)
-    pairs = (pair for batch in batches for pair in zip(batch["label"], run.predict(batch), strict=True))
     scores, number = [], len(run.data.classes)
-    for index, (label, prediction) in enumerate(islice(pairs, images)):
-        if not (label == IGNORE).all():
-            confusion = multiclass_confusion_matrix(prediction, label, number, ignore_index=IGNORE)
-            scores.append(ImageScore(float(mean_iou(class_iou(confusion), range(number))), index))
-    return sorted(scores)
+    for batch in run.batches(domain, images):
+        counts = image_counts(run.predict(batch), batch["label"], number).cpu().double()
+        hit, labelled, predicted = counts.unbind(dim=-1)
+        mious = mean_iou(hit / (labelled + predicted - hit), range(number)).tolist()
+        scores += zip(mious, labelled.any(dim=1).tolist(), strict=True)
+    return sorted(ImageScore(miou, place) for place, (miou, known) in enumerate(scores[:images]) if known)

@@ -78,23 +78,22 @@ class PPARCLI(LightningCLI):
         """Add the options of callbacks; derive the checkpoint folder and the seeds from other options."""
         for name, callback in CONFIGURED.items():
             parser.add_lightning_class_args(callback, name)
-        parser.add_argument(
-            "--allow_target_selection", type=bool, default=False, help="Allow unseen domains to select checkpoints."
-        )
+        helped = "Allow unseen domains to select checkpoints."
+        parser.add_argument("--allow_target_selection", type=bool, default=False, help=helped)
         parser.add_argument("--weights", type=str | None, help="Run, checkpoint, segmenter or hub id to start from.")
         parser.add_argument("--weights_part", type=Part, default="all", help="What is taken of --weights.")
         parser.add_argument("--overwrite", action="store_true", help="Replace earlier predictions.")
         parser.link_arguments("allow_target_selection", "target_selection.allow")
         parser.add_argument("--skip_existing", action="store_true", help="Leave out pictures that already have a map.")
-        for name in ("overwrite", "skip_existing"):
-            parser.link_arguments(name, f"predictions.{name}")
+        parser.link_arguments("overwrite", "predictions.overwrite")
+        parser.link_arguments("skip_existing", "predictions.skip_existing")
         parser.set_defaults({"checkpoint.save_top_k": 0})  # LastCheckpoint writes the checkpoint that counts
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=lambda d: f"{d}/checkpoints")
         parser.link_arguments("data.classes", "model.segmenter.classes")  # a checkpoint's replace it below
         parser.link_arguments("seed_everything", "model.for_training", compute_fn=bool)  # no option: it is set below
         parser.link_arguments("seed_everything", "model.text_width", compute_fn=lambda _: None)  # nor is this one
-        for name in ("data.seed", "model.seed"):
-            parser.link_arguments("seed_everything", name)
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("seed_everything", "model.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments without Lightning's warning that they differ from ``sys.argv``."""
@@ -114,12 +113,12 @@ class PPARCLI(LightningCLI):
         """
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
-        if self.subcommand == "fit":
+        training = self.subcommand == "fit"
+        if training:
             keep_lists(config.data)
         config.data.classes = config.model.segmenter.classes = inlined(config.data.classes)
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code, which none needs; leave it out")
-        training = self.subcommand == "fit"
         refuse_flags(config.trainer)
         folder = config.trainer.default_root_dir
         config.ckpt_path = None if self.given.model else find_checkpoint(folder, config.ckpt_path, training)
@@ -135,9 +134,8 @@ class PPARCLI(LightningCLI):
             raise ValueError("--weights starts a training: give --ckpt_path, the checkpoint of a run")
         config.model.for_training = training
         if not training:
-            config["return_predictions" if self.subcommand == "predict" else "verbose"] = (
-                False  # callbacks print or write the results
-            )
+            # Callbacks print or write the results.
+            config["return_predictions" if self.subcommand == "predict" else "verbose"] = False
 
     def instantiate_classes(self) -> None:
         """Build the objects; except to train, take all weights from the checkpoint and read nothing pretrained."""

@@ -3,7 +3,7 @@
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import dropwhile, pairwise, takewhile
 from json import dumps
 from pathlib import Path
 
@@ -52,18 +52,15 @@ def long_form(words: Sequence[str]) -> list[str]:
     Raises:
         ValueError: The run or the pictures are missing.
     """
-    places, rest, run, free = [], [], None, True
-    upcoming = iter(words[1:])
-    for word in upcoming:
-        name, equals, value = word.partition("=")
-        if name == "--run":
-            run, free = value if equals else next(upcoming, ""), True
-        elif free and not word.startswith("-"):
-            places.append(word)
-        else:
-            rest.append(word)
-            free = name in ("--overwrite", "--skip_existing")  # which take no value
-    if run is None and not places:
+    parser = PlainParser("ppar predict", add_help=False, allow_abbrev=False)
+    parser.add_argument("--run", nargs="*")
+    for flag in ("--overwrite", "--skip_existing"):  # pictures may follow them too
+        parser.add_argument(flag, action="append_const", const=flag, dest="flags", default=[])
+    given, rest = parser.parse_known_args(words[1:])
+    run, *places = given.run or [""]
+    places = [*takewhile(lambda word: not word.startswith("-"), rest), *places]
+    rest = [*dropwhile(lambda word: not word.startswith("-"), rest), *given.flags]
+    if given.run is None and not places:
         return list(words)
     if not run or not places:
         missing = "pictures" if run else "the run"

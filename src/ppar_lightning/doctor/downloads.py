@@ -12,8 +12,8 @@ from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.finding import Finding
 from ppar_lightning.segmenter.pretrained import RENDERED, SHIPPED, resolve
 
-CONFIG = "config.json"
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+FILES = {"config": ("config.json",), "weights": ("*.safetensors", "pytorch_model*.bin")}
+"""What is read of a model -> patterns of its files."""
 
 
 def check_downloads(model: Namespace) -> list[Finding]:
@@ -58,9 +58,9 @@ def look_for(subject: str, name: str, wanted: str) -> list[Finding]:
     folder = Path(resolve(name))
     local = folder.is_dir() or name.count("/") > 1
     with suppress(HFValidationError):
-        if not local and isinstance(config := try_to_load_from_cache(name, CONFIG), str):
+        if not local and isinstance(config := try_to_load_from_cache(name, "config.json"), str):
             folder = Path(config).parent
-    if any(any(folder.glob(pattern)) for pattern in (WEIGHTS if wanted == "weights" else (CONFIG,))):
+    if any(any(folder.glob(pattern)) for pattern in FILES[wanted]):
         place = "comes with the package" if name in SHIPPED else f"{wanted} in {folder}"
         return [Finding("ok", subject, f"{name}, {place}")]
     if constants.HF_HUB_OFFLINE or local:

@@ -34,8 +34,6 @@ PLAN = "plan"
 """Subject of the findings that are printed as a table."""
 SHOWN = 5
 """Number of findings of one level about one subject that are printed; the file holds all of them."""
-PIPE_WIDTH = 10_000
-"""Width of the output if it goes to a file or another program, so that no line is broken."""
 
 
 def examine(config: Namespace, trial: Callable[[], str | None]) -> NoReturn:
@@ -50,7 +48,8 @@ def examine(config: Namespace, trial: Callable[[], str | None]) -> NoReturn:
         trial: Function that trains up to the end of the first step, and returns what it took; None if none is left.
     """
     output = Path(config.output or Path(config.trainer.default_root_dir) / "doctor")
-    console = Console(highlight=False, width=None if Console().is_terminal else PIPE_WIDTH)
+    # A file or another program gets lines that are not broken.
+    console = Console(highlight=False, width=None if Console().is_terminal else 10_000)
     findings = []
     logging.disable(logging.INFO)  # the findings already contain what Lightning and the data sets would log
     try:

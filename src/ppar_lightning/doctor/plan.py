@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.method import clip, grid, text
 from ppar_lightning.method.image_tower import ImageTower
 from ppar_lightning.module import PPARModule
 
-PARTS = ("backbone", "heads", "objective", "CLIP")
 PRECISIONS = ("32-true", "bf16-mixed")
 BATCHES = (1, 2, 4, 8, 16)
 CARDS = (12, 24, 40, 80)
@@ -61,7 +59,7 @@ class Ledger(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if count := flop_counter.flop_registry.get(func.overloadpacket):
             self.flops += count(*args, **(kwargs or {}), out_val=result)
-        for tensor in tree_leaves(result):
+        for tensor in result if isinstance(result, tuple | list) else [result]:
             if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self.known:
                 self.known.add(storage)
                 self.add(storage.nbytes())
@@ -100,8 +98,8 @@ def plan(config: Namespace) -> list[list[str]]:
     module, flops, memory = trace(config)
     segmenter, number, crop = module.segmenter, config.data.batch_size, config.data.crop
     heads = nn.ModuleList(part for part in segmenter.children() if part is not segmenter.backbone)
-    parts = zip(PARTS, (segmenter.backbone, heads, module.objective, tower_of(module)), strict=True)
-    rows = [[f"parameters, {name}", counted(part)] for name, part in parts if part is not None]
+    parts = {"backbone": segmenter.backbone, "heads": heads, "objective": module.objective, "CLIP": tower_of(module)}
+    rows = [[f"parameters, {name}", counted(part)] for name, part in parts.items() if part is not None]
     rows.append(["operations of a step", f"{flops * number / 1e12:.3f} TFLOP, {number} x {crop[0]} x {crop[1]} pixels"])
     for precision, each in memory.items():
         peaks, most = [f"{peak(each, batch):.2f}" for batch in BATCHES], [str(largest(each, card)) for card in CARDS]

@@ -1,10 +1,9 @@
-"""Charts: bars over seeds as PNG, and the curves of a training as SVG in the colours of the page around it."""
+"""Charts: bars over seeds as PNG, and the curves of a training as SVG."""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -18,15 +17,7 @@ GROUPS = (
     ("Distance of features to their anchors", r".+/distance/(otp|vtp)", "E||z - A_y||", 1.0),
 )
 """Charts of curves: title, pattern of the metrics, label of the axis, and factor that values are multiplied by."""
-INK = "#012345"
-"""Placeholder for the colour of the page's text, which replaces it in the finished SVG."""
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 9,
-    **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-}
 
 
 def draw_bars(tables: Sequence[SeedTable], path: Path) -> None:
@@ -62,7 +53,7 @@ def draw_curves(folder: Path) -> dict[str, str]:
 
 
 def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float) -> str:
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": label}):
         # In inches: phones show it at about this size, so its fonts are readable there.
         figure = Figure(figsize=(4, 3), layout="constrained")
         axis = figure.subplots()
@@ -71,10 +62,9 @@ def _draw(metrics: Mapping[str, Mapping[int, float]], label: str, factor: float)
             axis.plot(steps, [factor * points[step] for step in steps], label=name, linewidth=1.2, marker=".", ms=3)
         axis.set_xlabel("step")
         axis.set_ylabel(label)
-        axis.grid(color=INK, alpha=0.15)
+        axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
         text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata=NO_METADATA)
+        figure.savefig(text, format="svg", metadata=NO_METADATA)
     element = text.getvalue().partition("<svg")  # drop the document type before it
-    without_ids = re.sub(r' id="[\w.]+_\d+"', "", "".join(element[1:]))  # two charts on a page would share these ids
-    return without_ids.replace(INK, "currentColor")
+    return re.sub(r' id="[\w.]+_\d+"', "", "".join(element[1:]))  # two charts on a page would share these ids

@@ -21,15 +21,13 @@ CLAIMS = (
     ("(control) CLIP's text beats random directions", "otp", "random"),
 )
 """Claim, the row that should be better, the row that it is compared with."""
-HEAD = """# Results
-
-Written by `ppar report`, never by hand; `ppar report results.csv` writes it again from the CSV beside it. \
-mIoU in per cent,
-last checkpoint, mean ± standard deviation (n - 1) over seeds. Differences are paired: of runs with the same seed.
-
-![mean over the unseen domains by row](results.png)
-
-"""
+HEAD = (
+    "# Results",
+    "Written by `ppar report`, never by hand; `ppar report results.csv` writes it again from the CSV beside it. "
+    "mIoU in per cent,\nlast checkpoint, mean ± standard deviation (n - 1) over seeds. "
+    "Differences are paired: of runs with the same seed.",
+    "![mean over the unseen domains by row](results.png)",
+)
 
 
 def write_report(sources: Sequence[Path], output: Path | None = None) -> None:
@@ -54,7 +52,7 @@ def write_report(sources: Sequence[Path], output: Path | None = None) -> None:
     summary = pd.concat(parts, names=["setting", "metric"]).reorder_levels(["setting", "row", "domain", "metric"])
     summary.to_csv(folder / "summary.csv", float_format="%.4f", lineterminator="\n")
     draw_bars(tables, folder / "results.png")
-    text = HEAD + "\n".join(map(_section, tables))
+    text = "\n\n".join([*HEAD, "\n".join(map(_section, tables))])
     (folder / "results.md").write_text(text)
     print(f"{text}\nWritten to {folder}: results.md, results.csv, summary.csv, results.png")
 
