@@ -153,9 +153,9 @@ class Watched(Callback):
     steps = batches = 0
 
     def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
-        if trainer.global_step > 2 and not is_logging_step(trainer):
-            Watched.steps += 1
-            torch.cuda.set_sync_debug_mode("error")
+        watched = trainer.global_step > 2 and not is_logging_step(trainer)
+        Watched.steps += watched
+        torch.cuda.set_sync_debug_mode("error" if watched else "default")  # up to the next batch, whatever comes last
 
     def on_test_batch_start(self, trainer, module, batch, batch_idx, *_: object) -> None:
         if batch_idx > 0:
@@ -165,7 +165,7 @@ class Watched(Callback):
     def relax(self, *_: object) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
-    on_train_batch_end = on_test_batch_end = on_exception = relax
+    on_train_epoch_end = on_train_end = on_validation_start = on_test_epoch_end = on_exception = relax
 
 
 WAYS = {

@@ -122,7 +122,7 @@ class PPARModule(L.LightningModule):
         """The sums of the last optimiser step, on the device."""
         self.good: Tensor | bool = True
         """Whether the last optimiser step was finite; on the device, if the host need not know."""
-        self.before_saving: Callable[[], None] = lambda: None
+        self.before_saving: Callable[[], None] | None = None
         """Called before a checkpoint is written, on every rank; it may raise."""
 
     def setup(self, stage: str) -> None:
@@ -159,7 +159,8 @@ class PPARModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the description of the segmenter, so that it can be rebuilt from a checkpoint alone."""
-        self.before_saving()
+        if self.before_saving is not None:
+            self.before_saving()
         checkpoint["segmenter"] = self.segmenter.description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

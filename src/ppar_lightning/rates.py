@@ -75,7 +75,9 @@ class PlannedRates(LambdaLR):
             raise ValueError(f"{fault}: leave --model.optimizer as it was, {anew}")
         if next(sizes) != next(sizes):
             fault = "the optimizer's state in the checkpoint is of other parameters"
-            raise ValueError(f"{fault}: leave --model.segmenter.freeze_stages as it was, {anew}")
+            raise ValueError(
+                f"{fault}: leave --model.segmenter.freeze_stages and --model.ppar.order as they were, {anew}"
+            )
         return refit(optimizer, state)
 
     def _total(self, step: int, factor: float) -> int:
