@@ -282,7 +282,7 @@ def test_the_state_of_another_optimiser_or_of_other_parameters_is_refused():
         other.configure_optimizers()["optimizer"].load_state_dict(former["optimizer"].state_dict())
     next(module.parameters()).requires_grad_(False)
     frozen = module.configure_optimizers()["optimizer"]
-    with pytest.raises(ValueError, match="of other parameters: leave --model.segmenter.freeze_stages as it was"):
+    with pytest.raises(ValueError, match="of other parameters: leave --model.segmenter.freeze_stages and"):
         frozen.load_state_dict(former["optimizer"].state_dict())
     resumed(former, 6)
 
