@@ -362,9 +362,15 @@ def test_the_backbone_level_and_the_ensemble(clip_folder):
 def test_options_outside_their_range_are_named(bad):
     with pytest.raises(ValueError, match=f"ppar.{next(iter(bad))} is"):
         PPAROptions(**bad)
-    PPAROptions(
-        **{name: {"context_every": 1}.get(name, value - 0.01 if value else 0.01) for name, value in bad.items()}
-    )
+    PPAROptions(**{name: value - 0.01 if value else 0.01 for name, value in bad.items()})
+
+
+@pytest.mark.remedy("method/options.py::PPAROptions.__post_init__")
+def test_a_context_that_would_never_be_looked_at_is_refused(clip_folder):
+    with pytest.raises(ValueError, match="ppar.context_every is 0: give 1 for every step, or more"):
+        PPAROptions(context_every=0)
+    batch = make_batch()
+    assert "vtp" in build(clip_folder, context_every=1)(batch.output, batch.image, batch.label, 0.5).terms
 
 
 def test_a_size_that_is_no_multiple_of_the_stride_shifts_nothing(clip_folder):

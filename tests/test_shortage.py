@@ -107,7 +107,7 @@ def no_room() -> None:
 WORKERS = [
     (lambda: os.kill(os.getpid(), signal.SIGKILL), "not enough memory .*signal: Killed.*: lower .*--data.workers"),
     (lambda: os.kill(os.getpid(), signal.SIGBUS), "shared memory is too small .*Bus error.*: set --data.workers 0, or"),
-    (no_room, "shared memory is too small .*exit code 27.*: set --data.workers 0, or enlarge /dev/shm"),
+    (no_room, "shared memory is too small .*File too large.*: set --data.workers 0, or enlarge /dev/shm"),
     (lambda: np.empty(2**50), "not enough memory .*MemoryError: Unable to allocate.*: lower"),
 ]
 
