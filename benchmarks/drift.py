@@ -51,7 +51,7 @@ def main() -> None:
         table.add_row(name, f"{value:.1e}")
     console = Console()
     console.print(table)
-    counts, sigma = statistics.sums[:, 2], statistics.sigma
+    counts, (_, sigma) = statistics.sums[:, 2], statistics.moments()
     console.print(
         f"class counts {counts.min():.3f} to {counts.max():.3f}, sigma {sigma.min():.3f} to {sigma.max():.3f}"
     )

@@ -138,7 +138,7 @@ def main() -> None:
     for column in ("protocol", "size", "evaluation", "forward", "ratio", "one by one", "gain"):
         table.add_column(column, justify="left" if column in ("protocol", "size") else "right")
     with tempfile.TemporaryDirectory() as folder:
-        segmenter, *_ = SETTINGS[options.setting](Path(folder))
+        segmenter, *_ = SETTINGS[options.setting](Path(folder), torch.device(options.device))
         module = PPARModule(segmenter, PPAROptions(enabled=False))
         for name in ("whole", "windows"):
             table.add_row(*compare(name, module, Path(folder, name), options))

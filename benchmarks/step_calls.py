@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ class LoopTime(Profiler):
         self.batches = 0
         self.open: list[tuple[str, float]] = []
         self.inner = [0.0]
-        self.parts: Counter[str] = Counter()
+        self.parts: defaultdict[str, float] = defaultdict(float)
 
     def setup(self, stage: str, *given: Any, **named: Any) -> None:
         """Make logging a part of its own."""

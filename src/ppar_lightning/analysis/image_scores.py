@@ -25,7 +25,8 @@ def score_images(run: LoadedRun, domain: str, images: int | None = None) -> list
         domain: Name of the domain.
         images: Number of images, from the start of the split; None takes all.
     """
-    scores, number = [], len(run.data.classes)
+    scores: list[tuple[float, bool]] = []
+    number = len(run.data.classes)
     for batch in run.batches(domain, images):
         counts = image_counts(run.predict(batch), batch["label"], number).cpu().double()
         hit, labelled, predicted = counts.unbind(dim=-1)

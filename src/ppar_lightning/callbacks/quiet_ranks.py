@@ -23,8 +23,12 @@ class QuietRanks(L.Callback):
         # waiting.
         vars(trainer.fit_loop.epoch_loop).update(_broadcast_sigterm_tensor=lambda: None)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give all ranks the network of rank 0; the sums of a gradient accumulation stay each rank's own."""
         broadcast(module_of(pl_module).segmenter.buffers())
 
-    on_train_end = on_save_checkpoint = on_validation_start
+    on_train_end = on_validation_start
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Do the same."""
+        self.on_validation_start(trainer, pl_module)

@@ -63,4 +63,5 @@ class Schedules(NamedTuple):
         least = (1 - self.eta) / (1 + self.eta)
         values = [self.eta, least, 1 / least, self.lambda_align, self.lambda_anchor, *self.shares.values()]
         stage = torch.tensor(values, pin_memory=device.type == "cuda").to(device, non_blocking=True)
-        return Stage(*stage[:5].unbind(), stage[5:])
+        eta, floor, ceiling, align, anchor = stage[:5].unbind()
+        return Stage(eta, floor, ceiling, align, anchor, stage[5:])

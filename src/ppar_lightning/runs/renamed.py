@@ -45,7 +45,7 @@ def completed(config: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     config = {"weights": None, "weights_part": "all"} | current_config(config)
     for path, values in ADDED.items():
         group = reduce(getitem, path, config)
-        group.update(values | group)
+        group.update({**values, **group})
     for role in ("sources", "unseen"):
         domains = config["data"][role] or {}
         config["data"][role] = {name: {"mapping": {}} | domain for name, domain in domains.items()} or domains
