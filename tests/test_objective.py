@@ -108,6 +108,14 @@ def test_without_reweighting_the_supervised_loss_is_the_baselines_bit_for_bit(cl
     torch.testing.assert_close(baseline, cross_entropy(batch.output.logits, batch.label))
 
 
+@pytest.mark.parametrize("wrong", [-1, CLASSES, 254])
+def test_a_label_that_is_no_class_is_never_trained_on_in_silence(clip_folder, wrong):
+    batch = make_batch()
+    batch.label[1, 3, 5] = wrong
+    assert supervised_terms(batch.output, batch.label)["ce"].isnan()
+    assert build(clip_folder)(batch.output, batch.image, batch.label, 0.5).total.isnan()
+
+
 def test_before_its_ramp_reweighting_is_the_baseline(clip_folder):
     batch = make_batch()
     losses = run(build(clip_folder), batch, u=0.04, steps=2)

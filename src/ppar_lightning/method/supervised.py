@@ -16,7 +16,8 @@ def supervised_terms(
     """Cross entropy over the valid pixels of the global batch.
 
     The mean of each term over ranks equals its value on the concatenated batch, however the valid pixels are
-    distributed over the ranks. Without any valid pixel it is 0.
+    distributed over the ranks. Without any valid pixel it is 0. A label that is neither a class
+    nor IGNORE makes it NaN.
 
     Args:
         output: Output of the segmenter.
@@ -27,9 +28,10 @@ def supervised_terms(
     Returns:
         ``ce`` and, where the segmenter has an auxiliary head, ``aux`` (already multiplied by 0.4), scalars in nats.
     """
-    known = (label != IGNORE).float()
-    scale = world_size() / (all_reduce_sum(known.sum()).clamp_min(1) if valid is None else valid)
     own = label.unsqueeze(1) == torch.arange(output.coarse.shape[1], device=label.device).view(-1, 1, 1)
+    known = (label != IGNORE).float()
+    known = known.masked_fill(known > own.any(dim=1), torch.nan)
+    scale = world_size() / (all_reduce_sum(known.sum()).clamp_min(1) if valid is None else valid)
     pixel = known if weight is None else known * weight
     terms = {"ce": upsampled_cross_entropy(output.coarse, output.covered, own, pixel) * scale}
     if output.auxiliary is not None:
