@@ -25,6 +25,7 @@ from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.optimizer import fuse, withhold
 from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps
 from ppar_lightning.runs.stored import described
+from ppar_lightning.segmenter.inputs import as_float
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
 
@@ -55,6 +56,19 @@ class PPARModule(L.LightningModule):
 
     scored_as: Tensor | None
     """(K,) train id in the data module's classes of each class of the segmenter; None if they are the same."""
+    selected_on: list[str]
+    """Metrics of unseen domains that the loaded checkpoint was selected by."""
+    rates: PlannedRates | None
+    loss_terms: dict[str, Tensor]
+    """Addends of the last training loss on this rank, by name, without gradient."""
+    shared: dict[str, Tensor]
+    """Float vectors on the device that callbacks put here in ``on_before_optimizer_step``, to be summed over ranks."""
+    summed: dict[str, Tensor]
+    """The sums of the last optimiser step, on the device."""
+    good: Tensor | bool
+    """Whether the last optimiser step was finite; on the device, if the host need not know."""
+    before_saving: Callable[[], None] | None
+    """Called before a checkpoint is written, on every rank; it may raise."""
 
     def __init__(
         self,
@@ -98,8 +112,7 @@ class PPARModule(L.LightningModule):
         self.optimizer = optimizer
         self.backbone_lr = backbone_lr
         self.schedule = (warmup_steps, power, continuation)
-        self.seed = seed
-        self.compile_backend = compile
+        self.seed, self.compile_backend = seed, compile
         self.objective: PPAR | None = None
         self.whitening: InstanceSelectiveWhitening | None = None
         if ppar.enabled and (for_training or ppar.ensemble > 0):
@@ -110,20 +123,8 @@ class PPARModule(L.LightningModule):
         if isw.enabled and for_training:
             self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
         self.register_buffer("scored_as", None, persistent=False)
-        self.selected_on: list[str] = []
-        """Metrics of unseen domains that the loaded checkpoint was selected by."""
-        self.rates: PlannedRates | None = None
-        self.loss_terms: dict[str, Tensor] = {}
-        """Addends of the last training loss on this rank, by name, without gradient."""
-        self.shared: dict[str, Tensor] = {}
-        """What callbacks want summed over ranks in this optimiser step: 1-d float tensors on the device, by name. They
-        put it here in their own ``on_before_optimizer_step``, on every rank."""
-        self.summed: dict[str, Tensor] = {}
-        """The sums of the last optimiser step, on the device."""
-        self.good: Tensor | bool = True
-        """Whether the last optimiser step was finite; on the device, if the host need not know."""
-        self.before_saving: Callable[[], None] | None = None
-        """Called before a checkpoint is written, on every rank; it may raise."""
+        self.selected_on, self.rates, self.before_saving, self.good = [], None, None, True
+        self.loss_terms, self.shared, self.summed = {}, {}, {}
 
     def setup(self, stage: str) -> None:
         """Compile backbone, head and PPAR's losses for training, in place, so that no parameter name changes.
@@ -297,8 +298,3 @@ class PPARModule(L.LightningModule):
         plan = StepPlan(planned_steps(self.trainer))
         self.rates = PlannedRates(optimizer, plan, *self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.rates, "interval": "step"}}
-
-
-def as_float(image: Tensor) -> Tensor:
-    """Convert RGB, uint8 or float in [0, 1], to float32 in [0, 1], on the device it is on."""
-    return image.float() / 255 if image.dtype == torch.uint8 else image.float()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ppar_lightning.analysis.loaded_run import LoadedRun
 from ppar_lightning.data.loading import Batch
 from ppar_lightning.method.agreement import Embedded
-from ppar_lightning.module import as_float
+from ppar_lightning.segmenter.inputs import as_float
 
 
 class Features(NamedTuple):

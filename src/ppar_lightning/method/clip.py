@@ -1,4 +1,4 @@
-"""CLIP's two towers: the text tower embeds sentences once, the image tower gives visual context at every step."""
+"""CLIP's two towers: the text tower embeds sentences once, the image tower gives visual context in training."""
 
 import warnings
 from collections.abc import Sequence

@@ -9,11 +9,13 @@ from torch import Tensor
 class _Known(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tensor: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        """Keep the gradient."""
         context.save_for_backward(gradient)
         return value.clone()
 
     @staticmethod
     def backward(context: Any, *scale: Tensor) -> tuple[Tensor, None, None]:
+        """Scale it."""
         (gradient,) = context.saved_tensors
         return scale[0] * gradient, None, None
 

@@ -53,3 +53,8 @@ def _from_pil(picture: Image.Image) -> npt.NDArray[np.uint8]:
     if picture.mode not in CONVERTED:
         raise ValueError(f"a PIL image of mode {picture.mode!r} is no picture: give one in RGB, or its path")
     return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def as_float(image: Tensor) -> Tensor:
+    """Convert RGB, uint8 or float in [0, 1], to float32 in [0, 1], on the device it is on."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
