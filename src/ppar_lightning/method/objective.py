@@ -18,7 +18,7 @@ from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.method import alignment, bank, prototypes, reweighting
 from ppar_lightning.method.agreement import Agreement, Embedded, class_weights
 from ppar_lightning.method.clip import FrozenImageTower, VisualContext
-from ppar_lightning.method.grid import Grid, grid_labels
+from ppar_lightning.method.grid import Grid, GridLabels, grid_labels
 from ppar_lightning.method.known_gradient import known_gradient
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.schedule import Schedules, Stage
@@ -113,14 +113,10 @@ class PPAR(nn.Module):
             u: Share of training done, in [0, 1].
             diagnose: Also compute what only logs need.
         """
-        z, grid = self.embed_map(output)
-        context = None
-        if self.looks:
-            context = self.clip(image) if self.clip is not None else _own_context(z, grid)
-        now = Schedules.at(u, self.options)
-        with torch.autocast(image.device.type, enabled=False):
-            losses, embedded, w = self._losses(output, label, z, grid, context, now.on(image.device))
-            return losses._replace(diagnostics=self._diagnose(embedded, w, now) if diagnose else {})
+        now, looks = Schedules.at(u, self.options), self.looks
+        context = self.clip(image) if looks and self.clip is not None else None
+        losses, w = self._losses(output, label, looks, context, now.on(image.device))
+        return losses._replace(diagnostics=self._diagnose(output, label, w, now)) if diagnose else losses
 
     def embed_map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
         """Embed the map to align, averaged to about STRIDE pixels if it is finer: (B, D, h, w), and its grid."""
@@ -168,47 +164,65 @@ class PPAR(nn.Module):
         return Agreement(anchors, cosine, margin, raw, one_hot.flatten(0, 1).T @ values.flatten(0, 1))
 
     def _losses(
-        self, output: SegmenterOutput, label: Tensor, z: Tensor, grid: Grid, context: VisualContext | None, now: Stage
-    ) -> tuple[Losses, Embedded, Tensor]:
-        """Compute the losses, and add this batch's sums to those that :meth:`update` applies."""
-        embedded, options = self.label_map(z, grid, label), self.options
+        self, output: SegmenterOutput, label: Tensor, looks: bool, context: VisualContext | None, now: Stage
+    ) -> tuple[Losses, Tensor]:
+        """Compute losses and weights, and add this batch's sums to those that :meth:`update` applies.
+
+        The supervised loss comes last: its maps are as large as the images, and the features are gone by then.
+        """
+        z, grid = self.embed_map(output)
+        if looks and context is None:
+            context = _own_context(z, grid)
+        with torch.autocast(z.device.type, enabled=False):
+            seen = None if context is None else grid_labels(label, context.grid, self.num_classes)
+            align, w, (valid, positions, pairs) = self._align(z, grid, label, seen, now)
+            del z
+            size, pixel = (label.shape[-2], label.shape[-1]), None
+            if self.options.reweighting != "off":
+                pixel = reweighting.pixel_weights(w, grid, size, now.least, now.largest)
+            refined = {} if context is None or seen is None else self._refine(context, seen, now, positions, pairs)
+            terms = {**supervised_terms(output, label, pixel, valid), "align": align, **refined}
+            total = torch.stack(list(terms.values())).sum()
+            if self.refines and not looks:  # DDP and FSDP need a gradient of every parameter in every step
+                held = (p.to_local() if isinstance(p, DTensor) else p for p in self.prototypes.parameters())
+                total = total + (0 * nn.utils.parameters_to_vector(held)).sum()
+            return Losses(total, terms, {}), w
+
+    def _align(
+        self, z: Tensor, grid: Grid, label: Tensor, seen: GridLabels | None, now: Stage
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """Return L_align, the weights w, and what losses are divided by: valid pixels, positions of VTP, and pairs."""
+        embedded = self.label_map(z, grid, label)
         features, labels, one_hot = embedded.features, embedded.labels, embedded.one_hot
-        seen = None if context is None else grid_labels(label, context.grid, self.num_classes)
         found = self.agreement(embedded, now)
         # One reduction over ranks of what the losses are divided by: of classes, and the numbers of valid pixels, of
         # positions that VTP classifies and of pairs of an image and a class in it.
         counted = [(label != IGNORE).sum(), (label if seen is None else seen.counted).sum(), labels.present.sum()]
         every = all_reduce_sum(torch.cat([found.sums[:, :3].flatten(), torch.stack(counted).float()]))
-        valid, positions, pairs = every[-3:].clamp_min(1).unbind()
         weights = class_weights(found, embedded, every[:-3].view(-1, 3))
-        pixel = None
-        if options.reweighting != "off":
-            size = (label.shape[-2], label.shape[-1])
-            pixel = reweighting.pixel_weights(weights.w, grid, size, now.least, now.largest)
-        terms = supervised_terms(output, label, pixel, valid)
         # L_align = sum over anchor sets of share * <l_A>_w, times its lambda and the number of ranks.
         shares = now.shares * (now.lambda_align * world_size())
         factor = torch.outer(shares, alignment.class_factors(weights.total, weights.number))
         mass = weights.w * labels.purity
         known = found.anchors, found.cosine, one_hot, mass, factor
-        loss, gradient = alignment.alignment_loss(features, *known, options.tau)
-        terms["align"] = known_gradient(z, loss, gradient.transpose(1, 2).unflatten(2, grid.size))
+        loss, gradient = alignment.alignment_loss(features, *known, self.options.tau)
+        align = known_gradient(z, loss, gradient.transpose(1, 2).unflatten(2, grid.size))
         own = (one_hot * (mass.unsqueeze(-1) / alignment.norm(features))).flatten(0, 1).T @ features.flatten(0, 1)
         visual = [own, (found.sums[:, 1] / weights.mean).unsqueeze(1), found.sums[:, 3:], found.sums[:, 2:3]]
         self.pending[:, own.shape[1] + 1 :] += torch.cat(visual, dim=1)
-        if seen is not None and context is not None:
-            vtp = self.prototypes(context.memory.float())
-            rare = options.context_every * world_size()  # the expected gradient of a step is that of n = 1
-            nll = prototypes.vtp_nll(vtp, context.dense, seen, options.tau)
-            terms["vtp"] = nll * (rare * options.lambda_vtp / positions)
-            distance = prototypes.anchor_distance(vtp, self.prototypes.otp, labels.present)
-            terms["anchor"] = distance * (rare * now.lambda_anchor / pairs)
-            self.pending[:, : vtp.shape[-1] + 1] += prototypes.vtp_sums(vtp, labels.present)
-        total = torch.stack(list(terms.values())).sum()
-        if self.refines and seen is None:  # DDP and FSDP need a gradient of every parameter in every step
-            held = (p.to_local() if isinstance(p, DTensor) else p for p in self.prototypes.parameters())
-            total = total + (0 * nn.utils.parameters_to_vector(held)).sum()
-        return Losses(total, terms, {}), embedded, weights.w
+        return align, weights.w, every[-3:].clamp_min(1).unbind()
+
+    def _refine(
+        self, context: VisualContext, seen: GridLabels, now: Stage, positions: Tensor, pairs: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the losses that train VTP."""
+        vtp = self.prototypes(context.memory.float())
+        rare = self.options.context_every * world_size()  # the expected gradient of a step is that of n = 1
+        nll = prototypes.vtp_nll(vtp, context.dense, seen, self.options.tau)
+        distance = prototypes.anchor_distance(vtp, self.prototypes.otp, seen.present)
+        self.pending[:, : vtp.shape[-1] + 1] += prototypes.vtp_sums(vtp, seen.present)
+        anchor = distance * (rare * now.lambda_anchor / pairs)
+        return {"vtp": nll * (rare * self.options.lambda_vtp / positions), "anchor": anchor}
 
     @torch.no_grad()
     def update(self, sums: Tensor | None = None, good: Tensor | None = None) -> None:
@@ -233,8 +247,9 @@ class PPAR(nn.Module):
         self.step += 1
 
     @torch.no_grad()
-    def _diagnose(self, embedded: Embedded, w: Tensor, now: Schedules) -> dict[str, Tensor]:
+    def _diagnose(self, output: SegmenterOutput, pixels: Tensor, w: Tensor, now: Schedules) -> dict[str, Tensor]:
         """Return the scheduled values, the spread of the weights, and the distance E||z - A_y|| to both prototypes."""
+        embedded = self.label_map(*self.embed_map(output), pixels)
         counted, label = embedded.labels.counted, embedded.labels.label
         number = counted.sum().clamp_min(1)
         cosine = alignment.cosines(embedded.features, torch.stack([self.prototypes.otp, self.prototypes.bank]))
