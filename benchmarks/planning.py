@@ -7,7 +7,6 @@ the hub are not needed: their architectures are written into a temporary folder.
 import argparse
 import multiprocessing as mp
 import os
-import resource
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers import CLIPConfig, Dinov2Config, ResNetConfig
 
 from ppar_lightning.cli import resolve
 from ppar_lightning.doctor.plan import build, peak, plan, prepare, step, tower_of, trace
+from ppar_lightning.latency import memory
 from ppar_lightning.runs.markdown import table
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -59,7 +59,7 @@ def document(settings: list[str]) -> str:
 
 def measure(pipe: Connection, config: Namespace, number: int) -> None:
     """Make a step with real tensors, and send the peak memory of this process, without the imports, in GiB."""
-    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    imported = memory("cpu")
     torch.set_num_threads(1)
     module = build(config)
     optimizer = prepare(module)
@@ -67,7 +67,7 @@ def measure(pipe: Connection, config: Namespace, number: int) -> None:
         for tensor in (*part.parameters(), *part.buffers()):
             tensor.detach().fill_(0.01 if tensor.is_floating_point() else 0)  # memory counts once it is written
     step(module, optimizer, (number, *config.data.crop), "32-true")
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported) / 2**20)
+    pipe.send((memory("cpu") - imported) / 2**30)
 
 
 def compare(setting: str) -> tuple[float, float]:

@@ -10,7 +10,6 @@ source only: 35 % eager, 45 % compiled; ratios of at most 1.15 in time and 1.05 
 import argparse
 import multiprocessing as mp
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, ResNetConfig
 
 from ppar_lightning.images.classes import CITYSCAPES
+from ppar_lightning.latency import memory
 from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
@@ -134,7 +134,7 @@ class Trial:
 
 def worker(pipe: Connection, variant: Variant) -> None:
     """Take a step of the batch that the parent asks for; reply with seconds and peak MiB, None if it does not fit."""
-    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    imported = memory("cpu")
     training = Trial(variant)
     pipe.send((training.batch, training.flops))
     while batch := pipe.recv():
@@ -146,7 +146,7 @@ def worker(pipe: Connection, variant: Variant) -> None:
             seconds = time.perf_counter() - begin
         except torch.cuda.OutOfMemoryError:
             training.optimizer.zero_grad()
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported) / 2**10
+        peak = (memory("cpu") - imported) / 2**20
         if variant.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated() / 2**20
             torch.cuda.empty_cache() if seconds is None else None

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import subprocess
+import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -502,6 +503,14 @@ def test_memory_is_in_gibibytes():
     held = torch.ones(2**26)  # a quarter of one
     assert 0.25 + 0.05 < peak_memory(torch.device("cpu")) < 64
     assert held.numel() == 2**26
+
+
+def test_the_peak_of_a_process_is_not_that_of_its_parent():
+    held = torch.ones(2**28)  # a whole one
+    code = "import torch; from ppar_lightning.callbacks.session import peak_memory as p; print(p(torch.device('cpu')))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.05 < float(child.stdout) < 0.9 < peak_memory(torch.device("cpu")) - 0.05
+    assert held.numel() == 2**28
 
 
 def test_what_differs_between_training_and_testing_is_named():

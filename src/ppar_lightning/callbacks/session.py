@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -111,10 +112,11 @@ def peak_memory(device: torch.device) -> float:
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
     if sys.platform == "win32":
         return 0.0
+    if (status := Path("/proc/self/status")).exists():  # on Linux, `ru_maxrss` begins with what the parent process held
+        return round(int(re.findall(r"VmHWM:\s*(\d+)", status.read_text())[0]) / 2**20, 2)
     import resource  # Windows lacks this module
 
-    unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30, 2)
 
 
 def differences(
