@@ -38,7 +38,8 @@ def segmenter():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "head"), [("tinyclip", "pyramid"), ("resnet_small", "deeplabv3plus"), ("efficientnet_lite0", "fpn")]
+    ("backbone", "head"),
+    [("tinyclip", "pyramid"), ("tinyclip", "concat"), ("resnet_small", "deeplabv3plus"), ("efficientnet_lite0", "fpn")],
 )
 def test_a_saved_segmenter_is_built_again_without_its_backbones_name(backbone, head, tmp_path, picture):
     made = Segmenter(backbone, head, decoder_channels=8, pretrained=backbone != "resnet_small").eval()

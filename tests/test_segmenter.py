@@ -246,6 +246,48 @@ def test_pyramid_tells_neighbouring_cells_of_a_patch_apart():
     assert torch.pdist(decoder).min() > 0.1
 
 
+def test_concat_at_vit_l_has_the_size_of_dgvfms():
+    """Maps of blocks 6, 12, 18 and 24, mixed to 256 channels: 1.6 M parameters."""
+    config = {"model_type": "dinov2", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+    with torch.device("meta"):
+        segmenter = Segmenter("dinov2", backbone_config=config)
+    assert segmenter.backbone.network.out_indices == [6, 12, 18, 24]
+    head = [p.numel() for part in (segmenter.head, segmenter.classifier) for p in part.parameters()]
+    assert sum(head) == pytest.approx(1.6e6, rel=0.02)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+def test_concat_reads_blocks_at_quarters_of_the_depth(depth):
+    config = {"model_type": "dinov2", **VIT, "num_hidden_layers": depth, "image_size": 56, "mlp_ratio": 2}
+    segmenter = Segmenter("dinov2", backbone_config=config, decoder_channels=32).eval()
+    blocks = {1: [1], 2: [1, 2], 3: [1, 2, 3], 5: [2, 3, 4, 5]}[depth]
+    assert segmenter.backbone.network.out_indices == blocks
+    with torch.no_grad():
+        output = segmenter.outputs(torch.rand(1, 3, 28, 42))
+    assert output.decoder.shape == (1, 32, 8, 12)
+    every = Backbone("dinov2", range(1, depth + 1), config=config).eval()
+    every.load_state_dict(segmenter.backbone.state_dict())
+    maps = every(torch.rand(1, 3, 28, 42, generator=torch.Generator().manual_seed(0)))
+    read = segmenter.backbone(torch.rand(1, 3, 28, 42, generator=torch.Generator().manual_seed(0)))
+    assert all(torch.equal(each, maps[block - 1]) for each, block in zip(read, blocks, strict=True))
+
+
+@pytest.mark.parametrize(("family", "head"), [("dinov2", "concat"), ("clip", "concat"), ("resnet", "deeplabv3plus")])
+def test_without_a_name_the_head_suits_the_backbone(build, family, head):
+    segmenter = build(family, head=None)
+    assert segmenter.description["head"] == head
+    again = Segmenter(**segmenter.description)
+    again.load_state_dict(segmenter.state_dict())
+
+
+def test_dropout_of_concat_leaves_the_features_whole(build):
+    """PPAR aligns the decoder's map, and the classifier alone reads it with a tenth of the channels left out."""
+    output = build("dinov2", head="concat", decoder_channels=64).train().outputs(torch.rand(2, 3, 28, 28))
+    assert (output.decoder.abs().amax(dim=(2, 3)) > 0).all()
+    classifier = build("dinov2", head="concat", decoder_channels=64).classifier
+    assert not torch.equal(output.coarse, classifier(output.decoder))
+
+
 def test_padding_changes_only_what_it_must(build):
     """An image that ends in its own replicated border gives the logits of the padded image."""
     segmenter = build("clip").eval()
@@ -459,7 +501,8 @@ def test_overfits_one_image(build):
 @pytest.mark.parametrize(
     ("family", "options", "message"),
     [
-        ("clip", {"head": "deeplabv3plus"}, "does not suit .* plain ViT: set --model.segmenter.head pyramid$"),
+        ("clip", {"head": "deeplabv3plus"}, "does not suit .* plain ViT: set --model.segmenter.head concat$"),
+        ("resnet", {"head": "concat"}, "does not suit .* hierarchy: set --model.segmenter.head deeplabv3plus$"),
         ("resnet", {"head": "pyramid"}, "does not suit .* hierarchy: set --model.segmenter.head deeplabv3plus$"),
         ("convnext", {"output_stride": 16}, "output_stride 16 needs a ResNet: leave it out, .* stride 32$"),
         ("clip", {"output_stride": 16}, "output_stride 16 needs a ResNet: leave it out, .* stride 8$"),
@@ -484,7 +527,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.remedy("segmenter/backbones.py::_read_config")
+@pytest.mark.remedy("segmenter/backbones.py::read_config")
 @pytest.mark.remedy("segmenter/backbones.py::Backbone.__init__")
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_model_that_is_no_backbone(tmp_path, build, kind):
@@ -591,7 +634,11 @@ def test_as_many_classes_as_a_byte_holds_beside_the_ignored_pixels(build):
 @pytest.mark.parametrize("early_stages", [1, 2])
 @pytest.mark.parametrize(
     ("family", "head"),
-    [(family, "pyramid" if family in PLAIN else head) for family in FAMILIES for head in ("deeplabv3plus", "fpn")],
+    [
+        (family, head)
+        for family in FAMILIES
+        for head in (("pyramid", "concat") if family in PLAIN else ("deeplabv3plus", "fpn"))
+    ],
 )
 def test_every_parameter_that_learns_has_a_gradient_or_ddp_would_fail(build, family, head, early_stages):
     segmenter = build(family, head=head, early_stages=early_stages)

@@ -81,11 +81,11 @@ class Backbone(nn.Module):
             ValueError: The model is no backbone, its weights do not fit, or it does not support an option.
         """
         super().__init__()
-        known = _read_config(name) if config is None else AutoConfig.for_model(**config)
+        known = read_config(name, config)
         self.config = {key: value for key, value in known.to_diff_dict().items() if key not in DERIVED}
         self.network = _load_network(name, known, stages, pretrained and config is None)
         self.plain = not hasattr(known, "depths")
-        self.depth = known.num_hidden_layers if known.model_type == CLIP else len(known.stage_names) - 1
+        self.depth = depth_of(known)
         if not 0 <= freeze_stages <= self.depth:
             raise ValueError(f"freeze_stages is {freeze_stages}: choose 0-{self.depth}, the stages of {name!r}")
         self.freeze_stages = freeze_stages
@@ -179,7 +179,15 @@ def _dilate(stages: list[nn.Module], ratio: int) -> None:
                 dilation *= stride
 
 
-def _read_config(name: str) -> Any:
+def read_config(name: str, known: dict[str, Any] | None = None) -> Any:
+    """Return the config of a backbone: ``known`` if it is given, else as it is read by name.
+
+    Raises:
+        OSError: The model is neither on this machine nor can it be downloaded.
+        ValueError: The model is no backbone.
+    """
+    if known is not None:
+        return AutoConfig.for_model(**known)
     config = load_pretrained(AutoConfig, name)
     if config.model_type == "clip":
         config = config.vision_config
@@ -187,6 +195,11 @@ def _read_config(name: str) -> Any:
     if config.model_type != CLIP and not staged:
         raise ValueError(f"backbone {name!r} is a {config.model_type!r}, without a stem and stages: {FAMILIES}")
     return config
+
+
+def depth_of(config: Any) -> int:
+    """Return the number of stages of a hierarchy, which lists their depths, or of blocks of a plain ViT."""
+    return len(config.depths) if hasattr(config, "depths") else int(config.num_hidden_layers)
 
 
 def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Decoders: DeepLabV3+ and FPN for hierarchical backbones, a simple pyramid for plain ViTs, an auxiliary FCN."""
+"""Decoders: DeepLabV3+, FPN and an auxiliary FCN for hierarchical backbones; concatenation and a pyramid for ViTs."""
 
 import math
 from collections.abc import Sequence
@@ -105,6 +105,25 @@ class FCN(nn.Sequential):
 def norm(channels: int) -> nn.GroupNorm:
     """Build a group norm, which does not depend on the batch size: gcd(32, channels) groups."""
     return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+class Concat(nn.Sequential):
+    """Maps of several blocks of a plain ViT, concatenated, mixed and upsampled (DGVFM, AAAI 2025)."""
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        """Build the head.
+
+        Args:
+            in_channels: Channels of the maps, all of one size.
+            channels: Channels of the decoder.
+        """
+        mixing = nn.Conv2d(sum(in_channels), channels, 1, bias=False), norm(channels), nn.ReLU()
+        first, second = (nn.ConvTranspose2d(channels, channels, 2, stride=2) for _ in range(2))
+        super().__init__(*mixing, first, norm(channels), nn.GELU(), second, nn.GELU())
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Decode maps, (B, C_in, h, w) each, to (B, C, 4 h, 4 w)."""
+        return super().forward(torch.cat([*maps], dim=1))
 
 
 class Pyramid(nn.Module):

@@ -4,6 +4,7 @@ segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus")
 label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
 """
 
+import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
@@ -14,8 +15,8 @@ from torch.nn import functional
 
 from ppar_lightning.images.classes import Classes, class_list
 from ppar_lightning.images.window import Window
-from ppar_lightning.segmenter.backbones import Backbone
-from ppar_lightning.segmenter.heads import FCN, FPN, DeepLabV3Plus, Pyramid, resize
+from ppar_lightning.segmenter.backbones import Backbone, depth_of, read_config
+from ppar_lightning.segmenter.heads import FCN, FPN, Concat, DeepLabV3Plus, Pyramid, resize
 from ppar_lightning.segmenter.inputs import Picture, to_image
 from ppar_lightning.segmenter.sliding import slide
 
@@ -38,7 +39,7 @@ class SegmenterOutput(NamedTuple):
     coarse: Tensor
     """(B, K, h, w), logits at the size of the decoder's map."""
     decoder: Tensor
-    """(B, C_d, h, w), the input of the classifier: stride 4, or finer if a patch size is no power of two."""
+    """(B, C_d, h, w), the input of the classifier, before dropout: stride 4, or near it by the patch of a plain ViT."""
     size: tuple[int, int]
     """(H, W) of the image."""
     covered: tuple[int, int]
@@ -77,7 +78,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
     def __init__(
         self,
         backbone: str = "tinyclip",
-        head: Literal["deeplabv3plus", "fpn", "pyramid"] = "pyramid",
+        head: Literal["deeplabv3plus", "fpn", "pyramid", "concat"] | None = None,
         classes: Classes = "cityscapes19",
         pretrained: bool = True,
         freeze_stages: int = 0,
@@ -92,7 +93,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         Args:
             backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
             head: ``deeplabv3plus`` or ``fpn`` for hierarchical backbones (ResNet, ConvNeXt, Swin, EfficientNet-Lite),
-                ``pyramid`` for plain ViTs.
+                ``concat`` (four blocks, with dropout) or ``pyramid`` (the last block) for plain ViTs. None takes the
+                first of these; ``description`` names it.
             classes: The K classes: the name of a list of the package, a YAML file, or the list itself.
             pretrained: Load the backbone's weights; False reads only its config and initialises it at random.
             freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), with their norms in eval mode;
@@ -110,23 +112,26 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         """
         given: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        known = read_config(backbone, backbone_config)
+        head = head or ("deeplabv3plus" if hasattr(known, "depths") else "concat")
         auxiliary = auxiliary and head == "deeplabv3plus"
         last = (-2, -1) if auxiliary else (-1,)
         first = (1, 2)[:early_stages]
-        stages = {"pyramid": (-1,), "fpn": (1, 2, 3, 4)}.get(head, first + last)
+        stages = {"pyramid": (-1,), "deeplabv3plus": first + last}.get(head, quarters(depth_of(known)))
         shown = first[1:] if head == "deeplabv3plus" else ()
         self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config, shown)
         channels = self.backbone.channels
         self.head = build_head(head, backbone, self.backbone, decoder_channels)
         self.classes = class_list(classes)
         self.num_classes = number = len(self.classes)
+        self.dropout = nn.Dropout2d(0.1 if head == "concat" else 0.0)
         self.classifier = nn.Conv2d(decoder_channels, number, 1)
         self.auxiliary = FCN(channels[-2], decoder_channels, number) if auxiliary else None
         self.decoder_channels = decoder_channels
         self.backbone_channels = channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
         self.training_summary: str | None = None
-        built = {"classes": self.classes.entries(), "backbone_config": self.backbone.config}
+        built = {"head": head, "classes": self.classes.entries(), "backbone_config": self.backbone.config}
         self.description = given | {"pretrained": False} | built
 
     def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **options: Any) -> str | None:
@@ -175,7 +180,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         size, covered = ((each.shape[2], each.shape[3]) for each in (image, padded))
         auxiliary = self.auxiliary(maps[-2]) if self.auxiliary is not None and self.training else None
         early = maps[: len(self.early_channels)]
-        return SegmenterOutput(self.classifier(decoder), decoder, size, covered, maps[-1], auxiliary, early)
+        coarse = self.classifier(self.dropout(decoder))
+        return SegmenterOutput(coarse, decoder, size, covered, maps[-1], auxiliary, early)
 
     @torch.no_grad()
     def early(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -192,6 +198,11 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         return functional.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
 
 
+def quarters(depth: int) -> tuple[int, ...]:
+    """Return the stages at 1/4, 1/2, 3/4 and the whole of a depth, rounded up; fewer where there are fewer stages."""
+    return tuple(sorted({math.ceil(depth * part / 4) for part in (1, 2, 3, 4)}))
+
+
 def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Module:
     """Build the head of a segmenter.
 
@@ -204,11 +215,13 @@ def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Mo
     Raises:
         ValueError: The head does not suit the backbone.
     """
-    if backbone.plain != (kind == "pyramid"):
-        family, other = ("plain ViT", "pyramid") if backbone.plain else ("hierarchy", "deeplabv3plus")
+    if backbone.plain != (kind in ("concat", "pyramid")):
+        family, other = ("plain ViT", "concat") if backbone.plain else ("hierarchy", "deeplabv3plus")
         raise ValueError(f"head {kind!r} does not suit {name!r}, a {family}: set --model.segmenter.head {other}")
     if kind == "pyramid":
         return Pyramid(backbone.channels[-1], channels, backbone.stride)
+    if kind == "concat":
+        return Concat(backbone.channels, channels)
     if kind == "fpn":
         return FPN(backbone.channels, channels)
     return DeepLabV3Plus((backbone.channels[0], backbone.channels[-1]), channels, backbone.stride)
