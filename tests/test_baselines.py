@@ -29,6 +29,12 @@ BASELINES = {  # isw, style, PPAR
     "style_ppar": (False, 0.8, True),
 }
 
+TRAINING = {
+    "class_uniform": ("data", "sampling", {"kind": "class_uniform"}),
+    "rare_class": ("data", "sampling", {"kind": "rare_class"}),
+}
+"""Overlay -> part of the config, group and options."""
+
 
 def printed(capsys, *files: str) -> dict:
     """The config that files make together."""
@@ -39,7 +45,7 @@ def printed(capsys, *files: str) -> dict:
 
 
 def test_every_overlay_is_known_here():
-    assert {path.stem for path in (CONFIGS / "ablations").glob("*.yaml")} == {*METHOD, *BASELINES}
+    assert {path.stem for path in (CONFIGS / "ablations").glob("*.yaml")} == {*METHOD, *BASELINES, *TRAINING}
 
 
 @pytest.mark.parametrize("row", METHOD)
@@ -61,6 +67,13 @@ def test_an_overlay_changes_what_it_names_alone(setting, row, capsys):
     expected["model"]["ppar"]["enabled"] = ppar
     expected["data"]["augmentation"]["style"] = style
     assert found == expected
+
+
+def test_an_overlay_of_the_training_changes_its_group_alone(capsys):
+    plain = printed(capsys, "demo")
+    for row, (part, group, options) in TRAINING.items():
+        changed = plain[part] | {group: (plain[part][group] or {}) | options}
+        assert printed(capsys, "demo", f"ablations/{row}") == plain | {part: changed}
 
 
 @pytest.mark.slow

@@ -97,6 +97,17 @@ def test_image_and_label_are_scaled_alike(factor):
         assert (crop["label"] == 200).sum() == pytest.approx(24 * 40 * factor**2, rel=0.05)
 
 
+def test_half_scale_cuts_twice_the_crop_and_shows_the_mean_of_four_pixels():
+    rng = np.random.default_rng(0)
+    image, label = rng.integers(0, 256, (40, 72, 3), np.uint8), rng.integers(0, 19, (40, 72), np.uint8)
+    crop = Augment((16, 24), dataclasses.replace(PLAIN, scale=(0.5, 0.5)))(sample_of(label) | {"image": image}, (1,))
+    windows = [(top, left) for top in range(40 - 31) for left in range(72 - 47)]
+    means = {place: image[place[0] :, place[1] :][:32, :48].reshape(16, 2, 24, 2, 3).mean((1, 3)) for place in windows}
+    (found,) = (place for place in windows if np.abs(means[place] - crop["image"]).max() <= 0.5)
+    part = label[found[0] :, found[1] :][:32, :48].reshape(16, 2, 24, 2)
+    assert (part == crop["label"][:, None, :, None]).any((1, 3)).all()
+
+
 def test_scales_fill_their_range():
     label = ramp((64, 64))
     rng = np.random.default_rng(0)

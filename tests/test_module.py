@@ -1,5 +1,8 @@
 """The Lightning module alone: what it builds, the losses it starts with, its parameter groups and learning rates."""
 
+import copy
+import math
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -16,7 +19,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ppar_lightning.baselines.whitening import ISWOptions
 from ppar_lightning.method import objective as method
 from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.method.step_plan import StepPlan
 from ppar_lightning.module import PPARModule
+from ppar_lightning.optimizer import build_optimizer
+from ppar_lightning.rates import PlannedRates
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 
@@ -123,7 +129,7 @@ class Steps(NamedTuple):
 
 def configured(steps: int, **options):
     """The optimiser and scheduler of a training of some steps."""
-    module = build(optimizer=partial(torch.optim.SGD, lr=0.01), **options)
+    module = build(optimizer=SGD, **options)
     module._trainer = Steps(steps)
     return module, module.configure_optimizers()
 
@@ -145,6 +151,115 @@ def test_a_frozen_backbone_has_no_group():
     module.segmenter.backbone.requires_grad_(False)
     module._trainer = Steps(10)
     assert [group["name"] for group in module.configure_optimizers()["optimizer"].param_groups] == ["head"]
+
+
+@pytest.fixture(scope="module")
+def plain() -> PPARModule:
+    """A hierarchy without PPAR, whose backbone no test changes."""
+    return PPARModule(Segmenter("resnet_small", "fpn", pretrained=False), PPAROptions(enabled=False))
+
+
+SGD = partial(torch.optim.SGD, lr=0.01)
+
+
+def rates_of(module: PPARModule, *options: Any) -> dict[str, tuple[str, float]]:
+    """Parameter -> the name of its group, and its rate as a multiple of that of the heads, in the order of groups."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    groups = build_optimizer(SGD, module, module.segmenter.backbone, *options).param_groups
+    return {names[id(p)]: (group["name"], round(group["lr"] / 0.01, 9)) for group in groups for p in group["params"]}
+
+
+def test_rates_fall_from_the_head_down_to_the_stem(plain):
+    found = rates_of(plain, 0.5, None, 0.8)
+    assert set(found) == {name for name, _ in plain.named_parameters()}
+    for name, rate in found.items():
+        rest = name.partition("backbone.network.")[2]
+        stage = re.match(r"encoder.stages.(\d)", rest)
+        layer = int(stage[1]) + 1 if stage else 0
+        assert rate == ((f"backbone.{layer}", round(0.5 * 0.8 ** (5 - layer), 9)) if rest else ("head", 1))
+    assert [*dict.fromkeys(group for group, _ in found.values())] == ["head", *(f"backbone.{k}" for k in range(5))]
+
+
+def test_blocks_of_a_plain_vit_have_rates_of_their_own():
+    module = PPARModule(Segmenter("tinyclip", pretrained=False), PPAROptions(enabled=False))
+    found, depth = rates_of(module, 1.0, None, 0.5), module.segmenter.backbone.depth
+    for name, (group, rate) in found.items():
+        block = re.search(r"layers\.(\d+)\.", name)
+        layer = int(block[1]) + 1 if block else 0 if "embed" in name or "pre" in name else depth + 1
+        assert (group, rate) == (
+            (f"backbone.{layer}", round(0.5 ** (depth + 1 - layer), 9)) if "network" in name else ("head", 1)
+        )
+    assert {f"backbone.{k}" for k in range(depth + 2)} < {group for group, _ in found.values()}
+
+
+@pytest.mark.remedy("optimizer.py::build_optimizer")
+@pytest.mark.remedy("optimizer.py::build_optimizer")
+def test_adapters_are_a_group_and_rates_without_a_meaning_are_refused(plain):
+    for value in (0.0, 1.5):
+        with pytest.raises(ValueError, match=f"model.layer_decay is {value}: give a number above 0 and at most 1"):
+            rates_of(plain, 1.0, None, value)
+    with pytest.raises(ValueError, match="model.adapter_lr is 0.5, but there is no adapter: leave it out"):
+        rates_of(plain, 1.0, 0.5, 1.0)
+    rates_of(plain, 1.0, None, 1.0)
+    adapted = copy.deepcopy(plain)
+    adapted.segmenter.backbone.requires_grad_(False)
+    adapted.segmenter.backbone.network.encoder.stages[1].lora_A = torch.nn.Linear(2, 2)
+    for given, decay, expected in (
+        (None, 1.0, ("adapter", 0.1)),
+        (2.0, 1.0, ("adapter", 2)),
+        (2.0, 0.5, ("adapter.2", 0.25)),
+    ):
+        found = rates_of(adapted, 0.1, given, decay)
+        assert {each for name, each in found.items() if "lora_A" in name} == {expected}
+        assert {each for name, each in found.items() if "lora_A" not in name} == {("head", 1)}
+
+
+def planned(total: int, end: float | None, kind: str = "extend", make: Any = torch.optim.AdamW):
+    """An optimiser with two groups, and the rates of a training of some steps."""
+    one, two = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+    optimizer = make([{"params": [one]}, {"params": [two], "weight_decay": 0.1}], lr=0.01, weight_decay=0.05)
+    return PlannedRates(optimizer, StepPlan(total), 0, 0.9, kind, end)
+
+
+def decays(rates: PlannedRates, steps: int) -> list[list[float]]:
+    """Step, and return the weight decays of the groups before each step."""
+    values = []
+    for _ in range(steps):
+        values.append([group["weight_decay"] for group in rates.optimizer.param_groups])
+        rates.optimizer.step()
+        rates.step()
+    return values
+
+
+def test_weight_decay_follows_half_a_cosine_also_where_a_run_goes_on():
+    expected = [0.01 + 0.04 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(9)]
+    found = decays(planned(8, 0.01), 9)
+    assert [first for first, _ in found] == pytest.approx(expected)
+    assert [found[0][1], found[8][1]] == pytest.approx([0.1, 0.01])
+    stopped = planned(8, 0.01)
+    decays(stopped, 3)
+
+    def goes_on(total: int, end: float | None, kind: str = "extend") -> PlannedRates:
+        rates = planned(total, end, kind)
+        rates.optimizer.load_state_dict(stopped.optimizer.state_dict())
+        rates.load_state_dict(stopped.state_dict())
+        return rates
+
+    assert decays(goes_on(8, 0.01), 6) == found[3:]
+    with pytest.warns(UserWarning, match="continuation restart"):
+        assert decays(goes_on(11, 0.01, "restart"), 1)[0] == pytest.approx([0.05, 0.1])  # as the rates
+    assert decays(goes_on(8, None), 2) == [[0.05, 0.1]] * 2
+
+
+@pytest.mark.remedy("rates.py::PlannedRates.__init__")
+def test_a_weight_decay_that_an_optimiser_lacks_is_refused():
+    for end, kind in ((0.01, "Rprop"), (-0.1, "AdamW")):
+        make = getattr(torch.optim, kind)
+        optimizer = make([torch.nn.Parameter(torch.ones(1))])
+        with pytest.raises(ValueError, match=f"{end} with {kind}: give 0 or more, and an optimizer with the option"):
+            PlannedRates(optimizer, StepPlan(4), 0, 0.9, "extend", end)
+        PlannedRates(optimizer, StepPlan(4), 0, 0.9, "extend")
+    planned(4, 0.0)
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 4])
@@ -282,8 +397,10 @@ def test_the_state_of_another_optimiser_or_of_other_parameters_is_refused():
         other.configure_optimizers()["optimizer"].load_state_dict(former["optimizer"].state_dict())
     next(module.parameters()).requires_grad_(False)
     frozen = module.configure_optimizers()["optimizer"]
-    with pytest.raises(ValueError, match="of other parameters: leave --model.segmenter.freeze_stages and"):
+    with pytest.raises(ValueError, match="of other parameters or groups: leave --model.segmenter.freeze_stages,"):
         frozen.load_state_dict(former["optimizer"].state_dict())
+    with pytest.raises(ValueError, match="leave .* --model.layer_decay as they were"):
+        resumed(former, 6, layer_decay=0.9)
     resumed(former, 6)
 
 

@@ -1,7 +1,7 @@
 """The LightningModule: training and evaluation steps, optimiser and schedule for a segmenter with PPAR's objective."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -9,12 +9,12 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.data.datamodule import DomainDataModule
-from ppar_lightning.data.loading import Batch
+from ppar_lightning.data.loading import Batch, Prediction
 from ppar_lightning.data.scored_classes import scored_as
 from ppar_lightning.distributed import all_reduce_sum, shard, sum_together, world_size
 from ppar_lightning.images.classes import class_list
@@ -22,21 +22,12 @@ from ppar_lightning.method.objective import PPAR, Losses
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.method.supervised import supervised_terms
-from ppar_lightning.optimizer import fuse, withhold
+from ppar_lightning.optimizer import build_optimizer, withhold
 from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps
 from ppar_lightning.runs.stored import described
 from ppar_lightning.segmenter.inputs import as_float
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict, slide
-
-
-class Prediction(NamedTuple):
-    """Labels and confidences of a batch of pictures."""
-
-    label: Tensor
-    """(B, H, W) train ids."""
-    confidence: Tensor
-    """(B, H, W), the probability of the label, in [0, 1]."""
 
 
 class PPARModule(L.LightningModule):
@@ -77,6 +68,9 @@ class PPARModule(L.LightningModule):
         isw: ISWOptions = ISWOptions(),  # noqa: B008
         optimizer: OptimizerCallable = torch.optim.AdamW,
         backbone_lr: float = 0.1,
+        adapter_lr: float | None = None,
+        layer_decay: float = 1.0,
+        weight_decay_end: float | None = None,
         warmup_steps: int = 0,
         power: float = 0.9,
         continuation: Continuation = "extend",
@@ -93,25 +87,26 @@ class PPARModule(L.LightningModule):
             isw: Options of the whitening, a baseline that can be trained alone or with PPAR.
             optimizer: Optimiser of all parameters; its learning rate applies to everything except the backbone.
             backbone_lr: The backbone's learning rate as a multiple of the optimiser's.
+            adapter_lr: The same for adapters in the backbone; None: as ``backbone_lr``.
+            layer_decay: Factor from the rate of a layer of the backbone to that of the layer before, in (0, 1].
+            weight_decay_end: Weight decay of the last step, reached along half a cosine; None keeps the optimiser's.
             warmup_steps: Number of optimiser steps of linear warm-up; 0 starts at the full rate.
             power: Exponent of the polynomial decay (1 - step / total steps)^power to 0 at the last step.
-            continuation: What the schedules do if a run is continued with another number of steps. ``extend``: as if it
-                had been planned so from the start. ``restart``: the learning rates begin a new cycle, warm-up included,
-                over the steps that are left, and u, which PPAR's schedules follow, goes on from where it is to 1.
+            continuation: What the schedules do if a run is continued with another number of steps. ``extend``: as if
+                planned so from the start. ``restart``: the learning rates begin a new cycle, warm-up included, and u,
+                which PPAR's schedules follow, goes on from where it is to 1.
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
             compile: Backend of ``torch.compile`` for backbone, head and PPAR's losses in training, such as
                 ``inductor``; None runs them uncompiled. Names in the checkpoint are the same.
-            for_training: Build the parts that only training needs, objective and whitening. False needs no CLIP, unless
-                ``ppar.ensemble`` uses the prototypes. The command line sets it: true for ``ppar fit``, else false.
+            for_training: Build what only training needs, objective and whitening; ``ppar.ensemble`` needs the former.
+                The command line sets it: true for ``ppar fit``, else false.
             text_width: Width of the prototypes in a checkpoint that will be loaded: the objective is then built without
                 reading CLIP or text embeddings, and cannot train. The command line sets it.
         """
         super().__init__()
-        self.segmenter = segmenter
-        self.options = ppar
-        self.optimizer = optimizer
-        self.backbone_lr = backbone_lr
-        self.schedule = (warmup_steps, power, continuation)
+        self.segmenter, self.options, self.optimizer = segmenter, ppar, optimizer
+        self.group_rates = (backbone_lr, adapter_lr, layer_decay)
+        self.schedule = (warmup_steps, power, continuation, weight_decay_end)
         self.seed, self.compile_backend = seed, compile
         self.objective: PPAR | None = None
         self.whitening: InstanceSelectiveWhitening | None = None
@@ -286,15 +281,7 @@ class PPARModule(L.LightningModule):
         return Prediction(label, confidence)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Give the backbone its own learning rate. The rates warm up linearly, then decay polynomially, per step."""
-        backbone = {id(p) for p in self.segmenter.backbone.parameters()}
-        parts: dict[str, list[nn.Parameter]] = {"head": [], "backbone": []}
-        for parameter in filter(lambda p: p.requires_grad, self.parameters()):
-            parts["backbone" if id(parameter) in backbone else "head"].append(parameter)
-        optimizer = self.optimizer([{"params": part, "name": name} for name, part in parts.items() if part])
-        for group in optimizer.param_groups:
-            group["lr"] *= self.backbone_lr if group["name"] == "backbone" else 1.0
-        fuse(optimizer)
-        plan = StepPlan(planned_steps(self.trainer))
-        self.rates = PlannedRates(optimizer, plan, *self.schedule)
+        """Build the optimiser. The rates of its groups warm up linearly, then decay polynomially, per step."""
+        optimizer = build_optimizer(self.optimizer, self, self.segmenter.backbone, *self.group_rates)
+        self.rates = PlannedRates(optimizer, StepPlan(planned_steps(self.trainer)), *self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.rates, "interval": "step"}}

@@ -1,14 +1,74 @@
-"""The optimiser's step: by one kernel for all parameters, which can leave them as they are without the host knowing."""
+"""The optimiser: its groups of parameters; its step by one kernel, which can leave them as they are on the device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from ppar_lightning.segmenter.backbones import Backbone, stem_and_stages
+
 FUSED = (SGD, Adam, AdamW)
 """Optimisers whose fused kernels obey ``found_inf`` on CUDA and on the CPU."""
+
+
+def build_optimizer(
+    make: Callable[..., Optimizer],
+    module: nn.Module,
+    backbone: Backbone,
+    backbone_lr: float,
+    adapter_lr: float | None,
+    layer_decay: float,
+) -> Optimizer:
+    """Build an optimiser of the trained parameters, with named groups that have learning rates of their own.
+
+    The groups are ``head``, which holds all that is not in the backbone, ``backbone`` and ``adapter``. With a
+    ``layer_decay`` below 1, each layer of the backbone has its own, such as ``backbone.3``. Layers are what
+    ``freeze_stages`` counts: 0 is the stem, 1 the first stage (or block of a plain ViT). The rate of layer k of n is
+    multiplied by layer_decay^(n + 1 - k), as in BEiT (arXiv 2106.08254), and that of a norm behind the last by 1.
+
+    Args:
+        make: Builds the optimiser from a list of groups.
+        module: What is trained.
+        backbone: The backbone in it.
+        backbone_lr: Rate of the backbone as a multiple of that of the heads.
+        adapter_lr: The same for its adapters; None: as the backbone.
+        layer_decay: Factor from the rate of a layer to that of the layer before, above 0 and at most 1.
+
+    Raises:
+        ValueError: The decay is outside its range, or no adapter is there for its rate.
+    """
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"model.layer_decay is {layer_decay}: give a number above 0 and at most 1")
+    factors = {"head": 1.0, "backbone": backbone_lr, "adapter": backbone_lr if adapter_lr is None else adapter_lr}
+    layers, top = layer_numbers(backbone), backbone.depth + 1
+    groups: dict[tuple[str, int], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            part = "head" if id(parameter) not in layers else "adapter" if "lora_" in name else "backbone"
+            layer = layers.get(id(parameter), top) if layer_decay < 1 else top
+            groups.setdefault((part, layer), []).append(parameter)
+    if adapter_lr is not None and all(part != "adapter" for part, _ in groups):
+        fault = f"model.adapter_lr is {adapter_lr}, but there is no adapter"
+        raise ValueError(f"{fault}: leave it out, or set --model.segmenter.adapter.kind")
+    order = sorted(groups, key=lambda group: ([*factors].index(group[0]), group[1]))
+    names = {group: group[0] if group[0] == "head" or layer_decay == 1 else f"{group[0]}.{group[1]}" for group in order}
+    optimizer = make([{"params": groups[group], "name": names[group]} for group in order])
+    for options, (part, layer) in zip(optimizer.param_groups, order, strict=True):
+        options["lr"] *= factors[part] * layer_decay ** (top - layer)
+    fuse(optimizer)
+    return optimizer
+
+
+def layer_numbers(backbone: Backbone) -> dict[int, int]:
+    """Return the number of the layer of each parameter, by its id: 0 before the first, depth + 1 behind the last."""
+    stem, stages = stem_and_stages(backbone.network, backbone.depth)
+    numbers = {id(parameter): backbone.depth + 1 for parameter in backbone.parameters()}
+    for module, number in [*((module, 0) for module in stem), *zip(stages, range(1, len(stages) + 1), strict=True)]:
+        numbers |= {id(parameter): number for parameter in module.parameters()}
+    return numbers
 
 
 def fuse(optimizer: Optimizer) -> None:

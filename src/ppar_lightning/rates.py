@@ -1,4 +1,4 @@
-"""Learning rates by the plan of a training, which a continued run may change."""
+"""Learning rates and weight decay by the plan of a training, which a continued run may change."""
 
 import inspect
 import math
@@ -10,19 +10,28 @@ from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ppar_lightning.method.schedule import cosine_ramp
 from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.optimizer import refit
 
 
 class PlannedRates(LambdaLR):
-    """Learning rates that warm up linearly, then decay polynomially to 0 at the last step of the plan.
+    """Learning rates that warm up linearly, then decay polynomially to 0 at the last step of the plan; weight decay.
 
     Not torch's PolynomialLR: it multiplies the last rate, so a finished training, whose rate is 0, could not be
     continued. The arguments of the optimiser, its rates included, are always those it was built with: a checkpoint
     brings only its state.
     """
 
-    def __init__(self, optimizer: Optimizer, plan: StepPlan, warmup: int, power: float, kind: Continuation) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        plan: StepPlan,
+        warmup: int,
+        power: float,
+        kind: Continuation,
+        decay_end: float | None = None,
+    ) -> None:
         """Set the rates of the first step.
 
         Args:
@@ -31,7 +40,17 @@ class PlannedRates(LambdaLR):
             warmup: Number of steps of the warm-up.
             power: Exponent of the decay.
             kind: What a checkpoint of a run with another last step means; see `StepPlan.continued`.
+            decay_end: Weight decay of the last step, which that of each group reaches along half a cosine, over the
+                same cycle as the rates; None keeps it constant.
+
+        Raises:
+            ValueError: The optimiser has no weight decay, or it would become negative.
         """
+        self.decays = [group.get("weight_decay") for group in optimizer.param_groups]
+        self.decay_end = decay_end
+        if decay_end is not None and (decay_end < 0 or None in self.decays):
+            fault = f"model.weight_decay_end is {decay_end} with {type(optimizer).__name__}"
+            raise ValueError(f"{fault}: give 0 or more, and an optimizer with the option weight_decay, or leave it out")
         self.plan = plan
         self.kind = kind
         self.factor = lambda plan, step: plan.rate(step, warmup, power)
@@ -39,10 +58,21 @@ class PlannedRates(LambdaLR):
         self.options = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
         optimizer.register_load_state_dict_pre_hook(self._refuse_another)
 
+    def step(self, epoch: int | None = None) -> None:
+        """Set the rates and the weight decay of the next step."""
+        super().step(epoch)
+        self._set_decay()
+
+    def _set_decay(self) -> None:
+        if self.decay_end is not None:
+            left = 1 - cosine_ramp(self.plan.share(self.last_epoch), 0.0, 1.0)
+            for group, start in zip(self.optimizer.param_groups, self.decays, strict=True):
+                group["weight_decay"] = self.decay_end + left * (start - self.decay_end)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state with the plan, as plain values."""
         state = super().state_dict()
-        hidden = ("kind", "options", "factor")
+        hidden = ("kind", "options", "factor", "decays", "decay_end")
         return {name: state[name] for name in state if name not in hidden} | {"plan": list(self.plan)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -57,6 +87,7 @@ class PlannedRates(LambdaLR):
         for group, options in zip(groups, self.options, strict=True):
             given = {name: options[name] for name in options if name not in group or name not in own}
             group.update(given, lr=options["initial_lr"] * self.lr_lambdas[0](step))
+        self._set_decay()
         self._last_lr = [group["lr"] for group in groups]
         self._compare(former, rate)
 
@@ -74,10 +105,9 @@ class PlannedRates(LambdaLR):
             fault = f"the checkpoint holds the state of another optimizer than {type(optimizer).__name__}"
             raise ValueError(f"{fault}: leave --model.optimizer as it was, {anew}")
         if next(sizes) != next(sizes):
-            fault = "the optimizer's state in the checkpoint is of other parameters"
-            raise ValueError(
-                f"{fault}: leave --model.segmenter.freeze_stages and --model.ppar.order as they were, {anew}"
-            )
+            fault = "the optimizer's state in the checkpoint is of other parameters or groups"
+            options = "--model.segmenter.freeze_stages, --model.ppar.order and --model.layer_decay"
+            raise ValueError(f"{fault}: leave {options} as they were, {anew}")
         return refit(optimizer, state)
 
     def _total(self, step: int, factor: float) -> int:

@@ -18,12 +18,12 @@ from rich.console import Console
 from torch import Tensor
 
 from ppar_lightning.callbacks.access import data_of, module_of
+from ppar_lightning.data.loading import Prediction
 from ppar_lightning.disk.files import write_whole
 from ppar_lightning.distributed import gather
 from ppar_lightning.images.classes import CITYSCAPES, ClassList
 from ppar_lightning.images.decoding import read_label
 from ppar_lightning.images.drawing import overlay, write_picture
-from ppar_lightning.module import Prediction
 
 SHARES = "shares.csv"
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.queues import Queue
 from threading import Thread
-from typing import Any, NoReturn, NotRequired, TypedDict
+from typing import Any, NamedTuple, NoReturn, NotRequired, TypedDict
 
 import cv2
 from torch import Tensor
@@ -47,6 +47,15 @@ class Batch(TypedDict):
     window: NotRequired[tuple[int, int] | None]
     protocol: NotRequired[str]
     variation: NotRequired[Variation]
+
+
+class Prediction(NamedTuple):
+    """Labels and confidences of a batch of pictures."""
+
+    label: Tensor
+    """(B, H, W) train ids."""
+    confidence: Tensor
+    """(B, H, W), the probability of the label, in [0, 1]."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
