@@ -15,6 +15,7 @@ from ppar_lightning.disk.tensors import cause, read_tensors
 from ppar_lightning.runs.run_folder import LAST, is_run
 from ppar_lightning.runs.stored import described
 from ppar_lightning.runs.training_summary import describe_run
+from ppar_lightning.segmenter.adapter import AdapterOptions, merged
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 SAVED = ("config.json", "model.safetensors")
@@ -24,7 +25,7 @@ AGAIN = "give one that `ppar fit` or the save_pretrained of a segmenter of this 
 
 
 class SavedWeights(NamedTuple):
-    """Weights as a file holds them; what is missing there is missing here."""
+    """Weights as a file holds them, but for adapters, which are merged; what is missing there is missing here."""
 
     file: Path
     description: dict[str, Any]
@@ -84,7 +85,9 @@ def _from_checkpoint(path: Path) -> SavedWeights:
         if not isinstance(checkpoint, dict) or entry not in checkpoint:
             raise ValueError(f"{path} holds no {entry}: {AGAIN}")
     state = {name.removeprefix("segmenter."): tensor for name, tensor in checkpoint["state_dict"].items()}
-    return SavedWeights(path, described(checkpoint), state)
+    description = described(checkpoint)
+    adapter = AdapterOptions(**description.pop("adapter", {}))
+    return SavedWeights(path, description, merged(state, adapter))
 
 
 def _from_saved(source: str | Path) -> SavedWeights:

@@ -16,6 +16,7 @@ from ppar_lightning.load import read_weights
 from ppar_lightning.method.prototypes import SAME
 from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.manifest import read_manifest
+from ppar_lightning.segmenter.adapter import begin
 from ppar_lightning.segmenter.parts import faults, part_of
 
 Part = Literal["all", "backbone"]
@@ -33,6 +34,7 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
 
     A part of the network is taken whole or not at all. Rows of classes are taken by name; other classes keep their new
     rows. PPAR's parts are taken if the text of a class of that name is the same; the text is always the new one.
+    Adapters start anew, from the weights that are taken.
 
     Args:
         module: The module, which is changed.
@@ -48,10 +50,11 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
         ValueError: It holds no weights, or those of another backbone.
     """
     weights, state = read_weights(source), module.state_dict()
-    own = {name.removeprefix("segmenter."): tensor for name, tensor in state.items()}
+    own = {name.removeprefix("segmenter.").replace(".base_layer.", "."): tensor for name, tensor in state.items()}
     theirs = class_list(weights.description.get("classes", "cityscapes19"))
     pairs = [(new, theirs.index(name)) for new, name in enumerate(module.segmenter.classes) if name in theirs]
-    given, texts = dict(weights.state), same_text(pairs, own.get(OTP), weights.state.get(OTP))
+    given = {name: tensor for name, tensor in own.items() if ".lora_" in name} | weights.state
+    texts = same_text(pairs, own.get(OTP), weights.state.get(OTP))
     for name in {*own} & {*given}:
         ours, rows = own[name], given[name]
         if ROWS.match(name) and (len(rows), rows.shape[1:]) == (len(theirs), ours.shape[1:]):
@@ -72,7 +75,9 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
     why |= {each: why[each] or fault for each, fault in besides.items() if each in why}
     taken = {name: given.get(name, own[name]) for name in own if not why[part_of(name)]}
     module.load_state_dict({full: taken.get(name, own[name]) for full, name in zip(state, own, strict=True)})
-    sizes = {each: [taken[name].numel() for name in taken if part_of(name) == each and name != OTP] for each in why}
+    begin(module.segmenter.backbone, module.segmenter.adapter)
+    counts = {name: tensor.numel() for name, tensor in taken.items() if name != OTP and ".lora_" not in name}
+    sizes = {each: [number for name, number in counts.items() if part_of(name) == each] for each in why}
     record = origin(weights.file) | {
         "source": source,
         "part": part,

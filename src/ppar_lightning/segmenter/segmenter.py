@@ -5,16 +5,19 @@ label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
 """
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ppar_lightning.images.classes import Classes, class_list
 from ppar_lightning.images.window import Window
+from ppar_lightning.segmenter.adapter import AdapterOptions, inject, merged
 from ppar_lightning.segmenter.backbones import Backbone, depth_of, read_config
 from ppar_lightning.segmenter.heads import FCN, FPN, Concat, DeepLabV3Plus, Pyramid, resize
 from ppar_lightning.segmenter.inputs import Picture, to_image
@@ -86,6 +89,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         decoder_channels: int = 256,
         auxiliary: bool = True,
         early_stages: Literal[1, 2] = 1,
+        adapter: AdapterOptions = AdapterOptions(),  # noqa: B008
         backbone_config: dict[str, Any] | None = None,
     ) -> None:
         """Build the network.
@@ -104,9 +108,11 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             auxiliary: Train an FCN head on the last stage but one, as a second loss. It applies only to
                 ``deeplabv3plus``; the other heads never have one.
             early_stages: Number of first stages whose maps are in ``SegmenterOutput.early``, for a loss that uses them.
+            adapter: Adapters of a ViT, Swin or ConvNeXt, which is otherwise frozen; or a dictionary of their options.
             backbone_config: Config to build the backbone from, instead of reading it by name; see ``description``.
 
         Raises:
+            ImportError: Adapters are asked for, and peft is not installed.
             OSError: The backbone is neither on this machine nor can it be downloaded.
             ValueError: The head or an option does not suit the backbone.
         """
@@ -131,12 +137,24 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.backbone_channels = channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
         self.training_summary: str | None = None
+        self.adapter = AdapterOptions(**adapter) if isinstance(adapter, dict) else adapter
+        inject(self.backbone, self.adapter, pretrained and backbone_config is None)
         built = {"head": head, "classes": self.classes.entries(), "backbone_config": self.backbone.config}
-        self.description = given | {"pretrained": False} | built
+        self.description = given | {"pretrained": False, "adapter": asdict(self.adapter)} | built
 
     def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **options: Any) -> str | None:
-        """Save weights, ``config.json`` (None: ``description``) and model card as huggingface_hub does."""
-        return super().save_pretrained(save_directory, config=config or self.description, **options)
+        """Save weights, ``config.json`` (None: ``description``) and model card as huggingface_hub does.
+
+        Adapters are merged into the weights, so that what is saved has none.
+        """
+        plain = self.description | {"adapter": asdict(AdapterOptions())}
+        return super().save_pretrained(save_directory, config=config or plain, **options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        if self.adapter.kind == "none":
+            super()._save_pretrained(save_directory)
+        else:
+            save_file(merged(self.state_dict(), self.adapter), save_directory / "model.safetensors")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""

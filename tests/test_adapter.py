@@ -1,0 +1,228 @@
+"""Adapters: they start at the backbone's own function, are trained alone, and merge into plain weights."""
+
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from stand_ins import small_config
+from test_cli import evaluate, weights
+from torch import Tensor, nn
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ConvNextConfig,
+    ConvNextModel,
+    Dinov2Backbone,
+    Dinov2Config,
+    DINOv3ViTBackbone,
+    DINOv3ViTConfig,
+    SwinConfig,
+    SwinModel,
+)
+
+from ppar_lightning import Segmenter, load_segmenter
+from ppar_lightning.callbacks.initial_weights import start_from
+from ppar_lightning.cli import main
+from ppar_lightning.method.options import PPAROptions
+from ppar_lightning.module import PPARModule
+from ppar_lightning.segmenter.adapter import AdapterOptions, adapter_parameters, merged
+
+VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
+SMALL = {
+    "dinov2": (Dinov2Backbone, Dinov2Config(**VIT, patch_size=14, image_size=56, mlp_ratio=2)),
+    "dinov3": (DINOv3ViTBackbone, DINOv3ViTConfig(**VIT, patch_size=16, image_size=64)),
+    "clip": (CLIPVisionModel, CLIPVisionConfig(**VIT, patch_size=8, image_size=32)),
+    "swin": (SwinModel, SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1, 2, 2, 2], window_size=4)),
+    "convnext": (
+        ConvNextModel,
+        ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1] * 4, layer_scale_init_value=1.0),
+    ),
+}
+KINDS = ("lora", "dora", "soma")
+OFF = AdapterOptions()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Small networks with weights, as folders that stand for the hub's."""
+    folder = tmp_path_factory.mktemp("backbones")
+    torch.manual_seed(0)
+    for name, (kind, config) in SMALL.items():
+        kind(config).save_pretrained(folder / name)
+    return folder
+
+
+def build(folder: Path, name: str, adapter: AdapterOptions = OFF, seed: int = 0) -> Segmenter:
+    torch.manual_seed(seed)
+    head = "fpn" if name in ("swin", "convnext") else "pyramid"
+    return Segmenter(str(folder / name), head, classes=[*"abcde"], decoder_channels=16, adapter=adapter).eval()
+
+
+def train(segmenter: Segmenter, image: Tensor, steps: int = 1) -> None:
+    """Make steps; every trained parameter must have a gradient."""
+    trained = {name: p for name, p in segmenter.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        segmenter(image).logsumexp(1).mean().backward()
+        assert [name for name, p in trained.items() if p.grad is None] == []
+        optimizer.step()
+
+
+def gap(one: nn.Module, other: nn.Module, image: Tensor) -> float:
+    """Largest difference of two networks, as a part of their largest output."""
+    with torch.no_grad():
+        outputs = [each(image) for each in (one, other)]
+    return float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SMALL)
+def test_an_adapter_starts_at_the_backbone_and_merges_into_it(folder, tmp_path, name, kind):
+    plain, image = build(folder, name), torch.rand(2, 3, 64, 96)
+    adapted = build(folder, name, AdapterOptions(kind, rank=4, alpha=8))
+    assert gap(plain, adapted, image) <= 1e-6
+    frozen = {key: value.clone() for key, value in adapted.state_dict().items() if ".base_layer.weight" in key}
+    before = {key: value.clone() for key, value in merged(adapted.state_dict(), adapted.adapter).items()}
+    train(adapted, image, 2)
+    assert gap(plain, adapted, image) > 1e-3
+    state = adapted.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in frozen.items())
+    after = merged(state, adapted.adapter)
+    assert list(after) == list(plain.state_dict())
+    moved = {
+        key for key in after if key.startswith("backbone.") and not torch.allclose(after[key], before[key], atol=1e-5)
+    }
+    biases = {key.replace("base_layer.weight", "bias") for key in frozen} & {*after} if kind == "soma" else set()
+    keys = {key for key in after if key.endswith("k_proj.bias")}  # softmax does without them
+    assert moved - keys == ({key.replace(".base_layer.", ".") for key in frozen} | biases) - keys
+    adapted.save_pretrained(tmp_path / "saved")
+    loaded = load_segmenter(tmp_path / "saved")
+    assert gap(loaded, adapted, image) <= 1e-5
+    assert loaded.description["adapter"] == asdict(OFF)
+    assert gap(Segmenter.from_pretrained(tmp_path / "saved").eval(), loaded, image) == 0
+
+
+def test_only_adapters_are_trained_in_the_backbone_and_they_have_a_name(folder):
+    segmenter = build(folder, "dinov2", AdapterOptions("lora", rank=2))
+    ids = adapter_parameters(segmenter)
+    names = {name for name, p in segmenter.named_parameters() if id(p) in ids}
+    assert names == {name for name, p in segmenter.backbone.named_parameters("backbone") if p.requires_grad}
+    assert {name.split(".")[-3] for name in names} == {"lora_A", "lora_B"}
+    assert all(p.dtype == torch.float32 for p in segmenter.parameters())
+    assert not adapter_parameters(build(folder, "dinov2"))
+    assert len(adapter_parameters(build(folder, "dinov2", AdapterOptions("soma", rank=2)))) == 3 * 6 * 3
+
+
+def adapted_maps(segmenter: Segmenter) -> set[str]:
+    return set(re.findall(r"(\d\.\S+)\.lora_A", " ".join(name for name, _ in segmenter.backbone.named_parameters())))
+
+
+@pytest.mark.parametrize(
+    ("targets", "maps"),
+    [
+        ("qkv", {f"attention.{each}_proj" for each in "qkv"}),
+        ("attention", {f"attention.{each}_proj" for each in "qkvo"}),
+        ("mlp", {"mlp.fc1", "mlp.fc2"}),
+        ("all", {f"attention.{each}_proj" for each in "qkvo"} | {"mlp.fc1", "mlp.fc2"}),
+    ],
+)
+def test_targets_and_blocks_are_those_asked_for(folder, targets, maps):
+    segmenter = build(folder, "dinov2", AdapterOptions("lora", rank=2, targets=targets, from_block=1))
+    assert adapted_maps(segmenter) == {f"{block}.{each}" for block in (1, 2) for each in maps}
+
+
+def test_a_frozen_stage_has_no_adapter(folder):
+    made = Segmenter(str(folder / "dinov2"), "pyramid", freeze_stages=2, adapter=AdapterOptions("lora", rank=2))
+    assert {name[0] for name in adapted_maps(made)} == {"2"}
+
+
+@pytest.mark.remedy("segmenter/adapter.py::AdapterOptions.__post_init__")
+@pytest.mark.parametrize(
+    ("wrong", "remedy", "right"),
+    [
+        ({"kind": "loha"}, r"give \('none', 'lora', 'dora', 'soma'\)", {"kind": "soma"}),
+        ({"rank": 0}, "give 1 or more", {"rank": 1}),
+        ({"alpha": 0}, "give 1 or more", {"alpha": 1}),
+        ({"dropout": 1.0}, "give at least 0 and below 1", {"dropout": 0.9}),
+        ({"targets": "norms"}, r"give \('attention', 'qkv', 'mlp', 'all'\)", {"targets": "mlp"}),
+        ({"from_block": -1}, "give 0 or more", {"from_block": 0}),
+    ],
+)
+def test_wrong_options_are_refused(wrong, remedy, right):
+    with pytest.raises(ValueError, match=f"^adapter.{next(iter(wrong))} is .*: {remedy}$"):
+        AdapterOptions(**wrong)
+    AdapterOptions(**right)
+
+
+@pytest.mark.remedy("segmenter/adapter.py::inject")
+@pytest.mark.remedy("segmenter/adapter.py::inject")
+def test_a_backbone_without_linear_maps_and_a_missing_peft_are_named(folder, monkeypatch):
+    given = {"head": "fpn", "pretrained": False, "decoder_channels": 8}
+    fault = (
+        "has no trained linear maps of rank 16 to adapt .*: set --model.segmenter.adapter.kind none, or choose a ViT"
+    )
+    with pytest.raises(ValueError, match=f"^ResNetBackbone {fault}$"):
+        Segmenter("resnet_small", **given, adapter=AdapterOptions("lora"))
+    Segmenter("resnet_small", **given, adapter=AdapterOptions("none"))
+    with pytest.raises(ValueError, match=r"attention, from_block 0\): set --model.segmenter.adapter.kind none"):
+        build(folder, "convnext", AdapterOptions("lora", rank=2, targets="attention"))
+    with pytest.raises(ValueError, match="of rank 64 .*: set --model.segmenter.adapter.rank 32 or less$"):
+        build(folder, "dinov2", AdapterOptions("lora", rank=64))
+    build(folder, "dinov2", AdapterOptions("lora", rank=32))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "peft", None)  # any import of it fails
+        with pytest.raises(
+            ImportError, match=r"^model.segmenter.adapter needs the extra `peft`: pip install '.\[peft\]'$"
+        ):
+            build(folder, "dinov2", AdapterOptions("lora"))
+        build(folder, "dinov2")
+    build(folder, "dinov2", AdapterOptions("lora"))  # it is installed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_adapters_start_from_the_merged_weights_of_another_run(folder, tmp_path, kind):
+    image = torch.rand(2, 3, 56, 84)
+    old = build(folder, "dinov2", AdapterOptions("dora", rank=3))
+    train(old, image)
+    state = {f"segmenter.{name}": tensor for name, tensor in old.state_dict().items()}
+    torch.save({"segmenter": old.description, "state_dict": state}, tmp_path / "old.ckpt")
+    assert gap(load_segmenter(tmp_path / "old.ckpt"), old, image) <= 1e-5
+    new = PPARModule(build(folder, "dinov2", AdapterOptions(kind, rank=4), seed=1), PPAROptions(enabled=False))
+    record = start_from(new, str(tmp_path / "old.ckpt"), "all")
+    assert gap(new.segmenter, old, image) <= 1e-5
+    plain = build(folder, "dinov2").backbone.state_dict()
+    assert record["taken"]["backbone"] == [len(plain), sum(each.numel() for each in plain.values())]
+    train(new.segmenter, image)
+
+
+@pytest.mark.parametrize("kind", ["soma", pytest.param("dora", marks=pytest.mark.slow)])
+def test_a_run_with_adapters_is_resumed_bit_by_bit_and_tested(folder, tmp_path, kind):
+    config = run_config(tmp_path, folder / "dinov2", {"kind": kind, "rank": 4, "dropout": 0.1})
+    every = ("--checkpoint.every_n_train_steps", "1", "--checkpoint.save_top_k", "-1")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    main(["fit", "--config", config, "--trainer.default_root_dir", str(whole), *every])
+    (halfway,) = (whole / "checkpoints").glob("*step=1.ckpt")
+    main(["fit", "--config", config, "--trainer.default_root_dir", str(resumed), "--ckpt_path", str(halfway)])
+    expected = weights(whole)
+    assert any(".lora_" in name for name in expected)
+    for name, tensor in weights(resumed).items():
+        assert torch.equal(tensor, expected[name]), name
+    assert evaluate(resumed)["domains"] == evaluate(whole)["domains"]
+    loaded = load_segmenter(whole)
+    assert not any("lora" in name or "base_layer" in name for name in loaded.state_dict())
+
+
+def run_config(folder: Path, backbone: Path, adapter: dict[str, Any], **model: Any) -> str:
+    """A config that trains two steps on a few small images with an adapter and no validation."""
+    config = yaml.safe_load(Path(small_config(folder)).read_text())
+    segmenter = {"backbone": str(backbone), "head": "pyramid", "decoder_channels": 16, "adapter": adapter}
+    config["model"] |= {"segmenter": segmenter, **model}
+    config["trainer"] |= {"limit_val_batches": 0}
+    (folder / "adapter.yaml").write_text(yaml.safe_dump(config))
+    return str(folder / "adapter.yaml")
