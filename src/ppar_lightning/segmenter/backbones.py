@@ -1,4 +1,4 @@
-"""Pretrained networks by name that return feature maps: the backbones of transformers, and CLIP's image tower."""
+"""Pretrained networks by name that return feature maps: the backbones of transformers, and image towers like CLIP's."""
 
 import math
 from collections.abc import Sequence
@@ -6,36 +6,21 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, CLIPVisionModel
-from transformers.modeling_outputs import BackboneOutput
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig
 
 from ppar_lightning.disk.tensors import cause
 from ppar_lightning.segmenter import efficientnet_lite as efficientnet_lite  # registers itself with transformers
+from ppar_lightning.segmenter.patch import resample_patch, set_patch
 from ppar_lightning.segmenter.positions import resize_by_products
 from ppar_lightning.segmenter.pretrained import IMAGENET_MEAN_STD, load_pretrained, load_weights, normalisation
+from ppar_lightning.segmenter.towers import TOWERS, Tower
 
-CLIP = "clip_vision_model"
-
-FAMILIES = "choose a ResNet, ConvNeXt, Swin, DINOv2, EfficientNet-Lite or CLIP"
+FAMILIES = (
+    "choose a ResNet, ConvNeXt, Swin, PVT v2, EfficientNet-Lite, DINOv2/v3, Pixio, TIPSv2, CLIP, MetaCLIP 2 or SigLIP"
+)
 
 DERIVED = ("out_features", "out_indices", "transformers_version", "architectures", "dtype")
 """Config entries that do not affect the network, or that follow from the requested stages."""
-
-
-class CLIPTower(nn.Module):
-    """CLIP's image tower as a backbone: the normalised patch tokens of the last block as one feature map."""
-
-    def __init__(self, tower: CLIPVisionModel, patch: int) -> None:
-        super().__init__()
-        self.tower = tower
-        self.patch = patch
-
-    def forward(self, image: Tensor) -> BackboneOutput:
-        """Map (B, 3, H, W), sides multiples of the patch size, to one map (B, C, H / patch, W / patch)."""
-        grid = [side // self.patch for side in image.shape[2:]]
-        tokens = self.tower(image, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
-        tokens = self.tower.post_layernorm(tokens).transpose(1, 2)
-        return BackboneOutput(feature_maps=(tokens.unflatten(2, grid),))
 
 
 class Backbone(nn.Module):
@@ -61,13 +46,13 @@ class Backbone(nn.Module):
         output_stride: int | None = None,
         config: dict[str, Any] | None = None,
         shown: Sequence[int] = (),
+        patch: int | None = None,
     ) -> None:
         """Build the network.
 
         Args:
-            name: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
-            stages: Stages whose maps are returned: 1 is the first stage (or block of a plain ViT), -1 the last. A CLIP
-                has only the last.
+            name: ``tinyclip``, a hub id or a folder: a backbone of transformers, a CLIP, MetaCLIP 2 or SigLIP.
+            stages: Stages whose maps are returned: 1 is the first stage (or block of a plain ViT), -1 the last.
             pretrained: Load the weights; False reads only the config and initialises them at random.
             freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT): no gradient, and norms and
                 dropout always in eval mode. 0 freezes nothing.
@@ -75,6 +60,7 @@ class Backbone(nn.Module):
             config: Config to build the network from instead of reading it by name. Weights and normalisation must then
                 be loaded into the network.
             shown: Those of ``stages`` whose maps no head reads; parameters that affect only these maps are frozen.
+            patch: Side of a patch in pixels: a plain ViT's patch kernel is resized to it. None keeps its own.
 
         Raises:
             OSError: The model is neither on this machine nor can it be downloaded.
@@ -82,10 +68,12 @@ class Backbone(nn.Module):
         """
         super().__init__()
         known = read_config(name, config)
-        self.config = {key: value for key, value in known.to_diff_dict().items() if key not in DERIVED}
-        self.network = _load_network(name, known, stages, pretrained and config is None)
         self.plain = not hasattr(known, "depths")
         self.depth = depth_of(known)
+        if patch is not None and not self.plain:
+            raise ValueError(f"patch {patch} needs a plain ViT: leave it out, {name!r} is a hierarchy")
+        self.network = _load_network(name, known, stages, pretrained and config is None, patch)
+        self.config = {key: value for key, value in known.to_diff_dict().items() if key not in DERIVED}
         if not 0 <= freeze_stages <= self.depth:
             raise ValueError(f"freeze_stages is {freeze_stages}: choose 0-{self.depth}, the stages of {name!r}")
         self.freeze_stages = freeze_stages
@@ -189,10 +177,9 @@ def read_config(name: str, known: dict[str, Any] | None = None) -> Any:
     if known is not None:
         return AutoConfig.for_model(**known)
     config = load_pretrained(AutoConfig, name)
-    if config.model_type == "clip":
-        config = config.vision_config
-    staged = type(config) in MODEL_FOR_BACKBONE_MAPPING and getattr(config, "stage_names", [""])[0] == "stem"
-    if config.model_type != CLIP and not staged:
+    config = getattr(config, "vision_config", config)
+    named = getattr(config, "stage_names", None) if type(config) in MODEL_FOR_BACKBONE_MAPPING else None
+    if config.model_type not in TOWERS and not (named and named[-1] == f"stage{len(named) - (named[0] == 'stem')}"):
         raise ValueError(f"backbone {name!r} is a {config.model_type!r}, without a stem and stages: {FAMILIES}")
     return config
 
@@ -202,12 +189,19 @@ def depth_of(config: Any) -> int:
     return len(config.depths) if hasattr(config, "depths") else int(config.num_hidden_layers)
 
 
-def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool) -> nn.Module:
+def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool, patch: int | None) -> nn.Module:
+    """Load or draw a network; ``config`` follows another patch size."""
+    depth = depth_of(config)
+    if hasattr(config, "vision_use_head"):
+        config.vision_use_head = False  # SigLIP's pooling, which gives no map
+    if config.model_type not in TOWERS:
+        shift = len(config.stage_names) - depth - 1  # -1 if the names begin with the first stage, not the stem
+        config.out_indices = [stage % (depth + 1) + shift for stage in stages]
     # AutoBackbone.from_pretrained would ask the hub even about local folders.
-    if config.model_type == CLIP:
-        kind: Any = CLIPVisionModel
-    else:
-        kind = MODEL_FOR_BACKBONE_MAPPING[type(config)]
-        config.out_indices = [stage % len(config.stage_names) for stage in stages]
-    network = load_weights(kind, name, config) if pretrained else resize_by_products(kind(config))
-    return CLIPTower(network, config.patch_size) if config.model_type == CLIP else network
+    kind = TOWERS.get(config.model_type) or MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    network = load_weights(kind, name, config) if pretrained else None
+    if patch is not None and patch != config.patch_size:
+        set_patch(config, patch)
+        network = None if network is None else resample_patch(network, config)
+    network = resize_by_products(kind(config) if network is None else network)
+    return Tower(network, stages) if config.model_type in TOWERS else network

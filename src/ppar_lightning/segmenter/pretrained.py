@@ -19,6 +19,14 @@ IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 Colour = tuple[float, float, float]
 
+FAMILY_MEAN_STD: dict[str, tuple[Colour, Colour]] = {
+    "clip": CLIP_MEAN_STD,
+    "metaclip_2": CLIP_MEAN_STD,
+    "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "tipsv2": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Type of a model -> mean and standard deviation that it was trained with."""
+
 SHIPPED = {path.name: path for path in Path(__file__).with_name("shipped").iterdir()}
 """Models included in the package. ``resnet_small``, a ResNet-18 of half the width, is a config without weights; the
 weights of ``efficientnet_lite0`` come with the extra ``lite``."""
@@ -32,12 +40,12 @@ def resolve(name: str) -> str:
     return str(Path(name).expanduser() if name.startswith("~") else SHIPPED.get(name, name))
 
 
-def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
+def load_pretrained(loader: Any, name: str | None, **options: Any) -> Any:
     """Call ``loader.from_pretrained`` and turn any failure into an error of one line.
 
     Args:
         loader: A class of transformers.
-        name: Name of an included model, a hub id or a folder.
+        name: Name of an included model, a hub id or a folder; None if the options hold config and weights.
         options: Further arguments of ``from_pretrained``.
 
     Raises:
@@ -49,11 +57,11 @@ def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
     logging.set_verbosity_error()  # silences the warning that the other tower is unused
     try:
         # transformers reads pickles with weights_only; without the option it would ask whether to run a model's code
-        return loader.from_pretrained(resolve(name), trust_remote_code=False, **options)
+        return loader.from_pretrained(name and resolve(name), trust_remote_code=False, **options)
     except (ImportError, MemoryError):  # the former names the package to install
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise errors of their own
-        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(name)}") from error
+        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(name or '')}") from error
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
@@ -74,7 +82,9 @@ def load_weights(loader: Any, name: str, config: Any) -> Any:
     network, report = load_pretrained(loader, name, config=config, dtype=torch.float32, output_loading_info=True)
     # ConvNeXt and Swin get new norms for their maps; every other weight must be in the file.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("hidden_states_norms"))
-    if missing:
+    if hasattr(network, "pixio") and missing == ["layernorm.bias", "layernorm.weight"]:
+        network.layernorm.load_state_dict(network.pixio.layernorm.state_dict())  # its maps' norm, which no file holds
+    elif missing:
         raise ValueError(f"model {name!r} lacks {missing[0]} and others: give the config.json it was saved with")
     return resize_by_products(network)
 
@@ -94,8 +104,8 @@ def _remedy(name: str) -> str:
 def normalisation(name: str) -> tuple[Colour, Colour]:
     """Return the mean and standard deviation, for RGB in [0, 1], that a model was trained with.
 
-    They are read from its ``preprocessor_config.json``, with its rescaling if that is unusual. Without the file, a CLIP
-    gets CLIP's and any other model ImageNet's.
+    They are read from its ``preprocessor_config.json``, with its rescaling if that is unusual. Without the file they
+    are those of its family in `FAMILY_MEAN_STD`, or else ImageNet's.
 
     Raises:
         ValueError: The file is damaged, or does not hold three numbers for each of the two.
@@ -114,8 +124,8 @@ def normalisation(name: str) -> tuple[Colour, Colour]:
         except (TypeError, ValueError, RecursionError) as error:
             remedy = "it must be JSON with three numbers each as image_mean and image_std, or without both"
             raise ValueError(f"{path} cannot be read ({cause(error)}): {remedy}") from error
-    model_type = load_pretrained(AutoConfig, name).model_type
-    return CLIP_MEAN_STD if model_type.startswith("clip") else IMAGENET_MEAN_STD
+    family = load_pretrained(AutoConfig, name).model_type.removesuffix("_vision_model")
+    return FAMILY_MEAN_STD.get(family, IMAGENET_MEAN_STD)
 
 
 def revision(name: str) -> str:

@@ -91,11 +91,12 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         early_stages: Literal[1, 2] = 1,
         adapter: AdapterOptions = AdapterOptions(),  # noqa: B008
         backbone_config: dict[str, Any] | None = None,
+        patch: int | None = None,
     ) -> None:
         """Build the network.
 
         Args:
-            backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, or a CLIP.
+            backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, a CLIP, MetaCLIP 2 or SigLIP.
             head: ``deeplabv3plus`` or ``fpn`` for hierarchical backbones (ResNet, ConvNeXt, Swin, EfficientNet-Lite),
                 ``concat`` (four blocks, with dropout) or ``pyramid`` (the last block) for plain ViTs. None takes the
                 first of these; ``description`` names it.
@@ -110,6 +111,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             early_stages: Number of first stages whose maps are in ``SegmenterOutput.early``, for a loss that uses them.
             adapter: Adapters of a ViT, Swin or ConvNeXt, which is otherwise frozen; or a dictionary of their options.
             backbone_config: Config to build the backbone from, instead of reading it by name; see ``description``.
+            patch: Side of a patch in pixels: a plain ViT's patch kernel is resized to it, as DINOv2's from 14 to 16.
+                None keeps its own.
 
         Raises:
             ImportError: Adapters are asked for, and peft is not installed.
@@ -125,7 +128,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         first = (1, 2)[:early_stages]
         stages = {"pyramid": (-1,), "deeplabv3plus": first + last}.get(head, quarters(depth_of(known)))
         shown = first[1:] if head == "deeplabv3plus" else ()
-        self.backbone = Backbone(backbone, stages, pretrained, freeze_stages, output_stride, backbone_config, shown)
+        options = (freeze_stages, output_stride, backbone_config, shown, patch)
+        self.backbone = Backbone(backbone, stages, pretrained, *options)
         channels = self.backbone.channels
         self.head = build_head(head, backbone, self.backbone, decoder_channels)
         self.classes = class_list(classes)

@@ -1,0 +1,111 @@
+"""Backbones of the foundation models: what they load, the maps they give, other patch sizes, what is trained."""
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+from transformers import (
+    AutoModel,
+    CLIPConfig,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+    DINOv3ConvNextConfig,
+    DINOv3ViTConfig,
+    MetaClip2Config,
+    PixioConfig,
+    PvtV2Config,
+    SiglipConfig,
+    Tipsv2Config,
+)
+
+from ppar_lightning.segmenter.backbones import Backbone
+from ppar_lightning.segmenter.segmenter import Segmenter
+
+VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2}
+MLP = {"mlp_ratio": 2}
+TEXT = VIT | {"vocab_size": 50}
+VISION = VIT | {"image_size": 32, "patch_size": 8}
+CONFIGS = {
+    "dinov2": Dinov2Config(**VIT, **MLP, image_size=56),
+    "dinov2_with_registers": Dinov2WithRegistersConfig(**VIT, **MLP, image_size=56, patch_size=14),
+    "dinov3_vit": DINOv3ViTConfig(**VIT, image_size=64, num_register_tokens=4),
+    "dinov3_convnext": DINOv3ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
+    "pixio": PixioConfig(**VIT, **MLP, image_size=64),
+    "tipsv2": Tipsv2Config(text_config=TEXT, vision_config=VIT | MLP | {"image_size": 56}),
+    "clip": CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=16),
+    "metaclip_2": MetaClip2Config(text_config=TEXT, vision_config=VISION, projection_dim=16),
+    "siglip": SiglipConfig(text_config=TEXT, vision_config=VISION),
+    "pvt_v2": PvtV2Config(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 3, 4]),
+}
+PLAIN = [family for family, config in CONFIGS.items() if not hasattr(config, "depths")]
+FIRST = {"dinov2_with_registers": 5, "dinov3_vit": 5, "pixio": 8, "tipsv2": 2, "siglip": 0}
+"""Number of tokens before those of the patches, if it is not one."""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Save a model of a family with random weights, as its owner does."""
+
+    def save(family: str, dtype: torch.dtype = torch.float32) -> str:
+        torch.manual_seed(0)
+        model = AutoModel.from_config(CONFIGS[family]).to(dtype)
+        for weight in model.parameters():  # norms and scales of their own, too
+            weight.data += 0.05 * torch.randn_like(weight)
+        model.save_pretrained(tmp_path / family)
+        return str(tmp_path / family)
+
+    return save
+
+
+def reference(path: str, family: str, pixels: torch.Tensor) -> list[torch.Tensor]:
+    """The patch tokens after each block, through the last norm, as the whole model of transformers gives them."""
+    model = AutoModel.from_pretrained(path).float().eval()
+    tower = getattr(model, "vision_model", model)
+    options = {"interpolate_pos_encoding": True} if family in ("clip", "metaclip_2", "siglip") else {}
+    hidden = tower(pixels, output_hidden_states=True, **options).hidden_states
+    names = ("post_layernorm", "layernorm", "norm")
+    norm = next(getattr(tower, name) for name in names if hasattr(tower, name))
+    patch = getattr(CONFIGS[family], "vision_config", CONFIGS[family]).patch_size
+    grid = [side // patch for side in pixels.shape[2:]]
+    return [norm(each)[:, FIRST.get(family, 1) :].transpose(1, 2).unflatten(2, grid) for each in hidden[1:]]
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_the_maps_of_any_blocks_of_a_plain_vit_are_its_patch_tokens(folder, family):
+    path = folder(family)
+    backbone = Backbone(path, (1, 3, 4)).eval()
+    assert (backbone.plain, backbone.depth, backbone.channels) == (True, 4, [32, 32, 32])
+    image = torch.rand(2, 3, backbone.stride * 2, backbone.stride * 3)
+    with torch.no_grad():
+        found = backbone(image)
+        expected = reference(path, family, (image - backbone.mean) / backbone.std)
+    for mine, block in zip(found, (1, 3, 4), strict=True):
+        torch.testing.assert_close(mine, expected[block - 1], atol=1e-5, rtol=1e-4)
+    assert torch.equal(Backbone(path).eval()(image)[0], found[-1])  # the last block alone
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov2_with_registers", "tipsv2", "clip"])
+def test_another_patch_size_resizes_the_kernel_and_leaves_every_other_weight(folder, family):
+    path = folder(family)
+    own, other = Backbone(path, (1, 4)).eval(), Backbone(path, (1, 4), patch=16).eval()
+    assert (own.stride, other.stride) == (8 if family == "clip" else 14, 16)
+    state = own.state_dict()
+    (kernel,) = [name for name, weight in state.items() if weight.ndim == 4]
+    state[kernel] = interpolate(state[kernel], (16, 16), mode="bicubic")
+    for name, weight in other.state_dict().items():
+        torch.testing.assert_close(weight, state[name])
+    image = torch.rand(1, 3, 64, 64)  # as many patches as the positions: these are not resized
+    with torch.no_grad():
+        maps, whole = other(image), other(torch.rand(1, 3, 32, 80))
+        rebuilt = Backbone("a label", (1, 4), config=other.config, patch=16).eval()
+        rebuilt.load_state_dict(other.state_dict())
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(rebuilt(image), maps, strict=True))
+    assert [tuple(each.shape[2:]) for each in whole] == [(2, 5), (2, 5)]
+    assert Backbone(path, (1, 4), pretrained=False, patch=16).config == other.config
+    assert Backbone(path, (1, 4), patch=own.stride).config == own.config
+
+
+@pytest.mark.remedy("segmenter/backbones.py::Backbone.__init__")
+def test_a_hierarchy_has_no_patch_size_to_choose():
+    with pytest.raises(ValueError, match="patch 16 needs a plain ViT: leave it out, 'resnet_small' is a hierarchy$"):
+        Segmenter("resnet_small", "fpn", pretrained=False, patch=16)
+    Segmenter("resnet_small", "fpn", pretrained=False)
