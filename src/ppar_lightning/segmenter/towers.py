@@ -29,12 +29,12 @@ class Tower(nn.Module):
             stages: Blocks whose maps are returned, in their order: 1 is the first, -1 the last.
         """
         super().__init__()
-        self.tower, self.config = tower, tower.config
+        self.tower = tower
         self.stages = sorted({stage % (len(tower.encoder.layers) + 1) for stage in stages})
 
     def forward(self, image: Tensor) -> BackboneOutput:
         """Map (B, 3, H, W), sides multiples of the patch size, to maps (B, C, H / patch, W / patch)."""
-        height, width = (side // self.config.patch_size for side in image.shape[2:])
+        height, width = (side // self.tower.config.patch_size for side in image.shape[2:])
         tokens = self.tower.embeddings(image, interpolate_pos_encoding=True)
         if hasattr(self.tower, "pre_layrnorm"):
             tokens = self.tower.pre_layrnorm(tokens)
