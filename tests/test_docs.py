@@ -217,7 +217,8 @@ def test_a_protocol_can_be_chosen_by_the_command(command, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([*words[1:], "--print_config"])
     data = yaml.safe_load(capsys.readouterr().out)["data"]
-    assert {data["protocol"], data["unseen"]["mapillary"]["protocol"]} & {"robustnet_exact", "rein", "full"}
+    assert {data["protocol"], data["unseen"]["mapillary"]["protocol"]} & {"robustnet_exact", "rein", "full", "tqdm"}
+    assert (data["tta"]["scales"] != [1.0]) == ("--data.tta" in command)
 
 
 PAGES = {

@@ -66,3 +66,22 @@ def test_its_segmenter_is_loaded(run):
 def test_its_page_is_written(run):
     main(["report", "--html", str(run), "--images", "2"])
     assert "fog" in (run / "report.html").read_text()
+
+
+def test_copies_are_named_wherever_scores_are(run, capsys):
+    one = run.with_name("one")
+    shutil.copytree(run, one)
+    main(["test", "--config", str(run / "config.yaml"), *QUIET, "--data.tta", "{scales: [0.5, 1.0], flip: true}"])
+    title = "full, scales 0.5 1, flipped"
+    tested = json.loads((run / "test.json").read_text())
+    assert {each["protocol"] for each in tested["domains"].values()} == {title}
+    assert "data.tta.flip: None in training, True now" in tested["changes"]
+    assert f",{title}," in (run / "test.csv").read_text().replace('"', "")
+    assert "scales 0.5" in capsys.readouterr().out
+    before = json.loads((one / "test.json").read_text())["domains"]
+    assert all(tested["domains"][name]["miou"] != each["miou"] for name, each in before.items())
+    with pytest.raises(SystemExit, match="1"):
+        main(["report", str(run), str(one)])
+    assert f"with protocol {title!r} and 'full': such numbers do not belong" in capsys.readouterr().err
+    main(["report", str(run), "--html", "--images", "2"])
+    assert title in (run / "report.html").read_text()

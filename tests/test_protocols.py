@@ -19,8 +19,10 @@ from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.data.protocols import PROTOCOLS, find_protocol, square
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE
+from ppar_lightning.images.tta import TTA
 from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter import sliding
+from ppar_lightning.segmenter.inference import infer
 from ppar_lightning.segmenter.sliding import predict, slide, starts
 
 
@@ -40,7 +42,7 @@ def shown(name, dataset, image, label):
 
 
 RESIZED = {("robustnet", "mapillary"), ("robustnet_exact", "mapillary"), ("rein", "cityscapes"), ("rein", "mapillary")}
-RESIZED |= {("tqdm", "mapillary")}
+RESIZED |= {("tqdm", "mapillary"), ("soma", "mapillary"), ("dgvfm", "mapillary"), ("dgvfm", "bdd100k")}
 
 
 def test_only_the_named_data_sets_are_resized():
@@ -106,11 +108,42 @@ def test_tqdm_fits_mapillary_within_2048_by_1024():
     assert label.shape == (4000, 2000)
 
 
+@pytest.mark.parametrize(
+    ("size", "seen", "scored"),
+    [
+        ((4032, 3024), (1365, 1024), (2016, 1512)),  # portrait: 2016 x 1512 when halved, and 1024 is the short side
+        ((3024, 4032), (1024, 1365), (1512, 2016)),
+        ((1536, 4096), (768, 2048), (768, 2048)),  # a panorama, whose long side decides
+        ((768, 1025), (1024, 1365), (384, 512)),  # a small one is enlarged
+    ],
+)
+def test_soma_halves_mapillary_and_fits_the_image_alone_within_2048_by_1024(size, seen, scored):
+    image, label = shown("soma", "mapillary", *pair(*size))
+    assert (image.shape[:2], label.shape) == (seen, scored)
+
+
+@pytest.mark.parametrize("size", [(60, 40), (40, 60), (41, 61)])
+def test_halves_are_those_of_pillow_which_takes_the_pixel_at_the_centre(size):
+    label = np.arange(size[0] * size[1]).reshape(size).astype(np.uint8)
+    image, half = shown("rein", "mapillary", np.repeat(label[..., None], 3, axis=2), label)
+    rows, columns = ((np.arange(side // 2) + 0.5) * side / (side // 2) for side in size)
+    np.testing.assert_array_equal(half, label[rows.astype(int)[:, None], columns.astype(int)])
+    assert image.shape == (*half.shape, 3)
+
+
+def test_dgvfm_enlarges_bdd100k_and_keeps_its_labels():
+    image, label = shown("dgvfm", "bdd100k", *pair(720, 1280))
+    assert (image.shape, label.shape) == ((1024, 1820, 3), (720, 1280))
+    image, label = shown("dgvfm", "mapillary", *pair(4032, 3024))
+    assert (image.shape, label.shape) == ((1365, 1024, 3), (4032, 3024))
+
+
 @pytest.mark.remedy("images/window.py::Window.__post_init__")
 @pytest.mark.remedy("data/protocols.py::find_protocol")
 def test_windows_of_the_protocols():
     windows = {name: protocol.window for name, protocol in PROTOCOLS.items()}
     slid = dict.fromkeys(("rein", "soma", "tqdm"), Window(512, 341))
+    slid["dgvfm"] = Window(512, 320)
     assert windows == dict.fromkeys(("full", "robustnet", "robustnet_exact")) | slid
     with pytest.raises(ValueError, match="window size 4, stride 5: give a stride from 1 to the size"):
         Window(4, 5)
@@ -246,6 +279,61 @@ def test_windows_of_a_pointwise_network_change_nothing():
     torch.testing.assert_close(slide(network, image, 16, 11), network(image))
 
 
+@pytest.mark.remedy("images/tta.py::TTA.__post_init__")
+def test_the_copies_of_an_image_are_named_and_one_is_no_augmentation():
+    both = TTA((0.5, 1.0), flip=True)
+    assert both.copies == ((0.5, False), (0.5, True), (1.0, False), (1.0, True))
+    assert both.title == ", scales 0.5 1, flipped"
+    assert (TTA().copies, TTA().title) == ((), "")
+    assert TTA(flip=True).title == ", scales 1, flipped"
+    for wrong in ((), (1.0, 0.0)):
+        with pytest.raises(ValueError, match=r"tta.scales is \[.*\]: give one or more factors above 0") as caught:
+            TTA(wrong)
+    assert TTA(tuple(json.loads(re.findall(r"such as (.*)", str(caught.value))[0]))).copies
+
+
+@torch.no_grad()
+def test_the_probabilities_of_copies_are_averaged(memory):
+    torch.manual_seed(0)
+    network, image, resize = nn.Conv2d(3, 5, 3, padding=1), torch.rand(2, 3, 32, 48), nn.functional.interpolate
+    seen, expected = [], 0
+
+    def segment(parts):
+        seen.append(len(parts))
+        return network(parts)
+
+    copies = TTA((0.5, 1.0, 1.5), flip=True).copies
+    found = infer(segment, image, (16, 11), copies)
+    windows = [2 * len(starts(side, 16, 11)) * len(starts(side * 3 // 2, 16, 11)) for side in (16, 32, 48)]
+    assert seen == [number for number in windows for _ in range(2)]  # all windows of both images at once
+    for scale, mirrored in copies:
+        copy = resize(image, scale_factor=scale, mode="bilinear", align_corners=False)
+        logits = one_by_one(network, torch.flip(copy, [3]) if mirrored else copy, 16, 11)
+        logits = torch.flip(logits, [3]) if mirrored else logits
+        expected = expected + resize(logits, (32, 48), mode="bilinear", align_corners=False).softmax(dim=1) / 6
+    torch.testing.assert_close(found.exp(), expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_copies_change_nothing_but_what_they_show():
+    torch.manual_seed(0)
+    network, image = nn.Conv2d(3, 5, 3, padding=1), torch.rand(1, 3, 20, 30)
+    assert torch.equal(infer(network, image), network(image))
+    assert torch.equal(infer(network, image, (16, 11)), slide(network, image, 16, 11))
+    one = infer(network, image, None, [(1.0, False)])
+    torch.testing.assert_close(one, network(image).log_softmax(dim=1))
+    for size in ((20, 30), (40, 60)):
+        assert torch.equal(predict(one, size), predict(network(image), size))
+
+    def left(parts):  # sure of class 0 in the left half of what it sees, and of class 1 in the right one
+        side = torch.linspace(-1, 1, parts.shape[-1]).sign().expand(len(parts), 1, *parts.shape[-2:])
+        return 300 * torch.cat([-side, side], dim=1)
+
+    assert infer(left, image, None, [(1.0, False)]).isfinite().all()  # although a probability is 0
+    both = infer(left, image, None, [(1.0, False), (1.0, True)]).exp()
+    torch.testing.assert_close(both, torch.full_like(both, 0.5))
+
+
 @pytest.mark.parametrize("scores", [sliding.SCORES, 1, 300])
 @pytest.mark.parametrize("size", [(6, 8), (12, 16), (9, 5), (3, 3)])
 def test_prediction_at_the_labels_size(size, scores, monkeypatch):
@@ -259,6 +347,7 @@ def test_prediction_at_the_labels_size(size, scores, monkeypatch):
 PEAK = """
 import torch
 from pathlib import Path
+from ppar_lightning.segmenter.inference import infer
 from ppar_lightning.segmenter.sliding import predict, slide
 def peak():  # of this process alone; getrusage would begin with its parent's
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])

@@ -25,9 +25,10 @@ from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.optimizer import build_optimizer, withhold
 from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps
 from ppar_lightning.runs.stored import described
+from ppar_lightning.segmenter.inference import infer
 from ppar_lightning.segmenter.inputs import as_float
 from ppar_lightning.segmenter.segmenter import Segmenter
-from ppar_lightning.segmenter.sliding import predict, slide
+from ppar_lightning.segmenter.sliding import predict
 
 
 class PPARModule(L.LightningModule):
@@ -41,8 +42,9 @@ class PPARModule(L.LightningModule):
 
     A batch holds ``image``, (B, 3, H, W) RGB, uint8 or float in [0, 1], and ``label``, (B, H, W) train ids of any
     integer type, 255 where a pixel has no label; ``predict`` needs no label. A batch to evaluate may hold ``window``,
-    the size and stride in pixels of a sliding window. Other entries, such as ``domain``, are for callbacks. Evaluation
-    steps return the predicted train ids; scores are logged by :class:`~ppar_lightning.callbacks.scores.DomainScores`.
+    the size and stride in pixels of a sliding window, and ``tta``, the copies whose probabilities are averaged. Others,
+    such as ``domain``, are for callbacks, of which :class:`~ppar_lightning.callbacks.scores.DomainScores` scores the
+    train ids that evaluation steps return.
     """
 
     scored_as: Tensor | None
@@ -112,7 +114,7 @@ class PPARModule(L.LightningModule):
         self.whitening: InstanceSelectiveWhitening | None = None
         if ppar.enabled and (for_training or ppar.ensemble > 0):
             channels = segmenter.backbone_channels if ppar.level == "backbone" else segmenter.decoder_channels
-            with torch.random.fork_rng(devices=[]):  # the same initial weights whatever was drawn before
+            with torch.random.fork_rng(devices=[]):  # the same weights whatever was drawn before
                 torch.manual_seed(seed)
                 self.objective = PPAR(ppar, channels, segmenter.classes.words, text_width)
         if isw.enabled and for_training:
@@ -257,9 +259,8 @@ class PPARModule(L.LightningModule):
             raise ValueError(f"the checkpoint does not fit the config ({fault}): {remedy}") from error
 
     def logits(self, batch: Batch) -> Tensor:
-        """Segment a batch through the window of its protocol, or whole if it has none: (B, K, H, W) logits."""
-        image, window = as_float(batch["image"]), batch.get("window")
-        return self(image) if window is None else slide(self, image, *window)
+        """Segment a batch through the window of its protocol, or whole, and over its copies: (B, K, H, W) logits."""
+        return infer(self, as_float(batch["image"]), batch.get("window"), batch.get("tta", ()))
 
     def segment(self, batch: Batch) -> Tensor:
         """Segment a batch at the size of its labels: (B, H, W) train ids of the data module's classes.

@@ -23,6 +23,7 @@ from ppar_lightning.data.split import Split
 from ppar_lightning.data.statistics import UNREADABLE, Counts, class_statistics, refuse_unlabelled
 from ppar_lightning.data.transforms import DEFAULT_AUGMENTATION, Augment, Augmentation
 from ppar_lightning.images.classes import Classes, class_list
+from ppar_lightning.images.tta import ONE_COPY, TTA
 from ppar_lightning.images.window import Window
 
 SYNTHIA_16 = class_list("synthia16")
@@ -44,6 +45,8 @@ class DomainDataModule(LightningDataModule):
         unseen: Domains that are never trained on, by name.
         protocol: Name of the protocol for every domain that does not name its own.
         window: Sliding window for protocol `full`; other protocols have their own.
+        tta: Resized and mirrored copies of each image that are segmented in evaluation and prediction, and whose class
+            probabilities are averaged. They are named beside the protocol wherever scores are shown.
         crop: Height and width of training crops, in pixels.
         batch_size: Number of training images per device in a batch, at least 1.
         eval_batch_size: Number of images per evaluation batch of rendered domains, at least 1. Images from folders,
@@ -67,6 +70,7 @@ class DomainDataModule(LightningDataModule):
         unseen: dict[str, Domain] | None = None,
         protocol: str = "full",
         window: Window | None = None,
+        tta: TTA = ONE_COPY,
         crop: tuple[int, int] = (512, 512),
         batch_size: int = 8,
         eval_batch_size: int = 1,
@@ -85,6 +89,7 @@ class DomainDataModule(LightningDataModule):
         self.unseen = unseen or {}
         self.protocol = protocol
         self.window = window
+        self.tta = tta
         self.crop = (crop[0], crop[1])
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -125,8 +130,8 @@ class DomainDataModule(LightningDataModule):
 
     @property
     def protocol_titles(self) -> Mapping[str, str]:
-        """Domain -> the label of its scores: the name of the protocol, and the window if it was chosen freely."""
-        return {name: protocol_title(used, self.window) for name, used in self.protocols.items()}
+        """Domain -> the label of its scores: the protocol, the window if it was chosen freely, and the copies."""
+        return {name: protocol_title(used, self.window, self.tta) for name, used in self.protocols.items()}
 
     @property
     def means(self) -> Mapping[str, tuple[int, ...]]:
@@ -193,12 +198,12 @@ class DomainDataModule(LightningDataModule):
         One worker reads the frames: each further one would decode the whole videos again.
         """
         window = protocol_window(self.protocol, self.window)
-        title = protocol_title(self.protocol, self.window)
+        title = protocol_title(self.protocol, self.window, self.tta)
         stills = [each.frame is None for each in self.pictures.found]
         loaders = []
         for still, most in ((True, self.workers), (False, 1)):
             part = [index for index, found in enumerate(stills) if found == still]
-            split = Split(self.pictures, part, window=window, protocol=title, skip=True)
+            split = Split(self.pictures, part, window=window, protocol=title, tta=self.tta.copies, skip=True)
             loaders.append(self._eval_loader(split, num_workers=min(self.workers, most)))
         return [each for each in loaders if len(each)] or loaders[:1]
 
@@ -242,7 +247,7 @@ class DomainDataModule(LightningDataModule):
         policy = self.on_bad_sample if role == "train" else "raise"  # a protocol scores all images of a split
         domain = (self.sources | self.unseen)[name]
         try:
-            split = domain.open(name, role, self.protocols[name], policy, self.window, self.classes)
+            split = domain.open(name, role, self.protocols[name], policy, self.window, self.tta, self.classes)
             if role == "train":
                 refuse_unlabelled(split)
         except (ValueError, OSError) as error:

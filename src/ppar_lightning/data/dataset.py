@@ -16,6 +16,7 @@ from ppar_lightning.data.layout import Layout
 from ppar_lightning.images import decoding
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE, ClassList
 from ppar_lightning.images.decoding import EXPORT, WRONG_ROOT, Array, resize
+from ppar_lightning.images.tta import Copy
 from ppar_lightning.images.variation import Variation
 
 OnBadSample = Literal["raise", "skip"]
@@ -38,6 +39,7 @@ class Sample(TypedDict):
         error: The samples that could not be read and that this one replaces.
         padding: Whether this is a placeholder, all IGNORE, which is not scored.
         window: Size and stride of its protocol's sliding window; None segments the whole image at once.
+        tta: Scale of each copy that is segmented, and whether it is mirrored; empty segments the image as it is.
         protocol: Name of the protocol that it is scored by.
         variation: The flip, colours and blur of a training sample, which are applied on the device; None without any.
     """
@@ -49,6 +51,7 @@ class Sample(TypedDict):
     error: list[Skipped]
     padding: NotRequired[bool]
     window: NotRequired[tuple[int, int] | None]
+    tta: NotRequired[tuple[Copy, ...]]
     protocol: NotRequired[str]
     variation: NotRequired[Variation | None]
 

@@ -14,6 +14,7 @@ from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.data.protocols import find_protocol, protocol_title, protocol_window
 from ppar_lightning.data.split import Split
 from ppar_lightning.images.classes import CITYSCAPES, ClassList
+from ppar_lightning.images.tta import ONE_COPY, TTA
 from ppar_lightning.images.window import Window
 
 SETTINGS = ("root", "split", "domain", "on_bad_sample", "target")
@@ -73,6 +74,7 @@ class Domain:
         protocol: str = "full",
         on_bad_sample: OnBadSample = "raise",
         window: Window | None = None,
+        tta: TTA = ONE_COPY,
         classes: ClassList = CITYSCAPES,
     ) -> Split:
         """Open a split.
@@ -83,6 +85,7 @@ class Domain:
             protocol: Name of the protocol. Its table of ids is used for both splits, its resizing only for `eval`.
             on_bad_sample: Whether files without a counterpart raise an error or are left out.
             window: Sliding window for protocol `full`.
+            tta: Copies of each image that are segmented.
             classes: The classes whose train ids the samples hold.
 
         Raises:
@@ -101,8 +104,8 @@ class Domain:
         if self.limit is not None and self.limit < len(opened):
             indices = np.linspace(0, len(opened) - 1, self.limit).round().astype(int).tolist()
         view = found.views.get(key) if split == "eval" else None
-        title, slid = protocol_title(protocol, window), protocol_window(protocol, window)
-        return Split(opened, indices, view, slid, title, classes=classes, mapping=self.mapping)
+        title, slid = protocol_title(protocol, window, tta), protocol_window(protocol, window)
+        return Split(opened, indices, view, slid, title, tta.copies, classes=classes, mapping=self.mapping)
 
     def _options(self, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of the data set, checked by the types of its constructor's arguments."""

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from ppar_lightning.data.dataset import Sample, Skipped
 from ppar_lightning.data.sampling import TrainSampler
+from ppar_lightning.images.tta import Copy
 from ppar_lightning.images.variation import Variation, vary
 
 PATIENCE = 2
@@ -34,6 +35,7 @@ class Batch(TypedDict):
         error: The samples that could not be read.
         padding: Whether the batch is a single placeholder, all IGNORE, which is not scored or listed.
         window: In evaluation, size and stride of the sliding window; None segments the whole image at once.
+        tta: In evaluation, scale of each copy that is segmented, and whether it is mirrored; empty without copies.
         protocol: In evaluation, name of the protocol that the batch is scored by.
         variation: In training, the flip, colours and blur that `on_device` applies.
     """
@@ -45,6 +47,7 @@ class Batch(TypedDict):
     error: list[Skipped]
     padding: bool
     window: NotRequired[tuple[int, int] | None]
+    tta: NotRequired[tuple[Copy, ...]]
     protocol: NotRequired[str]
     variation: NotRequired[Variation]
 
@@ -74,7 +77,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     if first.get("variation"):
         batch["variation"] = default_collate([sample["variation"] for sample in samples])
     elif "protocol" in first:
-        batch |= {"window": first["window"], "protocol": first["protocol"]}
+        batch |= {"window": first["window"], "tta": first["tta"], "protocol": first["protocol"]}
     return batch
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.images.decoding import Array, resize
+from ppar_lightning.images.tta import ONE_COPY, TTA
 from ppar_lightning.images.window import Window
 
 View = Callable[[Array, Array], tuple[Array, Array]]
@@ -45,10 +46,12 @@ def fit(image: Array, label: Array, long: int, short: int) -> tuple[Array, Array
     return resize(image, (height, width), cv2.INTER_LINEAR), label
 
 
-def halve(image: Array, label: Array) -> tuple[Array, Array]:
-    """Resize image and label to half their size."""
-    size = (max(1, image.shape[0] // 2), max(1, image.shape[1] // 2))
-    return resize(image, size, cv2.INTER_LINEAR), resize(label, size, cv2.INTER_NEAREST)
+def halve(image: Array, label: Array, within: tuple[int, int] | None = None) -> tuple[Array, Array]:
+    """Resize image and label to half their size, and then the image alone by `fit` if `within` names its sides."""
+    size = (max(1, image.shape[1] // 2), max(1, image.shape[0] // 2))
+    image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    label = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+    return fit(image, label, *within) if within else (image, label)
 
 
 def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, Array]:
@@ -75,7 +78,7 @@ def square(image: Array, label: Array, side: int, exact: bool) -> tuple[Array, A
     return canvas, target
 
 
-_SLIDING = Window(512, 341)
+_SLIDING, _LARGE = Window(512, 341), partial(fit, long=2048, short=1024)
 _REIN_IDS = {"mapillary": {"mapping": "rein"}}
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -83,8 +86,9 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "robustnet": Protocol(views={"mapillary": partial(square, side=1536, exact=False)}),
     "robustnet_exact": Protocol(views={"mapillary": partial(square, side=1536, exact=True)}),
     "rein": Protocol(_SLIDING, {"cityscapes": partial(fit, long=1024, short=512), "mapillary": halve}, _REIN_IDS),
-    "soma": Protocol(_SLIDING, options=_REIN_IDS),  # the stride is Rein's
-    "tqdm": Protocol(_SLIDING, {"mapillary": partial(fit, long=2048, short=1024)}),  # RobustNet's ids of Mapillary
+    "soma": Protocol(_SLIDING, {"mapillary": partial(halve, within=(2048, 1024))}, _REIN_IDS),
+    "tqdm": Protocol(_SLIDING, {"mapillary": _LARGE}),  # RobustNet's ids of Mapillary
+    "dgvfm": Protocol(Window(512, 320), {"bdd100k": _LARGE, "mapillary": _LARGE}, _REIN_IDS),
 }
 """Name -> protocol."""
 
@@ -106,6 +110,6 @@ def protocol_window(name: str, window: Window | None) -> tuple[int, int] | None:
     return None if used is None else (used.size, used.stride)
 
 
-def protocol_title(name: str, window: Window | None) -> str:
-    """Return the name of a protocol as it is shown beside scores, with the window if that was chosen freely."""
-    return f"full (window {window.size}, stride {window.stride})" if name == "full" and window else name
+def protocol_title(name: str, window: Window | None, tta: TTA = ONE_COPY) -> str:
+    """Return what is shown beside scores: a protocol, the window if it was chosen freely, and the copies if any."""
+    return (f"full (window {window.size}, stride {window.stride})" if name == "full" and window else name) + tta.title

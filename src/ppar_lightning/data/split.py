@@ -11,6 +11,7 @@ from ppar_lightning.data.dataset import Sample, SegmentationDataset, Skipped
 from ppar_lightning.data.protocols import View
 from ppar_lightning.images.classes import CITYSCAPES, IGNORE, ClassList
 from ppar_lightning.images.decoding import Array
+from ppar_lightning.images.tta import Copy
 from ppar_lightning.shortage import shortage
 
 SIDE = 64
@@ -30,6 +31,7 @@ class Split(Dataset[Sample]):
         view: The protocol's resizing of image and label; None leaves them as they are.
         window: Size and stride of the sliding window; None segments the whole image at once.
         protocol: Title of the protocol, as it is shown beside scores.
+        tta: Scale of each copy that is segmented, and whether it is mirrored; empty segments an image as it is.
         skip: Return a placeholder that holds the error if a sample cannot be read, instead of raising the error.
         classes: The classes whose train ids the samples hold.
         mapping: Class of the data set -> class of `classes` or `ignore`, for those that are not mapped by their names.
@@ -47,6 +49,7 @@ class Split(Dataset[Sample]):
     view: View | None = None
     window: tuple[int, int] | None = None
     protocol: str = "full"
+    tta: tuple[Copy, ...] = ()
     skip: bool = False
     classes: ClassList = CITYSCAPES
     mapping: Mapping[str, str] = field(default_factory=dict)
@@ -103,7 +106,7 @@ class Split(Dataset[Sample]):
             ValueError, OSError: The sample cannot be read, unless `skip` is set; or the machine lacks memory or files.
         """
         sample = self._placeholder("padding", []) if index == PADDING else self._read(index)
-        return {**sample, "window": self.window, "protocol": self.protocol}
+        return {**sample, "window": self.window, "tta": self.tta, "protocol": self.protocol}
 
     def _read(self, index: int) -> Sample:
         try:

@@ -32,7 +32,7 @@ WITHDRAWN: Mapping[str, Any] = {
 ADDED: Mapping[tuple[str, ...], Mapping[str, Any]] = {
     ("model",): {"continuation": "extend"},
     ("model", "ppar"): {"context_every": 1, "clip_graph": True},
-    ("data",): {"classes": "cityscapes19"},
+    ("data",): {"classes": "cityscapes19", "tta": {"scales": [1.0], "flip": False}},
 }
 """Group -> options that configs of 0.1.0 lack -> the values that their runs have."""
 
