@@ -66,7 +66,7 @@ def _section(seeds: SeedTable) -> str:
             parts += [f"### Difference to `{BASELINE}`, {mean_title(mean)}", _differences(seeds, summary)]
     claims = _claims(seeds)
     parts += ["### The claims of the abstract", claims] if claims else []
-    parts += ["### Cost", _cost(seeds), *_published(seeds.setting)]
+    parts += ["### Cost", _cost(seeds), *_published(seeds)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -129,12 +129,28 @@ def _cost(seeds: SeedTable) -> str:
     return f"{table(header, lines, 3)}\n{remark} Versions: {distinct(runs['versions'])}.\n"
 
 
-def _published(setting: str) -> Iterator[str]:
-    shipped = yaml.safe_load((files(__package__) / "published.yaml").read_text()).get(setting)
-    if shipped:
-        yield "### Published"
-        yield "Trained on the same source. One table a protocol: across tables, numbers do not compare."
-        header = ["method", "backbone", *shipped["domains"], "average", "source"]
-        for protocol, rows in shipped["protocols"].items():
-            yield f"Protocol {protocol}:"  # with as many digits as were published
-            yield table(header, [["-" if cell is None else str(cell) for cell in row] for row in rows], 2)
+def _published(seeds: SeedTable) -> Iterator[str]:
+    """Write what was published for the same sources, a table a protocol; the runs stand in that of their own alone."""
+    sources = ", ".join(sorted(seeds.domains.index[seeds.domains["unseen"] == 0]))
+    shipped = yaml.safe_load((files(__package__) / "published.yaml").read_text()).get(sources)
+    if not shipped:
+        return
+    domains = shipped["domains"]
+    titles = {"not at all" if pd.isna(title) else title for title in seeds.domains["protocol"].reindex(domains)}
+    reasons = [f"they were scored on {', '.join(domains)} by {', '.join(sorted(titles))}"] * (len(titles) > 1)
+    reasons += [f"no row of protocol {', '.join(titles)} is known"] * (not titles & {*shipped["protocols"]})
+    reasons += ["they are not the scores of the setting, see above"] * bool(seeds.departures)
+    where = "none of them: " + "; ".join(reasons) if reasons else f"that of protocol {', '.join(titles)}"
+    yield "### Published"
+    yield f"Trained on the same sources. Across tables, numbers do not compare: the runs above stand in {where}."
+    header = ["method", "backbone", *domains, "average", "test size", "several scales", "steps x batch", "source"]
+    scores = seeds.scores().reindex(columns=domains)
+    means = scores.assign(average=scores.mean(axis=1, skipna=False)).groupby("row", sort=False).mean()
+    ours = [
+        [f"`{row}`, above", None, *map(number, values), *[None] * 3, "this report"]
+        for row, *values in means.itertuples()
+    ]
+    for title, rows in shipped["protocols"].items():
+        yield f"Protocol {title}:"  # with as many digits as were published
+        cells = [*rows, *(ours if not reasons and title in titles else [])]
+        yield table(header, [["-" if cell is None else str(cell) for cell in row] for row in cells], 2)
