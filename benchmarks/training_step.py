@@ -236,7 +236,7 @@ def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--setting", choices=[*SETTINGS, "all"], default="all")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=12, help="a multiple of ppar.context_every")
     parser.add_argument("--device", default="cuda" if cuda else "cpu")
     backends = ["eager", "inductor"] if cuda else ["eager"]
     parser.add_argument("--compile", nargs="+", default=backends, help="backends of torch.compile; eager is without")

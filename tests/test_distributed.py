@@ -35,7 +35,7 @@ class Step(nn.Module):
     def __init__(self, clip_folder: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        options = PPAROptions(clip=clip_folder, visual_size=None, clip_dtype="float32")
+        options = PPAROptions(clip=clip_folder, visual_size=None, clip_dtype="float32", context_every=1)
         self.objective = PPAR(options, CHANNELS, WORDS).eval()  # no dropout, which differs between ranks
         self.classifier = nn.Conv2d(CLASSES, CLASSES, 1)
         self.decoder = nn.Conv2d(CHANNELS, CHANNELS, 1)

@@ -29,7 +29,9 @@ from ppar_lightning.segmenter.segmenter import Segmenter
 def build(text: Mapping[str, Any] = MappingProxyType({}), **options) -> PPARModule:
     torch.manual_seed(1)
     segmenter = Segmenter("resnet_small", "fpn", pretrained=False, decoder_channels=16)
-    return PPARModule(segmenter, PPAROptions(visual_size=32, clip_dtype="float32", **text), seed=3, **options)
+    return PPARModule(
+        segmenter, PPAROptions(visual_size=32, clip_dtype="float32", context_every=1, **text), seed=3, **options
+    )
 
 
 def test_start_and_losses_are_those_of_version_0_1_0():

@@ -23,7 +23,8 @@ from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 def build(clip_folder, **options) -> PPAR:
     torch.manual_seed(0)
-    return PPAR(PPAROptions(clip=str(clip_folder), visual_size=None, clip_dtype="float32", **options), CHANNELS, WORDS)
+    own = {"clip": str(clip_folder), "visual_size": None, "clip_dtype": "float32", "context_every": 1}
+    return PPAR(PPAROptions(**own | options), CHANNELS, WORDS)
 
 
 def run(objective, batch, u=1.0, steps=1):

@@ -44,6 +44,7 @@ def test_its_config_is_the_one_that_is_saved_now(run):
     words = ["--config", str(run / "config.yaml")]
     assert Planned(run, words, resolve(words)).state == "done"
     assert "for_training" not in resolve(words)["model"]
+    assert resolve(words)["model"]["ppar"]["context_every"] == 1  # which was no option
 
 
 def test_its_training_goes_on(run, capsys):

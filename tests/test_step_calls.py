@@ -15,6 +15,7 @@ from test_cli import CONFIG, SMALL, UNSEEN
 from ppar_lightning.callbacks import quiet_ranks
 from ppar_lightning.callbacks.quiet_ranks import QuietRanks
 from ppar_lightning.cli import main
+from ppar_lightning.method.options import PPAROptions
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from step_calls import StepCalls, averages, words
@@ -92,11 +93,11 @@ def test_the_statistics_of_rank_0_are_those_of_all_from_a_checkpoint_on(monkeypa
 
 
 def test_ppar_costs_few_operations_more_than_its_segmenter(tmp_path):
-    """On the demo's networks, with the visual context looked at in every fourth step."""
+    """On the demo's networks, with the visual context looked at in every fourth step, as by default."""
     small = [*SMALL[-2 * len(UNSEEN) :], "--data.sources.game.limit", "4", "--data.batch_size", "2"]
     small += ["--data.workers", "0", "--data.crop", "[64, 128]"]
     numbers = []
-    for variant in (SOURCE_ONLY, ["--model.ppar.context_every", "4"]):
+    for variant in (SOURCE_ONLY, ["--model.ppar.context_every", str(PPAROptions().context_every)]):
         record = tmp_path / f"{len(numbers)}.json"
         main(["fit", "--config", CONFIG, *small, *variant, *words(4, record), *root(tmp_path / record.stem)])
         numbers.append(averages(record))

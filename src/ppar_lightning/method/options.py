@@ -31,7 +31,7 @@ class PPAROptions:
         clip_graph: On CUDA, run the frozen image tower as a CUDA graph, whose kernels are launched all at once. If that
             fails, a warning says so; the manifest records how it ran. No effect elsewhere.
         context_every: n: the context is looked at, and VTP trained and Pv moved, in every n-th step only, with n times
-            the weight. Pv follows slowly in any case (``momentum``).
+            the weight. Pv follows slowly in any case (``momentum``). In trainings of a few hundred steps, 1 is better.
         level: Feature map that is aligned: the decoder's output or the backbone's last map.
         order: Anchors of the alignment and their order in training: from VTP to OTP, from OTP to VTP, both at once
             (``joint``), one of them alone, or the class means of source features (``naive``).
@@ -61,7 +61,7 @@ class PPAROptions:
     visual_size: int | None = 224
     clip_dtype: Literal["bfloat16", "float32"] | None = None
     clip_graph: bool = True
-    context_every: int = 1
+    context_every: int = 4
     level: Literal["decoder", "backbone"] = "decoder"
     order: AnchorOrder = "vtp_to_otp"
     align_segmenter: bool = True

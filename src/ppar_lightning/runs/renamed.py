@@ -36,6 +36,9 @@ ADDED: Mapping[tuple[str, ...], Mapping[str, Any]] = {
 }
 """Group -> options that configs of 0.1.0 lack -> the values that their runs have."""
 
+BEFORE: Mapping[str, Mapping[str, Any]] = {"model.ppar.min_stride": {"context_every": 1}}
+"""Withdrawn option, which saved configs of 0.1.0 hold -> options beside it whose defaults have changed since then."""
+
 BY_DEVICE = "model.ppar.clip_dtype"
 """Option that had defaults of its own, and is None now, which follows the device: None differs from no value."""
 
@@ -72,6 +75,7 @@ def current_config(config: dict[str, Any], parent: str = "") -> dict[str, Any]:
         name = key if path == f"{parent}{key}" else path.removeprefix(parent)
         if path in WITHDRAWN:
             refuse_others(path, value)
+            found = {**BEFORE.get(path, {}), **found}
         elif not isinstance(value, dict):
             found[name] = value
         elif (inner := current_config(value, f"{path}.")) or not value:  # a group that has become empty is dropped
