@@ -30,6 +30,7 @@ BASELINES = {  # isw, style, PPAR
 }
 
 TRAINING = {
+    "ema": ("model", "ema", {"decay": 0.99, "start": 0}),
     "class_uniform": ("data", "sampling", {"kind": "class_uniform"}),
     "rare_class": ("data", "sampling", {"kind": "rare_class"}),
 }

@@ -126,7 +126,7 @@ REFUSED = {
     ),
     "fsdp": (["--trainer.strategy", "fsdp"], "--config strategies/fsdp"),
     "deepspeed": (["--trainer.strategy", "deepspeed_stage_2"], "--config strategies/fsdp"),
-    "StochasticWeightAveraging": ([callback("StochasticWeightAveraging", swa_lrs=0.01)], "EMAWeightAveraging"),
+    "StochasticWeightAveraging": ([callback("StochasticWeightAveraging", swa_lrs=0.01)], "set --model.ema"),
     "BatchSizeFinder": ([callback("BatchSizeFinder")], "--data.batch_size"),
     "LearningRateFinder": ([callback("LearningRateFinder")], "--model.optimizer.lr"),
     "BackboneFinetuning": ([callback("BackboneFinetuning")], "--model.segmenter.freeze_stages"),
@@ -144,7 +144,7 @@ FOLLOWED = {
     "ddp_spawn": ["--trainer.strategy", "ddp"],
     "averaged_shards": ["--trainer.strategy", "ddp", callback("EMAWeightAveraging")],
     "fsdp": ["--config", "strategies/fsdp"],
-    "StochasticWeightAveraging": [callback("EMAWeightAveraging")],
+    "StochasticWeightAveraging": ["--model.ema.decay", "0.9"],
     "BatchSizeFinder": ["--data.batch_size", "4"],
     "LearningRateFinder": ["--model.optimizer.lr", "0.01"],
     "BackboneFinetuning": ["--model.segmenter.freeze_stages", "1"],
@@ -245,9 +245,18 @@ def test_averaged_weights_are_those_of_the_checkpoint(config, tmp_path):
     assert torch.equal(load_segmenter(folder).classifier.weight, trained[0])
 
 
+def test_the_last_checkpoint_holds_the_average_and_what_a_longer_run_goes_on_from(config, tmp_path):
+    folder = fit(config, tmp_path / "run", "--model.ema.decay", "0.5")
+    name, found = "segmenter.classifier.weight", last(folder)
+    assert not torch.equal(found["state_dict"][name], found["current_model_state"][name])
+    assert torch.equal(load_segmenter(folder).classifier.weight, found["state_dict"][name])
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["ema"] == {"decay": 0.5, "start": 0}
+
+
 @pytest.mark.slow
-def test_an_averaged_run_is_tested_and_continued_without_warnings(config, tmp_path, capsys, recwarn):
-    words = [callback("EMAWeightAveraging"), "--trainer.max_epochs", "2", "--trainer.max_steps", "-1"]
+@pytest.mark.parametrize("average", [callback("EMAWeightAveraging"), "--model.ema={}"])
+def test_an_averaged_run_is_tested_and_continued_without_warnings(config, tmp_path, capsys, recwarn, average):
+    words = [average, "--trainer.max_epochs", "2", "--trainer.max_steps", "-1"]
     folder = fit(config, tmp_path / "run", *words)
     main(["test", "--config", f"{folder}/config.yaml"])
     main(["fit", "--config", f"{folder}/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "3"])

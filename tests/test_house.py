@@ -13,7 +13,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ppar_lightning"
 ROOMS = (
     *("distributed", "metrics", "disk", "shortage", "console", "shipped_configs", "images", "streets"),
-    *("baselines", "segmenter", "runs", "data", "method", "optimizer", "rates", "module", "load", "latency"),
+    *(
+        "baselines",
+        "segmenter",
+        "runs",
+        "data",
+        "method",
+        "optimizer",
+        "rates",
+        "averaging",
+        "module",
+        "load",
+        "latency",
+    ),
     *("export", "analysis", "convert", "callbacks", "score", "report", "doctor", "reproduce", "cli"),
 )
 """From the ground up: a room imports from those before it alone."""

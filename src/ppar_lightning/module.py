@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from ppar_lightning.averaging import EMA, TrainedAverage
 from ppar_lightning.baselines.whitening import InstanceSelectiveWhitening, ISWOptions
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.loading import Batch, Prediction
@@ -73,6 +74,7 @@ class PPARModule(L.LightningModule):
         adapter_lr: float | None = None,
         layer_decay: float = 1.0,
         weight_decay_end: float | None = None,
+        ema: EMA | None = None,
         warmup_steps: int = 0,
         power: float = 0.9,
         continuation: Continuation = "extend",
@@ -92,14 +94,13 @@ class PPARModule(L.LightningModule):
             adapter_lr: The same for adapters in the backbone; None: as ``backbone_lr``.
             layer_decay: Factor from the rate of a layer of the backbone to that of the layer before, in (0, 1].
             weight_decay_end: Weight decay of the last step, reached along half a cosine; None keeps the optimiser's.
+            ema: Moving average of the trained weights, which is validated, stored and exported; None: the weights.
             warmup_steps: Number of optimiser steps of linear warm-up; 0 starts at the full rate.
             power: Exponent of the polynomial decay (1 - step / total steps)^power to 0 at the last step.
             continuation: What the schedules do if a run is continued with another number of steps. ``extend``: as if
-                planned so from the start. ``restart``: the learning rates begin a new cycle, warm-up included, and u,
-                which PPAR's schedules follow, goes on from where it is to 1.
+                planned so from the start. ``restart``: the rates begin a new cycle, and PPAR's u goes on.
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
-            compile: Backend of ``torch.compile`` for backbone, head and PPAR's losses in training, such as
-                ``inductor``; None runs them uncompiled. Names in the checkpoint are the same.
+            compile: Backend of ``torch.compile`` for backbone, head and PPAR's losses in training, e.g. ``inductor``.
             for_training: Build what only training needs, objective and whitening; ``ppar.ensemble`` needs the former.
                 The command line sets it: true for ``ppar fit``, else false.
             text_width: Width of the prototypes in a checkpoint that will be loaded: the objective is then built without
@@ -109,7 +110,7 @@ class PPARModule(L.LightningModule):
         self.segmenter, self.options, self.optimizer = segmenter, ppar, optimizer
         self.group_rates = (backbone_lr, adapter_lr, layer_decay)
         self.schedule = (warmup_steps, power, continuation, weight_decay_end)
-        self.seed, self.compile_backend = seed, compile
+        self.seed, self.compile_backend, self.ema = seed, compile, ema
         self.objective: PPAR | None = None
         self.whitening: InstanceSelectiveWhitening | None = None
         if ppar.enabled and (for_training or ppar.ensemble > 0):
@@ -280,6 +281,10 @@ class PPARModule(L.LightningModule):
         """Segment the user's pictures at their own size."""
         confidence, label = self.logits(batch).float().softmax(dim=1).max(dim=1)
         return Prediction(label, confidence)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Average the trained weights if ``ema`` is set."""
+        return [] if self.ema is None else [TrainedAverage(self.ema, self.trainer)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser. The rates of its groups warm up linearly, then decay polynomially, per step."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from ppar_lightning.segmenter.adapter import adapter_parameters
 from ppar_lightning.segmenter.backbones import Backbone, stem_and_stages
 
 FUSED = (SGD, Adam, AdamW)
@@ -43,11 +44,11 @@ def build_optimizer(
     if not 0 < layer_decay <= 1:
         raise ValueError(f"model.layer_decay is {layer_decay}: give a number above 0 and at most 1")
     factors = {"head": 1.0, "backbone": backbone_lr, "adapter": backbone_lr if adapter_lr is None else adapter_lr}
-    layers, top = layer_numbers(backbone), backbone.depth + 1
+    layers, top, adapters = layer_numbers(backbone), backbone.depth + 1, adapter_parameters(backbone)
     groups: dict[tuple[str, int], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
+    for parameter in module.parameters():
         if parameter.requires_grad:
-            part = "head" if id(parameter) not in layers else "adapter" if "lora_" in name else "backbone"
+            part = "head" if id(parameter) not in layers else "adapter" if id(parameter) in adapters else "backbone"
             layer = layers.get(id(parameter), top) if layer_decay < 1 else top
             groups.setdefault((part, layer), []).append(parameter)
     if adapter_lr is not None and all(part != "adapter" for part, _ in groups):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins import AsyncCheckpointIO, TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
@@ -200,7 +200,8 @@ def checkpoints(trainer: L.Trainer) -> Path:
 def lack_of_room(trainer: L.Trainer) -> str | None:
     """Return a warning if the disk lacks room for all checkpoints: two are kept while one is written, and the best.
 
-    A checkpoint is taken to hold weights, buffers and as much again as is trained, twice with Adam and its like.
+    A checkpoint is taken to hold weights, buffers and as much again as is trained, twice with Adam and its like, and
+    once more with an average of the weights.
 
     Raises:
         OSError: Not even one fits.
@@ -208,7 +209,8 @@ def lack_of_room(trainer: L.Trainer) -> str | None:
     folder = checkpoints(trainer).resolve()
     disk = next(path for path in (folder, *folder.parents) if os.path.ismount(path))
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    kept = [(1 + ("betas" in group)) * each.nbytes for group in groups for each in group["params"]]
+    averages = any(isinstance(each, WeightAveraging) for each in getattr(trainer, "callbacks", ()))
+    kept = [(1 + ("betas" in group) + averages) * each.nbytes for group in groups for each in group["params"]]
     size = sum(kept) + sum(each.nbytes for each in trainer.lightning_module.state_dict().values())
     best = [abs(each.save_top_k) for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     free, number = shutil.disk_usage(disk).free, 3 + sum(best)

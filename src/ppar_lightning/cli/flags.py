@@ -16,7 +16,7 @@ STRATEGIES = {
 """Pattern in the name of a strategy or of its way to start processes -> the reason and the remedy."""
 
 CALLBACKS = {
-    "StochasticWeightAveraging": "replaces the schedules; EMAWeightAveraging averages weights beside them: give that",
+    "StochasticWeightAveraging": "replaces the schedules: leave it out, and set --model.ema, an average beside them",
     "BatchSizeFinder": "finds what config.yaml does not record: leave it out, and set --data.batch_size",
     "LearningRateFinder": "finds what config.yaml does not record: leave it out, and set --model.optimizer.lr",
     "BackboneFinetuning": "cannot be continued here: leave it out, and set --model.segmenter.freeze_stages",

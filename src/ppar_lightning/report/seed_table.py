@@ -16,7 +16,7 @@ BASELINE = "source_only"
 """Row that the others are compared with."""
 ROWS = (
     *(BASELINE, "naive", "random", "otp", "vtp", "progressive", "reversed", "reweighting", "ppar"),
-    *("isw", "isw_ppar", "style", "style_ppar", "class_uniform", "rare_class"),
+    *("isw", "isw_ppar", "style", "style_ppar", "ema", "class_uniform", "rare_class"),
 )
 """The rows of the table of ablations, in the order in which they are run and shown."""
 TEXT = ("setting", "row", "domain", "protocol", "hardware", "revision", "versions", "selected_on", "departures")

@@ -29,8 +29,12 @@ WITHDRAWN: Mapping[str, Any] = {
 """Path (the new one of a renamed option) -> the value that every run has now. Only that value is accepted."""
 
 
+NO_ADAPTER = {"kind": "none", "rank": 16, "alpha": 16, "dropout": 0.0, "targets": "all", "from_block": 0}
+
 ADDED: Mapping[tuple[str, ...], Mapping[str, Any]] = {
-    ("model",): {"continuation": "extend"},
+    ("model",): dict.fromkeys(("adapter_lr", "weight_decay_end", "ema"))
+    | {"continuation": "extend", "layer_decay": 1.0},
+    ("model", "segmenter"): {"patch": None, "adapter": NO_ADAPTER},
     ("model", "ppar"): {"context_every": 1, "clip_graph": True},
     ("data",): {"classes": "cityscapes19", "tta": {"scales": [1.0], "flip": False}},
 }
