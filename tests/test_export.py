@@ -17,6 +17,7 @@ from ppar_lightning import load_segmenter
 from ppar_lightning.cli import main
 from ppar_lightning.export import export_onnx, export_torch
 from ppar_lightning.images.window import Window
+from ppar_lightning.segmenter.segmenter import Segmenter
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +55,21 @@ def test_the_exported_program_agrees_at_three_sizes(run, tmp_path):
     for batch, *size in SIZES:
         image = torch.rand(batch, 3, *size)
         compare(program(image).detach().numpy(), segmenter(image).numpy())
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_the_head_of_four_blocks_agrees_at_three_sizes(tmp_path, suffix):
+    config = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56, "mlp_ratio": 2}
+    segmenter = Segmenter("dinov2", "concat", decoder_channels=32, backbone_config={"model_type": "dinov2", **config})
+    path = tmp_path / f"concat.{suffix}"
+    (export_onnx if suffix == "onnx" else export_torch)(segmenter, path)
+    for batch, *size in SIZES:
+        image = torch.rand(batch, 3, *size)
+        if suffix == "onnx":
+            found = onnxruntime.InferenceSession(path).run(None, {"image": image.numpy()})[0]
+        else:
+            found = torch.export.load(path).module()(image).detach().numpy()
+        compare(found, segmenter(image).detach().numpy())
 
 
 def test_each_runtime_is_measured_in_a_process_of_its_own(run, tmp_path, capsys):

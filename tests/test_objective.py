@@ -18,7 +18,7 @@ from ppar_lightning.method.objective import PPAR
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.schedule import Schedules
 from ppar_lightning.method.supervised import supervised_terms, upsampled_cross_entropy
-from ppar_lightning.segmenter.segmenter import SegmenterOutput
+from ppar_lightning.segmenter.segmenter import Segmenter, SegmenterOutput
 
 
 def build(clip_folder, **options) -> PPAR:
@@ -95,6 +95,19 @@ def test_the_weights_of_separated_features_tell_wrong_labels(clip_folder, direct
     agreement = objective.agreement(embedded, stage)
     w = class_weights(agreement, embedded, agreement.sums[:, :3]).w
     assert lowest <= auc(w[corrupted], w[~corrupted]) <= highest
+
+
+def test_alignment_trains_the_head_of_four_blocks(clip_folder):
+    """PPAR aligns the map of `concat`, and each parameter of head and backbone gets its gradient."""
+    config = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56, "mlp_ratio": 2}
+    segmenter = Segmenter("dinov2", backbone_config={"model_type": "dinov2", **config}, decoder_channels=CHANNELS)
+    assert segmenter.description["head"] == "concat"
+    image = torch.rand(2, 3, 56, 56)
+    label = torch.randint(0, CLASSES, (2, 4, 4)).repeat_interleave(14, 1).repeat_interleave(14, 2)
+    losses = build(clip_folder)(segmenter.outputs(image), image, label, 0.5)
+    losses.terms["align"].backward()
+    named = [n for n, p in segmenter.named_parameters() if p.requires_grad and p.grad is None]
+    assert named == ["classifier.weight", "classifier.bias"]
 
 
 def test_without_reweighting_the_supervised_loss_is_the_baselines_bit_for_bit(clip_folder):

@@ -19,7 +19,7 @@ from ppar_lightning.data.loading import Batch, Prediction
 from ppar_lightning.data.scored_classes import scored_as
 from ppar_lightning.distributed import all_reduce_sum, shard, sum_together, world_size
 from ppar_lightning.images.classes import class_list
-from ppar_lightning.method.objective import PPAR, Losses
+from ppar_lightning.method.objective import PPAR, Losses, build_objective
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.step_plan import Continuation, StepPlan
 from ppar_lightning.method.supervised import supervised_terms
@@ -114,10 +114,7 @@ class PPARModule(L.LightningModule):
         self.objective: PPAR | None = None
         self.whitening: InstanceSelectiveWhitening | None = None
         if ppar.enabled and (for_training or ppar.ensemble > 0):
-            channels = segmenter.backbone_channels if ppar.level == "backbone" else segmenter.decoder_channels
-            with torch.random.fork_rng(devices=[]):  # the same weights whatever was drawn before
-                torch.manual_seed(seed)
-                self.objective = PPAR(ppar, channels, segmenter.classes.words, text_width)
+            self.objective = build_objective(ppar, segmenter, seed, text_width)
         if isw.enabled and for_training:
             self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
         self.register_buffer("scored_as", None, persistent=False)

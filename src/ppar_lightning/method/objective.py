@@ -24,7 +24,7 @@ from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.schedule import Schedules, Stage
 from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.method.text import text_prototypes
-from ppar_lightning.segmenter.segmenter import SegmenterOutput
+from ppar_lightning.segmenter.segmenter import Segmenter, SegmenterOutput
 
 STRIDE = 8
 """Features whose cells are finer than this many pixels are averaged before they are embedded."""
@@ -265,20 +265,28 @@ class PPAR(nn.Module):
         }
 
     def ensemble(self, output: SegmenterOutput) -> Tensor:
-        """Return the text-logit ensemble S + alpha <z, T0> / tau, an option at test time.
-
-        Args:
-            output: Output of the segmenter.
-
-        Returns:
-            (B, K, H, W).
-        """
+        """Return the text-logit ensemble S + alpha <z, T0> / tau, (B, K, H, W), an option at test time."""
         features, grid = self._map(output)
         z = F.normalize(self.embed(features).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):
             text = torch.einsum("bdhw,kd->bkhw", z, self.prototypes.otp) / self.options.tau
             text = grid.spread(text, output.size)
         return output.logits + self.options.ensemble * text
+
+
+def build_objective(options: PPAROptions, segmenter: Segmenter, seed: int, text_width: int | None) -> PPAR:
+    """Build PPAR for a segmenter, with the same initial weights whatever was drawn before.
+
+    Raises:
+        ValueError: The segmenter has no logits of pixels.
+    """
+    if not segmenter.per_pixel:
+        fault = "PPAR weights the loss of each pixel, and head mask2former has a loss of whole masks"
+        raise ValueError(f"{fault}: set --model.ppar.enabled false, or another --model.segmenter.head")
+    channels = segmenter.backbone_channels if options.level == "backbone" else segmenter.decoder_channels
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PPAR(options, channels, segmenter.classes.words, text_width)
 
 
 def _own_context(embedding: Tensor, grid: Grid) -> VisualContext:

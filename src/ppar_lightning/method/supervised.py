@@ -1,4 +1,4 @@
-"""The supervised loss: cross entropy of the segmenter's logits, with pixel weights if PPAR gives them."""
+"""The supervised loss: cross entropy of the segmenter's logits, with pixel weights if PPAR gives them, or of masks."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,14 @@ from ppar_lightning.distributed import all_reduce_sum, world_size
 from ppar_lightning.images.classes import IGNORE
 from ppar_lightning.method.grid import interpolation
 from ppar_lightning.method.known_gradient import known_gradient
+from ppar_lightning.method.mask_loss import mask_terms
 from ppar_lightning.segmenter.segmenter import SegmenterOutput
 
 
 def supervised_terms(
     output: SegmenterOutput, label: Tensor, weight: Tensor | None = None, valid: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Cross entropy over the valid pixels of the global batch.
+    """Cross entropy over the valid pixels of the global batch, or, where the segmenter has queries, their loss.
 
     The mean of each term over ranks equals its value on the concatenated batch, however the valid pixels are
     distributed over the ranks. Without any valid pixel it is 0. A label that is neither a class
@@ -26,11 +27,14 @@ def supervised_terms(
         valid: Number of valid pixels over all ranks, a scalar, at least 1; None counts them.
 
     Returns:
-        ``ce`` and, where the segmenter has an auxiliary head, ``aux`` (already multiplied by 0.4), scalars in nats.
+        ``ce`` and, where the segmenter has an auxiliary head, ``aux`` (already multiplied by 0.4), scalars in nats; of
+        queries what `mask_terms` returns, which knows no weights.
     """
     own = label.unsqueeze(1) == torch.arange(output.coarse.shape[1], device=label.device).view(-1, 1, 1)
     known = (label != IGNORE).float()
     known = known.masked_fill(known > own.any(dim=1), torch.nan)
+    if output.queries:
+        return mask_terms(output.queries, output.covered, own, known)
     scale = world_size() / (all_reduce_sum(known.sum()).clamp_min(1) if valid is None else valid)
     pixel = known if weight is None else known * weight
     terms = {"ce": upsampled_cross_entropy(output.coarse, output.covered, own, pixel) * scale}

@@ -21,6 +21,7 @@ from ppar_lightning.segmenter.adapter import AdapterOptions, inject, merged
 from ppar_lightning.segmenter.backbones import Backbone, depth_of, read_config
 from ppar_lightning.segmenter.heads import FCN, FPN, Concat, DeepLabV3Plus, Pyramid, resize
 from ppar_lightning.segmenter.inputs import Picture, to_image
+from ppar_lightning.segmenter.mask2former import Mask2Former, Queries
 from ppar_lightning.segmenter.sliding import slide
 
 ABOUT: dict[str, Any] = {
@@ -53,11 +54,15 @@ class SegmenterOutput(NamedTuple):
     """(B, K, h', w'), logits of the auxiliary head; None in eval mode or without such a head."""
     early: tuple[Tensor, ...] = ()
     """(B, C, h, w) each, the maps of the backbone's first stages; empty for a plain ViT."""
+    queries: tuple[Queries, ...] = ()
+    """Of each layer of ``mask2former``, for its loss; ``coarse`` then holds logarithms of scores, the last layer's."""
 
     @property
     def logits(self) -> Tensor:
         """(B, K, H, W), at the size of the image."""
-        return resize(self.coarse, self.covered)[..., : self.size[0], : self.size[1]]
+        coarse = self.coarse.float().exp() if self.queries else self.coarse  # scores are resized, not their logarithms
+        found = resize(coarse, self.covered)[..., : self.size[0], : self.size[1]]
+        return found.log().to(self.coarse.dtype) if self.queries else found
 
 
 @final
@@ -71,6 +76,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         backbone: The pretrained part; with ``freeze_stages``, some of its parameters have no gradient.
         classes: The K classes that it predicts.
         num_classes: K.
+        per_pixel: Whether the classifier reads each pixel of the decoder's map, as it does unless it reads queries.
         description: Arguments that rebuild this network without its weights; the backbone's name is only a label then.
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
         backbone_channels: C_b of ``SegmenterOutput.backbone``.
@@ -81,7 +87,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
     def __init__(
         self,
         backbone: str = "tinyclip",
-        head: Literal["deeplabv3plus", "fpn", "pyramid", "concat"] | None = None,
+        head: Literal["deeplabv3plus", "fpn", "pyramid", "concat", "mask2former"] | None = None,
         classes: Classes = "cityscapes19",
         pretrained: bool = True,
         freeze_stages: int = 0,
@@ -97,22 +103,18 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
 
         Args:
             backbone: ``tinyclip``, a hub id or a folder: a backbone of transformers, a CLIP, MetaCLIP 2 or SigLIP.
-            head: ``deeplabv3plus`` or ``fpn`` for hierarchical backbones (ResNet, ConvNeXt, Swin, EfficientNet-Lite),
-                ``concat`` (four blocks, with dropout) or ``pyramid`` (the last block) for plain ViTs. None takes the
-                first of these; ``description`` names it.
+            head: ``deeplabv3plus`` or ``fpn`` for hierarchies, ``concat`` (four blocks) or ``pyramid`` (the last) for
+                plain ViTs, ``mask2former`` for both. None takes the first that suits; ``description`` names it.
             classes: The K classes: the name of a list of the package, a YAML file, or the list itself.
             pretrained: Load the backbone's weights; False reads only its config and initialises it at random.
-            freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), with their norms in eval mode;
-                0 freezes nothing.
+            freeze_stages: Freeze the stem and this many stages (blocks of a plain ViT), norms in eval mode; 0: nothing.
             output_stride: Stride of the last map. A ResNet is dilated to it (None: 16); other networks keep their own.
             decoder_channels: C_d, the channels of the head.
-            auxiliary: Train an FCN head on the last stage but one, as a second loss. It applies only to
-                ``deeplabv3plus``; the other heads never have one.
+            auxiliary: Train an FCN head on the last stage but one, as a second loss, with ``deeplabv3plus`` alone.
             early_stages: Number of first stages whose maps are in ``SegmenterOutput.early``, for a loss that uses them.
             adapter: Adapters of a ViT, Swin or ConvNeXt, which is otherwise frozen; or a dictionary of their options.
             backbone_config: Config to build the backbone from, instead of reading it by name; see ``description``.
-            patch: Side of a patch in pixels: a plain ViT's patch kernel is resized to it, as DINOv2's from 14 to 16.
-                None keeps its own.
+            patch: Side in pixels that a plain ViT's patch kernel is resized to, as DINOv2's of 14 to 16; None: its own.
 
         Raises:
             ImportError: Adapters are asked for, and peft is not installed.
@@ -124,10 +126,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         known = read_config(backbone, backbone_config)
         head = head or ("deeplabv3plus" if hasattr(known, "depths") else "concat")
         auxiliary = auxiliary and head == "deeplabv3plus"
-        last = (-2, -1) if auxiliary else (-1,)
-        first = (1, 2)[:early_stages]
-        stages = {"pyramid": (-1,), "deeplabv3plus": first + last}.get(head, quarters(depth_of(known)))
-        shown = first[1:] if head == "deeplabv3plus" else ()
+        stages, shown = choose_stages(head, depth_of(known), early_stages, auxiliary)
         options = (freeze_stages, output_stride, backbone_config, shown, patch)
         self.backbone = Backbone(backbone, stages, pretrained, *options)
         channels = self.backbone.channels
@@ -135,10 +134,10 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.classes = class_list(classes)
         self.num_classes = number = len(self.classes)
         self.dropout = nn.Dropout2d(0.1 if head == "concat" else 0.0)
-        self.classifier = nn.Conv2d(decoder_channels, number, 1)
+        self.per_pixel = dense = head != "mask2former"
+        self.classifier = nn.Conv2d(decoder_channels, number, 1) if dense else nn.Linear(decoder_channels, number + 1)
         self.auxiliary = FCN(channels[-2], decoder_channels, number) if auxiliary else None
-        self.decoder_channels = decoder_channels
-        self.backbone_channels = channels[-1]
+        self.decoder_channels, self.backbone_channels = decoder_channels, channels[-1]
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
         self.training_summary: str | None = None
         self.adapter = AdapterOptions(**adapter) if isinstance(adapter, dict) else adapter
@@ -198,12 +197,16 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         """Segment RGB images (B, 3, H, W) in [0, 1] and also return the feature maps."""
         padded = self._pad(image)
         maps = self.backbone(padded)
-        decoder = self.head(maps)
         size, covered = ((each.shape[2], each.shape[3]) for each in (image, padded))
         auxiliary = self.auxiliary(maps[-2]) if self.auxiliary is not None and self.training else None
         early = maps[: len(self.early_channels)]
-        coarse = self.classifier(self.dropout(decoder))
-        return SegmenterOutput(coarse, decoder, size, covered, maps[-1], auxiliary, early)
+        if self.per_pixel:
+            decoder = self.head(maps)
+            coarse = self.classifier(self.dropout(decoder))
+            return SegmenterOutput(coarse, decoder, size, covered, maps[-1], auxiliary, early)
+        decoder, states, masks = self.head(maps)
+        queries = tuple(Queries(self.classifier(state), mask) for state, mask in zip(states, masks, strict=True))
+        return SegmenterOutput(queries[-1].log_scores(), decoder, size, covered, maps[-1], None, early, queries)
 
     @torch.no_grad()
     def early(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -220,9 +223,23 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         return functional.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
 
 
-def quarters(depth: int) -> tuple[int, ...]:
-    """Return the stages at 1/4, 1/2, 3/4 and the whole of a depth, rounded up; fewer where there are fewer stages."""
-    return tuple(sorted({math.ceil(depth * part / 4) for part in (1, 2, 3, 4)}))
+def choose_stages(head: str, depth: int, early: int, auxiliary: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Choose the stages whose maps the backbone gives.
+
+    Args:
+        head: Name of the head.
+        depth: Number of stages of a hierarchy, or of blocks of a plain ViT.
+        early: Number of first stages for a loss that uses them.
+        auxiliary: Whether an auxiliary head reads the last but one.
+
+    Returns:
+        The stages, for most heads those at 1/4, 1/2, 3/4 and the whole of the depth; and those that no head reads.
+    """
+    if head == "deeplabv3plus":
+        first = (1, 2)[:early]
+        return first + ((-2, -1) if auxiliary else (-1,)), first[1:]
+    quarters = {math.ceil(depth * part / 4) for part in (1, 2, 3, 4)}  # fewer than four if there are fewer stages
+    return ((-1,) if head == "pyramid" else tuple(sorted(quarters))), ()
 
 
 def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Module:
@@ -235,8 +252,13 @@ def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Mo
         channels: Channels of the head.
 
     Raises:
-        ValueError: The head does not suit the backbone.
+        ValueError: The head does not suit the backbone, or the channels do not suit the head.
     """
+    if kind == "mask2former":
+        if channels % 32:
+            fault = f"decoder_channels is {channels}, and head mask2former takes multiples of 32"
+            raise ValueError(f"{fault}: set --model.segmenter.decoder_channels {channels + -channels % 32}")
+        return Mask2Former(backbone.channels, channels, backbone.stride)
     if backbone.plain != (kind in ("concat", "pyramid")):
         family, other = ("plain ViT", "concat") if backbone.plain else ("hierarchy", "deeplabv3plus")
         raise ValueError(f"head {kind!r} does not suit {name!r}, a {family}: set --model.segmenter.head {other}")
