@@ -1,6 +1,7 @@
 """Adapters: they start at the backbone's own function, are trained alone, and merge into plain weights."""
 
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning import Trainer
 from stand_ins import small_config
 from test_cli import evaluate, weights
 from torch import Tensor, nn
@@ -26,10 +28,13 @@ from transformers import (
 )
 
 from ppar_lightning import Segmenter, load_segmenter
+from ppar_lightning import module as module_file
+from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.callbacks.initial_weights import start_from
 from ppar_lightning.cli import main
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.module import PPARModule
+from ppar_lightning.runs.stored import stored
 from ppar_lightning.segmenter.adapter import AdapterOptions, adapter_parameters, merged
 
 VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -226,3 +231,105 @@ def run_config(folder: Path, backbone: Path, adapter: dict[str, Any], **model: A
     config["trainer"] |= {"limit_val_batches": 0}
     (folder / "adapter.yaml").write_text(yaml.safe_dump(config))
     return str(folder / "adapter.yaml")
+
+
+@pytest.mark.slow
+def test_a_run_whose_checkpoints_have_no_base_is_resumed_bit_by_bit_and_tested(folder, tmp_path):
+    adapter = {"kind": "dora", "rank": 4, "dropout": 0.1}
+    fits = ["fit", "--config", run_config(tmp_path, folder / "dinov2", adapter, checkpoint_base="reference")]
+    fits += ["--checkpoint.every_n_train_steps", "1", "--checkpoint.save_top_k", "-1", "--trainer.default_root_dir"]
+    whole, less, more = (tmp_path / name for name in ("whole", "less", "more"))
+    main([*fits, str(whole), "--model.checkpoint_base", "whole"])
+    main([*fits, str(less)])
+    main([*fits, str(more), "--ckpt_path", str(next((less / "checkpoints").glob("*step=1.ckpt")))])
+    expected, held = weights(whole), weights(less)
+    assert held.keys() < expected.keys()
+    for run in (less, more):
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(run).items())
+        assert evaluate(run)["domains"] == evaluate(whole)["domains"]
+    loaded = load_run(less).module.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items() if name in loaded)
+
+
+def module_of(folder: Path, adapter: AdapterOptions, **options: Any) -> PPARModule:
+    """A module at the start of a training."""
+    module = PPARModule(build(folder, "dinov2", adapter), PPAROptions(enabled=False), **options)
+    module.trainer = Trainer(accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False)
+    module.setup("fit")
+    return module
+
+
+def checkpoint_of(module: PPARModule, path: Path) -> dict[str, Any]:
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return checkpoint
+
+
+@pytest.mark.remedy("segmenter/reference.py::complete")
+def test_a_checkpoint_without_the_base_needs_the_same_base(folder, tmp_path):
+    base, image, adapter = tmp_path / "dinov2", torch.rand(1, 3, 28, 42), AdapterOptions("dora", rank=4)
+    shutil.copytree(folder / "dinov2", base)
+    module = module_of(tmp_path, adapter, checkpoint_base="reference")
+    train(module.segmenter, image)
+    less = checkpoint_of(module, tmp_path / "less.ckpt")
+    names = {name for name in module.state_dict() if ".network." in name and ".lora_" not in name}
+    assert {*module.state_dict()} - {*less["state_dict"]} == names
+    assert load_segmenter(tmp_path / "less.ckpt").state_dict().keys() == build(folder, "dinov2").state_dict().keys()
+    assert gap(load_segmenter(tmp_path / "less.ckpt"), module.segmenter, image) <= 1e-5
+    assert stored(less, {"backbone": str(base)})[0].items() >= {"pretrained": True, "backbone_config": None}.items()
+    again = module_of(tmp_path, adapter)  # as in a test
+    again.on_load_checkpoint(less)
+    again.load_state_dict(less["state_dict"])
+    assert gap(again.segmenter, module.segmenter, image) == 0
+    whole = checkpoint_of(again, tmp_path / "whole.ckpt")
+
+    base.rename(tmp_path / "away")
+    with pytest.raises(OSError, match="cannot be loaded .*: give a folder that exists"):
+        load_segmenter(tmp_path / "less.ckpt")
+    torch.manual_seed(1)
+    Dinov2Backbone(SMALL["dinov2"][1]).save_pretrained(base)
+    fault = (
+        r"trained on backbone weights with the hash \w+, model.segmenter.backbone has \w+: put the former there, or, if"
+    )
+    with pytest.raises(ValueError, match=fault):
+        load_segmenter(tmp_path / "less.ckpt")
+    with pytest.raises(ValueError, match=fault):
+        module_of(tmp_path, adapter).on_load_checkpoint(torch.load(tmp_path / "less.ckpt"))
+    with pytest.raises(ValueError, match=f"{fault} the checkpoint is whole, set --model.checkpoint_base whole"):
+        module_of(tmp_path, adapter, checkpoint_base="reference").on_load_checkpoint(whole)
+    module_of(tmp_path, adapter, checkpoint_base="whole").on_load_checkpoint(whole)
+    shutil.rmtree(base)
+    (tmp_path / "away").rename(base)
+    assert gap(load_segmenter(tmp_path / "less.ckpt"), module.segmenter, image) <= 1e-5
+
+
+@pytest.mark.remedy("segmenter/reference.py::named_base")
+def test_a_base_that_only_the_checkpoint_has_is_never_left_out(folder, tmp_path, monkeypatch):
+    kept, image = (AdapterOptions("lora", rank=4), AdapterOptions("soma", rank=4)), torch.rand(1, 3, 28, 42)
+    fault = "^only the checkpoint has the backbone's weights .*: set --model.checkpoint_base whole$"
+    build(folder, "dinov2", seed=3).save_pretrained(tmp_path / "saved")
+
+    def taken(adapter: AdapterOptions, **options: Any) -> PPARModule:
+        module = PPARModule(build(folder, "dinov2", adapter), PPAROptions(enabled=False), **options)
+        start_from(module, str(tmp_path / "saved"), "all")
+        module.trainer = Trainer(accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False)
+        module.setup("fit")
+        return module
+
+    for make, adapter in ((module_of, kept[1]), (taken, kept[0])):
+        given = () if make is taken else (folder,)
+        with pytest.raises(ValueError, match=fault):
+            make(*given, adapter, checkpoint_base="reference")
+        module = make(*given, adapter, checkpoint_base="whole")
+        checkpoint_of(module, tmp_path / "a.ckpt")
+        assert gap(load_segmenter(tmp_path / "a.ckpt"), module.segmenter, image) <= 1e-5
+    drawn = Segmenter(str(folder / "dinov2"), pretrained=False, adapter=kept[0])
+    module = PPARModule(drawn, PPAROptions(enabled=False), checkpoint_base="reference")
+    module.trainer = Trainer(accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=fault):
+        module.setup("fit")
+    sharded = module_of(folder, kept[0], checkpoint_base="reference")
+    monkeypatch.setattr(module_file, "ModelParallelStrategy", type(sharded.trainer.strategy))
+    with pytest.raises(ValueError, match=fault):
+        sharded.setup("fit")

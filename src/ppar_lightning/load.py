@@ -16,6 +16,7 @@ from ppar_lightning.runs.run_folder import LAST, is_run
 from ppar_lightning.runs.stored import described
 from ppar_lightning.runs.training_summary import describe_run
 from ppar_lightning.segmenter.adapter import AdapterOptions, merged
+from ppar_lightning.segmenter.reference import complete
 from ppar_lightning.segmenter.segmenter import Segmenter
 
 SAVED = ("config.json", "model.safetensors")
@@ -84,9 +85,14 @@ def _from_checkpoint(path: Path) -> SavedWeights:
     for entry in ("segmenter", "state_dict"):
         if not isinstance(checkpoint, dict) or entry not in checkpoint:
             raise ValueError(f"{path} holds no {entry}: {AGAIN}")
-    state = {name.removeprefix("segmenter."): tensor for name, tensor in checkpoint["state_dict"].items()}
     description = described(checkpoint)
     adapter = AdapterOptions(**description.pop("adapter", {}))
+    if "base" in checkpoint:
+        backbone = Segmenter(**description | {"pretrained": True, "backbone_config": None}).backbone
+        held = {name.replace(".base_layer.", ".") for name in checkpoint["state_dict"]}
+        named = backbone.state_dict(prefix="segmenter.backbone.")
+        complete(checkpoint, {name: tensor for name, tensor in named.items() if name not in held})
+    state = {name.removeprefix("segmenter."): tensor for name, tensor in checkpoint["state_dict"].items()}
     return SavedWeights(path, description, merged(state, adapter))
 
 

@@ -1,7 +1,7 @@
 """The LightningModule: training and evaluation steps, optimiser and schedule for a segmenter with PPAR's objective."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -28,6 +28,7 @@ from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps
 from ppar_lightning.runs.stored import described
 from ppar_lightning.segmenter.inference import infer
 from ppar_lightning.segmenter.inputs import as_float
+from ppar_lightning.segmenter.reference import complete, frozen, named_base, shorten
 from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.segmenter.sliding import predict
 
@@ -52,6 +53,8 @@ class PPARModule(L.LightningModule):
     """(K,) train id in the data module's classes of each class of the segmenter; None if they are the same."""
     selected_on: list[str]
     """Metrics of unseen domains that the loaded checkpoint was selected by."""
+    base: str
+    """Hash of the frozen weights that checkpoints leave out; empty if they are whole."""
     rates: PlannedRates | None
     loss_terms: dict[str, Tensor]
     """Addends of the last training loss on this rank, by name, without gradient."""
@@ -80,6 +83,7 @@ class PPARModule(L.LightningModule):
         continuation: Continuation = "extend",
         seed: int = 0,
         compile: str | None = None,
+        checkpoint_base: Literal["whole", "reference"] = "whole",
         for_training: bool = True,
         text_width: int | None = None,
     ) -> None:
@@ -101,6 +105,7 @@ class PPARModule(L.LightningModule):
                 planned so from the start. ``restart``: the rates begin a new cycle, and PPAR's u goes on.
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
             compile: Backend of ``torch.compile`` for backbone, head and PPAR's losses in training, e.g. ``inductor``.
+            checkpoint_base: ``reference`` leaves the backbone's frozen weights out of checkpoints, but for a hash.
             for_training: Build what only training needs, objective and whitening; ``ppar.ensemble`` needs the former.
                 The command line sets it: true for ``ppar fit``, else false.
             text_width: Width of the prototypes in a checkpoint that will be loaded: the objective is then built without
@@ -110,7 +115,7 @@ class PPARModule(L.LightningModule):
         self.segmenter, self.options, self.optimizer = segmenter, ppar, optimizer
         self.group_rates = (backbone_lr, adapter_lr, layer_decay)
         self.schedule = (warmup_steps, power, continuation, weight_decay_end)
-        self.seed, self.compile_backend, self.ema = seed, compile, ema
+        self.seed, self.compile_backend, self.ema, self.checkpoint_base = seed, compile, ema, checkpoint_base
         self.objective: PPAR | None = None
         self.whitening: InstanceSelectiveWhitening | None = None
         if ppar.enabled and (for_training or ppar.ensemble > 0):
@@ -118,7 +123,7 @@ class PPARModule(L.LightningModule):
         if isw.enabled and for_training:
             self.whitening = InstanceSelectiveWhitening(isw, segmenter.early_channels)
         self.register_buffer("scored_as", None, persistent=False)
-        self.selected_on, self.rates, self.before_saving, self.good = [], None, None, True
+        self.base, self.selected_on, self.rates, self.before_saving, self.good = "", [], None, None, True
         self.loss_terms, self.shared, self.summed = {}, {}, {}
 
     def setup(self, stage: str) -> None:
@@ -128,7 +133,7 @@ class PPARModule(L.LightningModule):
 
         Raises:
             ValueError: The segmenter predicts other classes than the data module has labels of, and they are trained
-                on or have none in common; or a training has no steps.
+                on or have none in common; a training has no steps; or checkpoints cannot refer to the base.
         """
         trainer, strategy = self.trainer, self.trainer.strategy
         halved = strategy.root_device.type == "cuda" and "16" in str(trainer.precision)
@@ -141,6 +146,9 @@ class PPARModule(L.LightningModule):
         if stage == "fit" and 0 in (trainer.max_steps, trainer.max_epochs, trainer.limit_train_batches):
             options = "--trainer.max_steps, --trainer.max_epochs and --trainer.limit_train_batches"
             raise ValueError(f"the training has no steps: set {options} to more than 0, or use `ppar validate`")
+        if self.checkpoint_base == "reference" and stage == "fit":
+            sharded = isinstance(strategy, ModelParallelStrategy)
+            self.base = named_base(self, self.segmenter.referable and not sharded)
         if self.compile_backend is not None and stage == "fit":
             for part in filter(None, (self.segmenter.backbone, self.segmenter.head, self.objective)):
                 part.compile(backend=self.compile_backend)
@@ -154,22 +162,26 @@ class PPARModule(L.LightningModule):
                 shard(part, strategy.device_mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the description of the segmenter, so that it can be rebuilt from a checkpoint alone."""
+        """Store the description of the segmenter, so that it can be rebuilt; leave out what it is to refer to."""
         if self.before_saving is not None:
             self.before_saving()
         checkpoint["segmenter"] = self.segmenter.description
+        if self.base:
+            shorten(checkpoint, frozen(self), self.base)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Drop training-only weights (objective, whitening) when only the segmenter is built, and the time used up.
+        """Add the weights that a checkpoint refers to; drop those of training if it is over, and the time used up.
 
         Raises:
-            ValueError: The checkpoint has other classes.
+            ValueError: The checkpoint has other classes, or was trained on other weights of the backbone.
         """
         classes = class_list(described(checkpoint).get("classes", "cityscapes19"))
         if classes.names != self.segmenter.classes.names:
             fault = f"the checkpoint was trained on {len(classes)} classes ({', '.join(classes[:3])}, ...)"
             raise ValueError(f"{fault}, not on those of data.classes: give its list, or start from it with --weights")
         checkpoint.get("callbacks", {}).pop("Timer", None)  # each session has --trainer.max_time of its own
+        if self.base or "base" in checkpoint:
+            complete(checkpoint, frozen(self))
         absent = tuple(f"{name}." for name in ("objective", "whitening") if getattr(self, name) is None)
         self.selected_on = checkpoint.get("target_selection", [])
         state = checkpoint.get("state_dict", {})  # absent under ModelParallelStrategy, which has loaded it already

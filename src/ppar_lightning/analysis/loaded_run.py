@@ -114,6 +114,7 @@ def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> Loaded
         raise FileNotFoundError(f"{path} not found: name a file in checkpoints/, where `ppar fit` writes last.ckpt")
     state = read_checkpoint(path)
     module, data = _build(config, state)
+    module.on_load_checkpoint(state)
     module.load_state_dict(state["state_dict"])
     data.setup("test")
     return LoadedRun(folder, module.eval().requires_grad_(False), data, state["global_step"])

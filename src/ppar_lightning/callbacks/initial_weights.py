@@ -53,8 +53,7 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
     own = {name.removeprefix("segmenter.").replace(".base_layer.", "."): tensor for name, tensor in state.items()}
     theirs = class_list(weights.description.get("classes", "cityscapes19"))
     pairs = [(new, theirs.index(name)) for new, name in enumerate(module.segmenter.classes) if name in theirs]
-    given = {name: tensor for name, tensor in own.items() if ".lora_" in name} | weights.state
-    texts = same_text(pairs, own.get(OTP), weights.state.get(OTP))
+    given, texts = dict(weights.state), same_text(pairs, own.get(OTP), weights.state.get(OTP))
     for name in {*own} & {*given}:
         ours, rows = own[name], given[name]
         if ROWS.match(name) and (len(rows), rows.shape[1:]) == (len(theirs), ours.shape[1:]):
@@ -69,6 +68,7 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
         fault = f"--weights {source} is of the backbone {names[0]}, the config has {names[1]} ({why['backbone']})"
         raise ValueError(f"{fault}: set --model.segmenter.backbone as in its training, or give other weights")
     besides = {"classifier": "no class of these names there" * (not pairs), "whitening": "it is of one training"}
+    besides |= {"adapter": "it starts from the backbone"}
     besides |= {"objective": "no class has the same text there" * (not texts)}
     if part == "backbone":
         besides = {each: "--weights_part backbone" for each in why if each not in ("backbone", "norms of maps")}
@@ -76,8 +76,8 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
     taken = {name: given.get(name, own[name]) for name in own if not why[part_of(name)]}
     module.load_state_dict({full: taken.get(name, own[name]) for full, name in zip(state, own, strict=True)})
     begin(module.segmenter.backbone, module.segmenter.adapter)
-    counts = {name: tensor.numel() for name, tensor in taken.items() if name != OTP and ".lora_" not in name}
-    sizes = {each: [number for name, number in counts.items() if part_of(name) == each] for each in why}
+    module.segmenter.referable = False
+    sizes = {each: [taken[name].numel() for name in taken if part_of(name) == each and name != OTP] for each in why}
     record = origin(weights.file) | {
         "source": source,
         "part": part,

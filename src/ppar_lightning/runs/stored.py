@@ -26,11 +26,14 @@ def stored(checkpoint: Mapping[str, Any], segmenter: Mapping[str, Any]) -> tuple
         segmenter: Options of the segmenter.
 
     Returns:
-        Options that differ: nothing pretrained, the classes, and the config of the backbone unless one is given or the
-        checkpoint has another backbone; and the width of the text prototypes, None if the checkpoint has none.
+        Options that differ: nothing pretrained, unless the checkpoint refers to pretrained weights; the classes; and
+        the config of the backbone, unless one is given or the checkpoint has another backbone; and the width of the
+        text prototypes, None if the checkpoint has none.
     """
     known = described(checkpoint)
     config = known.get("backbone_config") if known.get("backbone") == segmenter["backbone"] else None
     found = {"pretrained": False, "backbone_config": segmenter.get("backbone_config") or config}
+    if "base" in checkpoint:
+        found = {"pretrained": True, "backbone_config": None}
     text = checkpoint["state_dict"].get("objective.prototypes.otp")
     return found | {key: known[key] for key in ("classes",) if key in known}, None if text is None else text.shape[1]

@@ -60,21 +60,24 @@ class AdapterOptions:
                 raise ValueError(f"adapter.{name} is {getattr(self, name)!r}: give {choice}")
 
 
-def inject(backbone: Backbone, options: AdapterOptions, decompose: bool) -> None:
+def inject(backbone: Backbone, options: AdapterOptions, named: bool) -> bool:
     """Freeze a backbone and add adapters to it, in place; do nothing for ``none``.
 
     Args:
         backbone: The backbone, in float32, whose parameters without use are frozen already.
         options: Options of the adapters.
-        decompose: Whether the weights are those that training starts from, which SoMA decomposes; false if a checkpoint
-            will replace them.
+        named: Whether the weights are those that the backbone's name gives. Others are drawn or will be replaced, so
+            that SoMA does not decompose them.
+
+    Returns:
+        Whether the frozen weights are those that its name gives, also with the adapters.
 
     Raises:
         ImportError: peft is not installed.
         ValueError: The backbone has no such linear maps, or they are too small.
     """
     if options.kind == "none":
-        return
+        return named
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
@@ -94,8 +97,9 @@ def inject(backbone: Backbone, options: AdapterOptions, decompose: bool) -> None
         bias="lora_only" if options.kind == "soma" else "none",
     )
     inject_adapter_in_model(config, backbone.network)
-    if decompose:
+    if named:
         begin(backbone, options)
+    return named and options.kind != "soma"
 
 
 def _linears(backbone: Backbone, options: AdapterOptions) -> dict[str, nn.Linear]:

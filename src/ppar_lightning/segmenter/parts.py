@@ -10,6 +10,8 @@ def part_of(name: str) -> str:
     first, second, *_ = name.split(".")
     if "hidden_states_norms" in name:  # ConvNeXt and Swin have one for each map that a head reads
         return "norms of maps"
+    if ".lora_" in name:
+        return "adapter"
     return f"{first}.{second}" if first == "head" else first
 
 

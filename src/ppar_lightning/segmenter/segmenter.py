@@ -81,6 +81,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         decoder_channels: C_d of ``SegmenterOutput.decoder``.
         backbone_channels: C_b of ``SegmenterOutput.backbone``.
         early_channels: Channels of the maps in ``SegmenterOutput.early``.
+        referable: Whether the frozen weights of the backbone are still those that its name gives.
         training_summary: Markdown for the model card about training and scores; ``load_segmenter`` fills it in.
     """
 
@@ -117,7 +118,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             patch: Side in pixels that a plain ViT's patch kernel is resized to, as DINOv2's of 14 to 16; None: its own.
 
         Raises:
-            ImportError: Adapters are asked for, and peft is not installed.
+            ImportError: peft is not installed.
             OSError: The backbone is neither on this machine nor can it be downloaded.
             ValueError: The head or an option does not suit the backbone.
         """
@@ -141,7 +142,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
         self.training_summary: str | None = None
         self.adapter = AdapterOptions(**adapter) if isinstance(adapter, dict) else adapter
-        inject(self.backbone, self.adapter, pretrained and backbone_config is None)
+        self.referable = inject(self.backbone, self.adapter, pretrained and backbone_config is None)
         built = {"head": head, "classes": self.classes.entries(), "backbone_config": self.backbone.config}
         self.description = given | {"pretrained": False, "adapter": asdict(self.adapter)} | built
 
