@@ -3,17 +3,21 @@
 import re
 import shutil
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 from lightning import Trainer
+from ranks import run_ranks
 from stand_ins import small_config
 from test_cli import evaluate, weights
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -32,10 +36,19 @@ from ppar_lightning import module as module_file
 from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.callbacks.initial_weights import start_from
 from ppar_lightning.cli import main
+from ppar_lightning.distributed import shard
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.stored import stored
-from ppar_lightning.segmenter.adapter import AdapterOptions, adapter_parameters, merged
+from ppar_lightning.segmenter.adapter import (
+    AdapterOptions,
+    Targets,
+    adapter_parameters,
+    inject,
+    linear_maps,
+    merged,
+)
+from ppar_lightning.segmenter.backbones import Backbone, stem_and_stages
 
 VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
 SMALL = {
@@ -49,6 +62,8 @@ SMALL = {
     ),
 }
 KINDS = ("lora", "dora", "soma")
+SLOW_KINDS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "soma")) for kind in KINDS]
+"""Of which one is fast: the one that changes the most."""
 OFF = AdapterOptions()
 
 
@@ -86,8 +101,17 @@ def gap(one: nn.Module, other: nn.Module, image: Tensor) -> float:
     return float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", SMALL)
+FAST = {("dinov2", "lora"), ("dinov2", "dora"), ("dinov2", "soma"), ("swin", "lora"), ("clip", "soma")}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] * ((name, kind) not in FAST))
+        for name in SMALL
+        for kind in KINDS
+    ],
+)
 def test_an_adapter_starts_at_the_backbone_and_merges_into_it(folder, tmp_path, name, kind):
     plain, image = build(folder, name), torch.rand(2, 3, 64, 96)
     adapted = build(folder, name, AdapterOptions(kind, rank=4, alpha=8))
@@ -190,7 +214,7 @@ def test_a_backbone_without_linear_maps_and_a_missing_peft_are_named(folder, mon
     build(folder, "dinov2", AdapterOptions("lora"))  # it is installed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_KINDS)
 def test_new_adapters_start_from_the_merged_weights_of_another_run(folder, tmp_path, kind):
     image = torch.rand(2, 3, 56, 84)
     old = build(folder, "dinov2", AdapterOptions("dora", rank=3))
@@ -333,3 +357,88 @@ def test_a_base_that_only_the_checkpoint_has_is_never_left_out(folder, tmp_path,
     monkeypatch.setattr(module_file, "ModelParallelStrategy", type(sharded.trainer.strategy))
     with pytest.raises(ValueError, match=fault):
         sharded.setup("fit")
+
+
+def gradients(segmenter: Segmenter) -> dict[str, Tensor]:
+    """Gradients of the trained parameters in float64, as rounding is all that may differ, without dropout."""
+    segmenter.double().train().dropout.eval()
+    image = torch.rand(2, 3, 28, 42, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    segmenter(image).logsumexp(1).mean().backward()
+    return {name: p.grad for name, p in segmenter.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", SLOW_KINDS)
+def test_gradient_checkpointing_keeps_the_gradients(folder, kind):
+    plain, other = (build(folder, "dinov2", AdapterOptions(kind, rank=4)) for _ in range(2))
+    other.backbone.network.gradient_checkpointing_enable()
+    assert other.backbone.network.is_gradient_checkpointing
+    torch.testing.assert_close(gradients(other), gradients(plain), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", SLOW_KINDS)
+def test_a_compiled_backbone_is_one_graph_and_keeps_the_gradients(folder, kind):
+    plain, other = (build(folder, "dinov2", AdapterOptions(kind, rank=4)) for _ in range(2))
+    torch._dynamo.reset()
+    block = stem_and_stages(other.backbone.network, 3)[1][0] if kind == "soma" else other.backbone  # which takes longer
+    block.compile(backend="eager", fullgraph=kind != "dora")  # peft's looks at the type of the weight in each pass
+    torch.testing.assert_close(gradients(other), gradients(plain), rtol=1e-9, atol=1e-12)
+
+
+REAL = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE = {
+    "facebook/dinov2-large": Dinov2Config(**REAL, patch_size=14, image_size=518),
+    "facebook/dinov3-vitl16": DINOv3ViTConfig(**REAL, intermediate_size=4096, patch_size=16, num_register_tokens=4),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_maps_of_the_real_networks_are_found(name):
+    with torch.device("meta"):
+        backbone = Backbone(name, pretrained=False, config=LARGE[name].to_dict())
+
+    def shapes(targets: Targets, from_block: int = 0) -> Counter[tuple[str, int, int]]:
+        maps = linear_maps(backbone, AdapterOptions("lora", targets=targets, from_block=from_block))
+        return Counter((name.rpartition(".")[2], *each.weight.shape) for name, each in maps.items())
+
+    up, down = ("fc1", "fc2") if "dinov2" in name else ("up_proj", "down_proj")
+    square, mlp = [(f"{each}_proj", 1024, 1024) for each in "qkvo"], [(up, 4096, 1024), (down, 1024, 4096)]
+    assert shapes("qkv") == dict.fromkeys(square[:3], 24)
+    assert shapes("attention") == dict.fromkeys(square, 24)
+    assert shapes("mlp") == dict.fromkeys(mlp, 24)
+    assert shapes("all", 8) == dict.fromkeys([*square, *mlp], 16)
+    assert inject(backbone, AdapterOptions("soma", targets="qkv"), named=False) is False
+    biases = 2 if "dinov3" in name else 3  # a key of DINOv3 has none
+    assert len(adapter_parameters(backbone)) == 24 * (3 * 2 + biases)
+
+
+def step_on_two_ranks(folder: Path, kind: str, sharded: bool) -> None:
+    """A step on half of a batch each, under DDP or FSDP, moves the adapters as a step of one rank on all of it."""
+    dist.init_process_group("gloo")
+    images, gathered = torch.rand(2, 3, 28, 42, generator=torch.Generator().manual_seed(0)), {}
+    for ranks in (1, 2):
+        segmenter = build(folder, "dinov2", AdapterOptions(kind, rank=4))
+        here = images if ranks == 1 else images[dist.get_rank() :][:1]
+        network: nn.Module = segmenter
+        if ranks == 2 and sharded:
+            for part in segmenter.children():
+                shard(part, dist.init_device_mesh("cpu", (2,)))
+        elif ranks == 2:
+            network = DistributedDataParallel(segmenter)  # an unused parameter is an error of the second step
+        optimizer = torch.optim.SGD([p for p in segmenter.parameters() if p.requires_grad], lr=1.0)
+        for _ in range(2):
+            optimizer.zero_grad()
+            network(here).logsumexp(1).mean().backward()
+            optimizer.step()
+        state = segmenter.state_dict()
+        gathered[ranks] = {
+            name: each.full_tensor() if sharded and ranks == 2 and hasattr(each, "full_tensor") else each
+            for name, each in state.items()
+        }
+    torch.testing.assert_close(gathered[2], gathered[1], rtol=1e-4, atol=1e-5)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", ["soma", pytest.param("dora", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_step_on_two_ranks_is_that_of_one(folder, kind, sharded):
+    run_ranks(2, step_on_two_ranks, folder, kind, sharded)

@@ -106,8 +106,7 @@ class PPARModule(L.LightningModule):
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
             compile: Backend of ``torch.compile`` for backbone, head and PPAR's losses in training, e.g. ``inductor``.
             checkpoint_base: ``reference`` leaves the backbone's frozen weights out of checkpoints, but for a hash.
-            for_training: Build what only training needs, objective and whitening; ``ppar.ensemble`` needs the former.
-                The command line sets it: true for ``ppar fit``, else false.
+            for_training: Build objective and whitening, also without ``ppar.ensemble``. The command line sets it.
             text_width: Width of the prototypes in a checkpoint that will be loaded: the objective is then built without
                 reading CLIP or text embeddings, and cannot train. The command line sets it.
         """

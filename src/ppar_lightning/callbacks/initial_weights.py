@@ -68,7 +68,6 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
         fault = f"--weights {source} is of the backbone {names[0]}, the config has {names[1]} ({why['backbone']})"
         raise ValueError(f"{fault}: set --model.segmenter.backbone as in its training, or give other weights")
     besides = {"classifier": "no class of these names there" * (not pairs), "whitening": "it is of one training"}
-    besides |= {"adapter": "it starts from the backbone"}
     besides |= {"objective": "no class has the same text there" * (not texts)}
     if part == "backbone":
         besides = {each: "--weights_part backbone" for each in why if each not in ("backbone", "norms of maps")}

@@ -82,7 +82,7 @@ def inject(backbone: Backbone, options: AdapterOptions, named: bool) -> bool:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ImportError("model.segmenter.adapter needs the extra `peft`: pip install '.[peft]'") from error
-    found = _linears(backbone, options)
+    found = linear_maps(backbone, options)
     if options.rank > (most := min((min(each.weight.shape) for each in found.values()), default=0)):
         fault = f"{type(backbone.network).__name__} has no trained linear maps of rank {options.rank} to adapt"
         where = f"(targets {options.targets}, from_block {options.from_block})"
@@ -102,7 +102,7 @@ def inject(backbone: Backbone, options: AdapterOptions, named: bool) -> bool:
     return named and options.kind != "soma"
 
 
-def _linears(backbone: Backbone, options: AdapterOptions) -> dict[str, nn.Linear]:
+def linear_maps(backbone: Backbone, options: AdapterOptions) -> dict[str, nn.Linear]:
     """Return the linear maps to adapt by their names in the network: those in its blocks that are trained so far."""
     blocks = stem_and_stages(backbone.network, backbone.depth)[1][options.from_block :]
     inside = {id(module) for block in blocks for module in block.modules()}

@@ -37,7 +37,7 @@ def named_base(module: nn.Module, referable: bool) -> str:
         ValueError: They are not.
     """
     if not referable:
-        fault = "only the checkpoint has the backbone's weights (soma, --weights, pretrained false, or FSDP)"
+        fault = "only the checkpoint has the backbone's weights (soma, patch, --weights, pretrained false, FSDP)"
         raise ValueError(f"{fault}: set --model.checkpoint_base whole")
     return fingerprint(frozen(module))
 

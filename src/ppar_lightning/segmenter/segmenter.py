@@ -142,7 +142,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.early_channels = () if self.backbone.plain else tuple(channels[:early_stages])
         self.training_summary: str | None = None
         self.adapter = AdapterOptions(**adapter) if isinstance(adapter, dict) else adapter
-        self.referable = inject(self.backbone, self.adapter, pretrained and backbone_config is None)
+        named = pretrained and backbone_config is None
+        self.referable = inject(self.backbone, self.adapter, named) and patch is None
         built = {"head": head, "classes": self.classes.entries(), "backbone_config": self.backbone.config}
         self.description = given | {"pretrained": False, "adapter": asdict(self.adapter)} | built
 
