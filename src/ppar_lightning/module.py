@@ -53,8 +53,6 @@ class PPARModule(L.LightningModule):
     """(K,) train id in the data module's classes of each class of the segmenter; None if they are the same."""
     selected_on: list[str]
     """Metrics of unseen domains that the loaded checkpoint was selected by."""
-    base: str
-    """Hash of the frozen weights that checkpoints leave out; empty if they are whole."""
     rates: PlannedRates | None
     loss_terms: dict[str, Tensor]
     """Addends of the last training loss on this rank, by name, without gradient."""
@@ -106,9 +104,8 @@ class PPARModule(L.LightningModule):
             seed: Seed of the dropout and the objective's initial weights; the command line takes ``seed_everything``.
             compile: Backend of ``torch.compile`` for backbone, head and PPAR's losses in training, e.g. ``inductor``.
             checkpoint_base: ``reference`` leaves the backbone's frozen weights out of checkpoints, but for a hash.
-            for_training: Build objective and whitening, also without ``ppar.ensemble``. The command line sets it.
-            text_width: Width of the prototypes in a checkpoint that will be loaded: the objective is then built without
-                reading CLIP or text embeddings, and cannot train. The command line sets it.
+            for_training: Build objective and whitening, also without ``ppar.ensemble``; the command line sets it.
+            text_width: Width of a checkpoint's prototypes, which are then built without CLIP; the command line sets it.
         """
         super().__init__()
         self.segmenter, self.options, self.optimizer = segmenter, ppar, optimizer
@@ -146,8 +143,7 @@ class PPARModule(L.LightningModule):
             options = "--trainer.max_steps, --trainer.max_epochs and --trainer.limit_train_batches"
             raise ValueError(f"the training has no steps: set {options} to more than 0, or use `ppar validate`")
         if self.checkpoint_base == "reference" and stage == "fit":
-            sharded = isinstance(strategy, ModelParallelStrategy)
-            self.base = named_base(self, self.segmenter.referable and not sharded)
+            self.base = named_base(self, self.segmenter.referable and not isinstance(strategy, ModelParallelStrategy))
         if self.compile_backend is not None and stage == "fit":
             for part in filter(None, (self.segmenter.backbone, self.segmenter.head, self.objective)):
                 part.compile(backend=self.compile_backend)

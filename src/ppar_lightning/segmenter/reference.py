@@ -6,9 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-STATES = {"state_dict", "current_model_state"}
-"""Entries of a checkpoint with weights: those that are evaluated, and those in training if the former are averaged."""
-
 
 def frozen(module: nn.Module) -> dict[str, Tensor]:
     """Return the frozen weights of the backbone by their names in a module."""
@@ -44,8 +41,7 @@ def named_base(module: nn.Module, referable: bool) -> str:
 
 def shorten(checkpoint: dict[str, Any], base: Mapping[str, Tensor], known: str) -> None:
     """Leave the frozen weights of the backbone, name -> tensor, out of a checkpoint, which gets their hash instead."""
-    for part in STATES & checkpoint.keys():
-        checkpoint[part] = {name: tensor for name, tensor in checkpoint[part].items() if name not in base}
+    checkpoint["state_dict"] = {name: each for name, each in checkpoint["state_dict"].items() if name not in base}
     checkpoint["base"] = known
 
 
@@ -68,5 +64,4 @@ def complete(checkpoint: dict[str, Any], base: Mapping[str, Tensor]) -> None:
         raise ValueError(
             f"{fault}: put the former there, or, if the checkpoint is whole, set --model.checkpoint_base whole"
         )
-    for part in STATES & checkpoint.keys():
-        checkpoint[part] = {**base, **checkpoint[part]}
+    checkpoint["state_dict"] = {**base, **state}
