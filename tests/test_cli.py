@@ -192,9 +192,13 @@ def test_eta_zero_and_no_alignment_train_the_very_baseline(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--model.ema", "{decay: 0.9, start: 2}", "--model.layer_decay", "0.9", "--model.weight_decay_end", "0.001"]],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, words):
     # 8 images in batches of 2: step 6 lies in the second epoch, in the ramps of reweighting and of rho
-    long = ("--trainer.max_steps", "12", "--trainer.check_val_every_n_epoch", "3")
+    long = ("--trainer.max_steps", "12", "--trainer.check_val_every_n_epoch", "3", *words)
     whole = fit(tmp_path / "whole", *long, "--checkpoint.every_n_train_steps", "6", "--checkpoint.save_top_k", "-1")
     (halfway,) = whole.glob("checkpoints/*step=6.ckpt")
     resumed = fit(tmp_path / "resumed", *long, "--ckpt_path", str(halfway))
@@ -204,6 +208,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     )
     for name, tensor in weights(resumed).items():
         assert torch.equal(tensor, expected[name]), name
+    trained = [
+        torch.load(folder / "checkpoints" / "last.ckpt").get("current_model_state", {}) for folder in (whole, resumed)
+    ]
+    assert bool(trained[0]) == bool(words)
+    assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
     curves = [rows(folder / "curves" / "fit" / "version_0" / "metrics.csv") for folder in (whole, resumed)]
     losses = [[(row["step"], row["train/loss"]) for row in each if row["train/loss"]] for each in curves]
     assert losses[0][6:] == losses[1]
