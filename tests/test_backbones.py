@@ -1,4 +1,14 @@
-"""Backbones of the foundation models: what they load, the maps they give, other patch sizes, what is trained."""
+"""Backbones of the foundation models: what they load, the maps they give, other patch sizes, what is trained.
+
+``data/checkpoints.json`` holds configs of published checkpoints, with the names and shapes of the tensors in their
+files: those of the classes of transformers 5.0, which had other names (``0-23`` stands for each of the blocks).
+"""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +27,7 @@ from transformers import (
     Tipsv2Config,
 )
 
+from ppar_lightning.segmenter import pretrained
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.segmenter import Segmenter
 
@@ -36,6 +47,7 @@ CONFIGS = {
     "siglip": SiglipConfig(text_config=TEXT, vision_config=VISION),
     "pvt_v2": PvtV2Config(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 3, 4]),
 }
+CHECKPOINTS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "checkpoints.json").read_text())
 PLAIN = [family for family, config in CONFIGS.items() if not hasattr(config, "depths")]
 FIRST = {"dinov2_with_registers": 5, "dinov3_vit": 5, "pixio": 8, "tipsv2": 2, "siglip": 0}
 """Number of tokens before those of the patches, if it is not one."""
@@ -109,3 +121,50 @@ def test_a_hierarchy_has_no_patch_size_to_choose():
     with pytest.raises(ValueError, match="patch 16 needs a plain ViT: leave it out, 'resnet_small' is a hierarchy$"):
         Segmenter("resnet_small", "fpn", pretrained=False, patch=16)
     Segmenter("resnet_small", "fpn", pretrained=False)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A folder with the config of a published checkpoint, and a stand-in for its file: zeros that take no memory."""
+
+    def make(name: str, blocks: int) -> str:
+        config = copy.deepcopy(CHECKPOINTS[name]["config"])
+        for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
+            part |= {name: min(number, blocks) for name, number in part.items() if name == "num_hidden_layers"}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        state = {}
+        for key, shape in CHECKPOINTS[name]["keys"].items():
+            before, *bounds, after = [*re.split(r"\b(\d+)-(\d+)\b", key), ""][:4]
+            numbers = range(int(bounds[0]), min(int(bounds[1]) + 1, blocks)) if len(bounds) == 2 else [""]
+            state |= {f"{before}{number}{after}": torch.zeros(()).expand(shape) for number in numbers}
+        load = pretrained.load_pretrained
+
+        def read(loader: Any, name: str, **more: Any) -> Any:
+            return load(loader, None, state_dict=dict(state), **more) if more else load(loader, name)
+
+        monkeypatch.setattr(pretrained, "load_pretrained", read)
+        return str(tmp_path)
+
+    return make
+
+
+def is_as_published(path: str, name: str) -> None:
+    """Every weight of the backbone is in the file, in this shape; and the mean and deviation are the family's."""
+    backbone = Backbone(path, (1, -1))
+    config = CHECKPOINTS[name]["config"].get("vision_config", CHECKPOINTS[name]["config"])
+    assert backbone.stride == (config.get("patch_size", 14) if backbone.plain else 32)
+    assert not any(weight.any() for weight in backbone.network.state_dict().values())
+    family = CHECKPOINTS[name]["config"]["model_type"]
+    red = {"clip": 0.48145466, "metaclip_2": 0.48145466, "siglip": 0.5, "tipsv2": 0.0}.get(family, 0.485)
+    assert backbone.mean[0].item() == pytest.approx(red)
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKPOINTS if not re.search("giant|convnext|pvt", name)])
+def test_the_first_block_of_a_published_file_is_read(published, name):
+    is_as_published(published(name, 1), name)
+
+
+@pytest.mark.slow  # all blocks of large networks
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_whole_published_file_is_read(published, name):
+    is_as_published(published(name, 99), name)

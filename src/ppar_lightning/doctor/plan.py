@@ -140,9 +140,7 @@ def build(config: Namespace) -> PPARModule:
         torch.device("meta"),
         patch.object(constants, "HF_HUB_OFFLINE", True),
         patch.object(clip, "load_weights", lambda kind, _, config: kind(config)),
-        patch.object(
-            text, "cached_embeddings", lambda m, _, w: torch.zeros(len(w), clip.clip_config(m).projection_dim)
-        ),
+        patch.object(text, "cached_embeddings", lambda m, _, w: torch.zeros(len(w), clip.joint_width(m))),
     ):
         module: PPARModule = parser.instantiate_classes(Namespace(model=model)).model
         if tower := tower_of(module):

@@ -1,4 +1,8 @@
-"""CLIP's two towers: the text tower embeds sentences once, the image tower gives visual context in training."""
+"""The two towers of a CLIP, MetaCLIP 2, SigLIP or SigLIP 2, all called a CLIP here.
+
+The text tower embeds sentences once, the image tower gives visual context in training. SigLIP's scores have a bias, the
+same for all classes, which no comparison of classes needs.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -7,12 +11,28 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
+    MetaClip2TextModelWithProjection,
+    MetaClip2VisionModelWithProjection,
+    SiglipTextModel,
+    SiglipVisionModel,
+)
 
 from ppar_lightning.method.cuda_graph import CudaGraph
 from ppar_lightning.method.grid import Grid, resize
 from ppar_lightning.method.image_tower import ImageTower
 from ppar_lightning.segmenter.pretrained import load_pretrained, load_weights, normalisation
+
+TOWERS: dict[str, tuple[Any, Any]] = {
+    "clip": (CLIPTextModelWithProjection, CLIPVisionModelWithProjection),
+    "metaclip_2": (MetaClip2TextModelWithProjection, MetaClip2VisionModelWithProjection),
+    "siglip": (SiglipTextModel, SiglipVisionModel),
+}
+"""Type of a model -> the classes of its text and its image tower; SigLIP 2 has SigLIP's, except NaFlex."""
 
 TEXT_BATCH = 256
 """Number of sentences that the text tower embeds at once."""
@@ -37,7 +57,7 @@ class VisualContext(NamedTuple):
 
 @torch.no_grad()
 def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
-    """Embed sentences with CLIP's text tower. The tower is not kept.
+    """Embed sentences with CLIP's text tower. The tower is not kept. SigLIP reads lower case, padded at the end.
 
     Args:
         clip: ``tinyclip``, a hub id or a folder.
@@ -49,14 +69,21 @@ def embed_texts(clip: str, texts: Sequence[str]) -> Tensor:
     Raises:
         OSError: The model is not there, is damaged or has no tokenizer.
     """
-    words = clip_config(clip).text_config.vocab_size
+    config = clip_config(clip)
+    words = config.text_config.vocab_size
     tokenizer = load_pretrained(AutoTokenizer, clip)
     # Without a tokenizer's files, transformers makes one that knows no words, and every sentence would be the same.
     if len(tokenizer) < words / 2:
         raise OSError(f"model {clip!r} holds no tokenizer: copy its tokenizer's files there")
-    tower = _load_tower(CLIPTextModelWithProjection, clip, "text_config")
-    parts = (list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH))
-    embedded = [tower(**tokenizer(part, padding=True, return_tensors="pt")).text_embeds for part in parts]
+    tower = _load_tower(clip, 0)
+    padding: dict[str, Any] = {"padding": True}
+    if sigmoid := config.model_type == "siglip":
+        length, texts = config.text_config.max_position_embeddings, [text.lower() for text in texts]
+        padding = {"padding": "max_length", "max_length": length, "padding_side": "right"}
+    embedded = []
+    for start in range(0, len(texts), TEXT_BATCH):
+        tokens = tokenizer(list(texts[start : start + TEXT_BATCH]), return_tensors="pt", **padding)
+        embedded.append(tower(tokens.input_ids).pooler_output if sigmoid else tower(**tokens).text_embeds)
     return F.normalize(torch.cat(embedded), dim=-1)
 
 
@@ -83,8 +110,8 @@ class FrozenImageTower(nn.Module):
             graph: On CUDA, record a CUDA graph for each of the first GRAPHS shapes of input, and run that.
         """
         super().__init__()
-        tower = _load_tower(CLIPVisionModelWithProjection, clip, "vision_config")
-        self.patch, self.dim = int(tower.config.patch_size), int(tower.config.projection_dim)
+        tower = _load_tower(clip, 1)
+        self.patch, self.dim = int(tower.config.patch_size), joint_width(clip)
         self.__dict__["tower"] = ImageTower(tower, *normalisation(clip))  # an attribute that torch does not register
         self.size, self.dtype, self.graph = size, dtype, graph
         self.path: Literal["graph", "eager"] | None = None
@@ -140,15 +167,22 @@ def clip_config(clip: str) -> Any:
         ValueError: The model is no CLIP.
     """
     config = load_pretrained(AutoConfig, clip)
-    if config.model_type != "clip":
+    if config.model_type not in TOWERS:
         remedy = "name a whole CLIP as ppar.clip, such as openai/clip-vit-base-patch16"
         raise ValueError(f"model {clip!r} is a {config.model_type!r}, not a CLIP with two towers: {remedy}")
     return config
 
 
-def _load_tower(loader: Any, clip: str, part: str) -> Any:
-    """Load one tower of a CLIP in fp32, frozen, with the projection width of the whole model."""
+def joint_width(clip: str) -> int:
+    """Return D, the width of the space that a CLIP embeds texts and images in."""
     config = clip_config(clip)
-    tower_config = getattr(config, part)
-    tower_config.projection_dim = config.projection_dim
-    return load_weights(loader, clip, tower_config).eval().requires_grad_(False)
+    return int(getattr(config, "projection_dim", config.vision_config.hidden_size))
+
+
+def _load_tower(clip: str, index: int) -> Any:
+    """Load the text tower (0) or the image tower (1) in fp32, frozen, with the projection width of the whole model."""
+    config = clip_config(clip)
+    tower_config = (config.text_config, config.vision_config)[index]
+    if hasattr(config, "projection_dim"):
+        tower_config.projection_dim = config.projection_dim
+    return load_weights(TOWERS[config.model_type][index], clip, tower_config).eval().requires_grad_(False)

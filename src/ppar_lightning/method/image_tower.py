@@ -1,4 +1,4 @@
-"""CLIP's image tower in as few operations as the embeddings of an image and its patches need."""
+"""The image tower of a CLIP, in as few operations as the embeddings of an image and its patches need."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ppar_lightning.segmenter.pretrained import Colour
 
 
 class ImageTower(nn.Module):
-    """The weights of a CLIP's image tower, with everything that is fixed computed once.
+    """The weights of an image tower, with everything that is fixed computed once.
 
     Patch embedding, positions and their sum are in float32, all that follows in the tower's precision.
     """
@@ -19,20 +19,25 @@ class ImageTower(nn.Module):
         """Take over the weights of a tower.
 
         Args:
-            tower: A ``CLIPVisionModelWithProjection`` without gradient, which cannot be used any more.
+            tower: A ``CLIPVisionModelWithProjection``, that of MetaCLIP 2 or a ``SiglipVisionModel``, without gradient,
+                which cannot be used any more.
             mean: Mean of RGB in [0, 1] that the tower was trained with.
             std: Standard deviation.
         """
         super().__init__()
-        vision = tower.vision_model
+        vision = getattr(tower, "vision_model", tower)
         self.embeddings = vision.embeddings
         blocks = [TowerBlock(layer) for layer in vision.encoder.layers]
-        blocks[-1].is_last = True
-        self.blocks = nn.Sequential(vision.pre_layrnorm, *blocks, vision.post_layernorm, tower.visual_projection)
+        if hasattr(vision, "head"):
+            self.blocks = nn.Sequential(*blocks, vision.post_layernorm, Pooling(vision.head))
+        else:
+            blocks[-1].is_last = True
+            self.blocks = nn.Sequential(vision.pre_layrnorm, *blocks, vision.post_layernorm, tower.visual_projection)
         shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
         patches = self.embeddings.patch_embedding
         patches.weight.div_(scale)  # of (image - mean) / std
-        patches.bias = nn.Parameter(-(patches.weight * shift).sum(dim=(1, 2, 3)), requires_grad=False)
+        bias = -(patches.weight * shift).sum(dim=(1, 2, 3)) + (0 if patches.bias is None else patches.bias)
+        patches.bias = nn.Parameter(bias, requires_grad=False)
         self.move(tower.device, torch.float32)
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -50,13 +55,30 @@ class ImageTower(nn.Module):
         Returns:
             (B, 1 + N, D), in the tower's precision: the image's embedding and those of its N patches.
         """
-        patches = self.embeddings.patch_embedding(image).flatten(2).transpose(1, 2)
-        first = self.embeddings.class_embedding.expand(len(image), 1, -1)
-        tokens = torch.cat([first, patches], dim=1)
+        tokens = self.embeddings.patch_embedding(image).flatten(2).transpose(1, 2)
+        if hasattr(self.embeddings, "class_embedding"):
+            tokens = torch.cat([self.embeddings.class_embedding.expand(len(image), 1, -1), tokens], dim=1)
         size = (image.shape[-2], image.shape[-1])
         if size not in self._positions:  # all are kept, since a recording may read them
             self._positions[size] = self.embeddings.interpolate_pos_encoding(tokens, *size)
         return self.blocks((tokens + self._positions[size]).to(self.place[1]))
+
+
+class Pooling(nn.Module):
+    """SigLIP's attention pooling: of all patches for the image, and of each patch alone, and so its content."""
+
+    def __init__(self, head: Any) -> None:
+        """Take over a ``SiglipMultiheadAttentionPoolingHead``."""
+        super().__init__()
+        self.head = head
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, N, C) to (B, 1 + N, C)."""
+        attention = self.head.attention
+        pooled = attention(self.head.probe.expand(len(tokens), -1, -1), tokens, tokens, need_weights=False)[0]
+        weight, bias = attention.in_proj_weight.chunk(3)[2], attention.in_proj_bias.chunk(3)[2]
+        mixed = torch.cat([pooled, attention.out_proj(F.linear(tokens, weight, bias))], dim=1)
+        return mixed + self.head.mlp(self.head.layernorm(mixed))
 
 
 class TowerBlock(nn.Module):
@@ -67,7 +89,7 @@ class TowerBlock(nn.Module):
     the dense feature of MaskCLIP (Zhou et al. 2022, arXiv 2112.01071); MLP and final norm follow as usual."""
 
     def __init__(self, layer: Any) -> None:
-        """Take over the weights of a ``CLIPEncoderLayer``."""
+        """Take over the weights of a ``CLIPEncoderLayer``, ``MetaClip2EncoderLayer`` or ``SiglipEncoderLayer``."""
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         self.heads = attention.num_heads

@@ -135,7 +135,9 @@ def revision(name: str) -> str:
         load_pretrained(AutoConfig, name)  # raises a one-line error if there is no such model
         return Path(str(cached_file(name, "config.json"))).parent.name  # the hub's cache: snapshots/{commit}/
     digest = hashlib.sha256()
-    for path in sorted(path for kind in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*.{kind}")):
+    for path in sorted(
+        path for kind in ("safetensors", "bin", "json", "txt", "model") for path in folder.glob(f"*.{kind}")
+    ):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
