@@ -27,6 +27,10 @@ from transformers import (
     Tipsv2Config,
 )
 
+from ppar_lightning.data.datamodule import DomainDataModule
+from ppar_lightning.data.domain import Domain
+from ppar_lightning.doctor.padding import check_padding
+from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter import pretrained
 from ppar_lightning.segmenter.backbones import Backbone
 from ppar_lightning.segmenter.segmenter import Segmenter
@@ -150,7 +154,7 @@ def published(tmp_path, monkeypatch):
 
 def is_as_published(path: str, name: str) -> None:
     """Every weight of the backbone is in the file, in this shape; and the mean and deviation are the family's."""
-    backbone = Backbone(path, (1, -1))
+    backbone = Backbone(path)
     config = CHECKPOINTS[name]["config"].get("vision_config", CHECKPOINTS[name]["config"])
     assert backbone.stride == (config.get("patch_size", 14) if backbone.plain else 32)
     assert not any(weight.any() for weight in backbone.network.state_dict().values())
@@ -168,3 +172,55 @@ def test_the_first_block_of_a_published_file_is_read(published, name):
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_whole_published_file_is_read(published, name):
     is_as_published(published(name, 99), name)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build a small segmenter with random weights from a family's config."""
+
+    def make(family: str, **options: Any) -> Segmenter:
+        CONFIGS[family].save_pretrained(tmp_path / family)
+        torch.manual_seed(0)
+        options = {"classes": [*"abcde"], "decoder_channels": 32, "pretrained": False, **options}
+        return Segmenter(str(tmp_path / family), **options)
+
+    return make
+
+
+@pytest.mark.parametrize("head", [None, "other"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_parameter_that_learns_has_a_gradient_or_ddp_would_fail(build, family, head):
+    segmenter = build(family, head=head and ("pyramid" if family in PLAIN else "fpn")).train()
+    output = segmenter.outputs(torch.rand(2, 3, 40, 72))
+    assert output.logits.shape == (2, 5, 40, 72)
+    loss = output.logits.square().mean()
+    (loss if output.auxiliary is None else loss + output.auxiliary.square().mean()).backward()
+    assert [name for name, p in segmenter.named_parameters() if p.requires_grad and p.grad is None] == []
+    held = {name.partition("network.")[2] for name, p in segmenter.named_parameters() if not p.requires_grad}
+    masks = {"embeddings.mask_token"} if family.startswith(("dino", "tips")) and family in PLAIN else set()
+    assert held == ({"pixio.layernorm.weight", "pixio.layernorm.bias"} if family == "pixio" else masks)
+
+
+def note(backbone: Backbone, crop: tuple[int, int], protocol: str, window: Window | None = None) -> list[str]:
+    """What is said about the sizes of crops and windows."""
+    data = DomainDataModule({"camvid": Domain()}, crop=crop, protocol=protocol, window=window)
+    return [finding.message for finding in check_padding(backbone, data)]
+
+
+def test_sizes_that_do_not_divide_are_named_with_the_nearest_that_do(build):
+    own, other = build("dinov2").backbone, build("dinov2", patch=16).backbone
+    crop, window = note(own, (512, 1024), "rein")
+    fault = "is padded to [518, 1036], as the stride of the backbone is 14"
+    near = "[504, 1022] or [518, 1036] is not, nor [512, 1024] with --model.segmenter.patch 16"
+    assert crop == f"--data.crop [512, 1024] {fault}: {near}"
+    assert window.startswith(
+        "the window of protocol rein, 512 is padded to 518, as the stride of the backbone is 14: 504"
+    )
+    for size in ((504, 1022), (518, 1036)):
+        assert note(own, size, "full") == []
+    assert note(other, (512, 1024), "rein") == []
+    assert note(own, (8, 14), "full") == [
+        "--data.crop [8, 14] is padded to [14, 14], as the stride of the backbone is 14: [14, 14] is not"
+    ]
+    assert len(note(own, (14, 14), "full", Window(100, 50))) == 1
+    assert len(note(build("pvt_v2").backbone, (100, 64), "full")) == 1

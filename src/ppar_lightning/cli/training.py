@@ -32,6 +32,7 @@ from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.disk.tensors import cause, read_checkpoint
 from ppar_lightning.doctor.downloads import check_rendered
 from ppar_lightning.doctor.examination import examine
+from ppar_lightning.doctor.padding import check_padding
 from ppar_lightning.doctor.trial import FIRST_STEP, TrialDoneError
 from ppar_lightning.images.classes import inlined, keep_lists
 from ppar_lightning.module import PPARModule
@@ -152,7 +153,8 @@ class PPARCLI(LightningCLI):
                 config.model.segmenter = Namespace(**vars(segmenter) | known)
         super().instantiate_classes()
         if self.subcommand == "fit":
-            for finding in check_rendered(config.model, self.datamodule.sources):
+            padding = check_padding(self.model.segmenter.backbone, self.datamodule)
+            for finding in (*check_rendered(config.model, self.datamodule.sources), *padding):
                 rank_zero_warn(finding.message)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
