@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from test_cli import fit
@@ -25,6 +26,7 @@ def figures(run: Path, *words: str) -> dict:
     return json.loads((run / "test.json").read_text())["domains"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_takes_all_weights_from_the_checkpoint(tmp_path, clip_folder, monkeypatch, capsys):
     home, away = tmp_path / "home", tmp_path / "away"
     for folder in (home, away):

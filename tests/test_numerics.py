@@ -162,7 +162,7 @@ def test_many_updates_keep_banks_at_unit_norm_and_statistics_positive():
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_no_bank_takes_in_a_nan(clip_folder, value):
-    objective, batch = PPAR(PPAROptions(clip=str(clip_folder)), CHANNELS, WORDS), make_batch()
+    objective, batch = PPAR(PPAROptions(clip=str(clip_folder), context_every=1), CHANNELS, WORDS), make_batch()
     objective(batch.output, batch.image, batch.label, 0.5)
     objective.update()
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}

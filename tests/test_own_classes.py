@@ -148,14 +148,9 @@ def check_run(folder: Path, number: int) -> None:
     assert len(page) < 2_500_000
 
 
-@pytest.mark.parametrize(
-    ("number", "ppar"),
-    [
-        (5, True),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(5, False), (2, True), (2, False)]),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(255, True), (255, False)]),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [5, 2, 255])
+@pytest.mark.parametrize("ppar", [True, False])
 def test_no_output_names_or_draws_a_class_of_cityscapes(number, ppar, clip_folder, tmp_path, capfd, recwarn):
     show_everything(tmp_path, config(tmp_path, LISTS[number], clip_folder if ppar else None), ppar and number != 5)
     assert of_cityscapes(tmp_path, "\n".join([*capfd.readouterr(), *(str(each.message) for each in recwarn)])) == {}

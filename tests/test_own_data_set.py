@@ -58,6 +58,7 @@ def follow(commands: list[str], *clip: str) -> None:
             main(words)
 
 
+@pytest.mark.slow
 def test_the_tutorial_word_by_word(hall, clip_folder):
     assert [name for name, _ in FILES] == ["classes.yaml", "hall.yaml"]
     assert [command.split()[1] for command in COMMANDS] == ["doctor", "fit", "test", "predict", "fit", "test"]

@@ -157,6 +157,7 @@ def test_the_page_names_parts_and_short_runs(part, tmp_path):
     assert "<strong>Trained with 2 of 300 steps" in page
 
 
+@pytest.mark.slow
 @pytest.mark.remedy("report/seed_table.py::check_comparable")
 @pytest.mark.remedy("runs/tested_run.py::read_test")
 @pytest.mark.remedy("runs/tested_run.py::read_test")

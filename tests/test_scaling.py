@@ -138,4 +138,4 @@ def test_a_ledger_tells_the_memory_of_every_batch_from_one():
 @pytest.mark.parametrize("setting", planning.CHECKED)
 def test_the_planned_memory_is_the_measured_one(setting):
     planned, measured = planning.compare(setting)
-    assert planned == pytest.approx(measured, rel={"demo": 0.3}.get(setting, 0.15))  # 0.13 to 0.17 GiB from run to run
+    assert planned == pytest.approx(measured, rel=0.15, abs=0.08)  # a process takes 0.05 GiB beside its tensors

@@ -225,6 +225,7 @@ def complaint(capsys, *words: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_training_whose_gpu_is_full_says_what_to_lower_and_continues(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(last_checkpoint, "INTERVAL", 0.0)
     monkeypatch.setattr(last_checkpoint, "PATIENCE", 0.0)

@@ -148,6 +148,7 @@ def test_a_signal_ends_with_a_checkpoint_that_goes_on_exactly(
     assert_equal(folder, whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_max_time_stops_is_not_finished_and_its_last_line_continues_it_exactly(
     whole, tmp_path, monkeypatch, capsys
 ):

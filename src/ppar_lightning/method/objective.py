@@ -115,8 +115,8 @@ class PPAR(nn.Module):
         """
         now, looks = Schedules.at(u, self.options), self.looks
         context = self.clip(image) if looks and self.clip is not None else None
-        losses, w = self._losses(output, label, looks, context, now.on(image.device))
-        return losses._replace(diagnostics=self._diagnose(output, label, w, now)) if diagnose else losses
+        losses, labels, w = self._losses(output, label, looks, context, now.on(image.device))
+        return losses._replace(diagnostics=self._diagnose(output, labels, w, now)) if diagnose else losses
 
     def embed_map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
         """Embed the map to align, averaged to about STRIDE pixels if it is finer: (B, D, h, w), and its grid."""
@@ -135,8 +135,7 @@ class PPAR(nn.Module):
             label: (B, H, W) int64 train ids, IGNORE included.
         """
         labels = grid_labels(label, grid, self.num_classes)
-        features = z.detach().flatten(2).transpose(1, 2).float().contiguous()
-        return Embedded(features, grid, labels, labels.one_hot(self.num_classes))
+        return Embedded(_positions(z), grid, labels, labels.one_hot(self.num_classes))
 
     def _map(self, output: SegmenterOutput) -> tuple[Tensor, Grid]:
         """Return the feature map that ``level`` names, and its grid."""
@@ -165,33 +164,34 @@ class PPAR(nn.Module):
 
     def _losses(
         self, output: SegmenterOutput, label: Tensor, looks: bool, context: VisualContext | None, now: Stage
-    ) -> tuple[Losses, Tensor]:
-        """Compute losses and weights, and add this batch's sums to those that :meth:`update` applies.
+    ) -> tuple[Losses, GridLabels, Tensor]:
+        """Compute losses, labels and weights, and add this batch's sums to those that :meth:`update` applies.
 
-        The supervised loss comes last: its maps are as large as the images, and the features are gone by then.
+        The supervised loss, whose maps are as large as the images, comes when the features are gone, and before VTP.
         """
         z, grid = self.embed_map(output)
         if looks and context is None:
             context = _own_context(z, grid)
         with torch.autocast(z.device.type, enabled=False):
             seen = None if context is None else grid_labels(label, context.grid, self.num_classes)
-            align, w, (valid, positions, pairs) = self._align(z, grid, label, seen, now)
+            align, labels, w, (valid, positions, pairs) = self._align(z, grid, label, seen, now)
             del z
             size, pixel = (label.shape[-2], label.shape[-1]), None
             if self.options.reweighting != "off":
                 pixel = reweighting.pixel_weights(w, grid, size, now.least, now.largest)
-            refined = {} if context is None or seen is None else self._refine(context, seen, now, positions, pairs)
-            terms = {**supervised_terms(output, label, pixel, valid), "align": align, **refined}
+            terms = {**supervised_terms(output, label, pixel, valid), "align": align}
+            if context is not None and seen is not None:
+                terms |= self._refine(context, seen, now, positions, pairs)
             total = torch.stack(list(terms.values())).sum()
             if self.refines and not looks:  # DDP and FSDP need a gradient of every parameter in every step
                 held = (p.to_local() if isinstance(p, DTensor) else p for p in self.prototypes.parameters())
                 total = total + (0 * nn.utils.parameters_to_vector(held)).sum()
-            return Losses(total, terms, {}), w
+            return Losses(total, terms, {}), labels, w
 
     def _align(
         self, z: Tensor, grid: Grid, label: Tensor, seen: GridLabels | None, now: Stage
-    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        """Return L_align, the weights w, and what losses are divided by: valid pixels, positions of VTP, and pairs."""
+    ) -> tuple[Tensor, GridLabels, Tensor, Sequence[Tensor]]:
+        """Return L_align, labels, weights w, and what losses are divided by: valid pixels, positions of VTP, pairs."""
         embedded = self.label_map(z, grid, label)
         features, labels, one_hot = embedded.features, embedded.labels, embedded.one_hot
         found = self.agreement(embedded, now)
@@ -210,7 +210,7 @@ class PPAR(nn.Module):
         own = (one_hot * (mass.unsqueeze(-1) / alignment.norm(features))).flatten(0, 1).T @ features.flatten(0, 1)
         visual = [own, (found.sums[:, 1] / weights.mean).unsqueeze(1), found.sums[:, 3:], found.sums[:, 2:3]]
         self.pending[:, own.shape[1] + 1 :] += torch.cat(visual, dim=1)
-        return align, weights.w, every[-3:].clamp_min(1).unbind()
+        return align, labels, weights.w, every[-3:].clamp_min(1).unbind()
 
     def _refine(
         self, context: VisualContext, seen: GridLabels, now: Stage, positions: Tensor, pairs: Tensor
@@ -247,12 +247,11 @@ class PPAR(nn.Module):
         self.step += 1
 
     @torch.no_grad()
-    def _diagnose(self, output: SegmenterOutput, pixels: Tensor, w: Tensor, now: Schedules) -> dict[str, Tensor]:
+    def _diagnose(self, output: SegmenterOutput, labels: GridLabels, w: Tensor, now: Schedules) -> dict[str, Tensor]:
         """Return the scheduled values, the spread of the weights, and the distance E||z - A_y|| to both prototypes."""
-        embedded = self.label_map(*self.embed_map(output), pixels)
-        counted, label = embedded.labels.counted, embedded.labels.label
+        counted, label, features = labels.counted, labels.label, _positions(self.embed_map(output)[0])
         number = counted.sum().clamp_min(1)
-        cosine = alignment.cosines(embedded.features, torch.stack([self.prototypes.otp, self.prototypes.bank]))
+        cosine = alignment.cosines(features, torch.stack([self.prototypes.otp, self.prototypes.bank]))
         own = cosine.gather(-1, label.view(*label.shape, 1, 1).expand(-1, -1, 2, 1)).squeeze(-1)
         distance = ((2 - 2 * own).clamp_min(0).sqrt() * counted.unsqueeze(-1)).sum(dim=(0, 1)) / number
         return {
@@ -287,6 +286,11 @@ def build_objective(options: PPAROptions, segmenter: Segmenter, seed: int, text_
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return PPAR(options, channels, segmenter.classes.words, text_width)
+
+
+def _positions(z: Tensor) -> Tensor:
+    """Return (B, n, D) features in fp32, without gradient, of the positions of a (B, D, h, w) map."""
+    return z.detach().flatten(2).transpose(1, 2).float().contiguous()
 
 
 def _own_context(embedding: Tensor, grid: Grid) -> VisualContext:
