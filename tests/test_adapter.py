@@ -258,9 +258,10 @@ def run_config(folder: Path, backbone: Path, adapter: dict[str, Any], **model: A
 
 
 @pytest.mark.slow
-def test_a_run_whose_checkpoints_have_no_base_is_resumed_bit_by_bit_and_tested(folder, tmp_path):
+@pytest.mark.parametrize("ema", [None, {"decay": 0.5}])
+def test_a_run_whose_checkpoints_have_no_base_is_resumed_bit_by_bit_and_tested(folder, tmp_path, ema):
     adapter = {"kind": "dora", "rank": 4, "dropout": 0.1}
-    fits = ["fit", "--config", run_config(tmp_path, folder / "dinov2", adapter, checkpoint_base="reference")]
+    fits = ["fit", "--config", run_config(tmp_path, folder / "dinov2", adapter, checkpoint_base="reference", ema=ema)]
     fits += ["--checkpoint.every_n_train_steps", "1", "--checkpoint.save_top_k", "-1", "--trainer.default_root_dir"]
     whole, less, more = (tmp_path / name for name in ("whole", "less", "more"))
     main([*fits, str(whole), "--model.checkpoint_base", "whole"])
@@ -271,6 +272,9 @@ def test_a_run_whose_checkpoints_have_no_base_is_resumed_bit_by_bit_and_tested(f
     for run in (less, more):
         assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(run).items())
         assert evaluate(run)["domains"] == evaluate(whole)["domains"]
+    ends = [torch.load(run / "checkpoints" / "last.ckpt").get("current_model_state", {}) for run in (whole, less, more)]
+    assert bool(ends[0]) == bool(ema)
+    assert all(torch.equal(tensor, end[name]) for end in ends for name, tensor in ends[0].items())
     loaded = load_run(less).module.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items() if name in loaded)
 

@@ -33,7 +33,7 @@ NO_ADAPTER = {"kind": "none", "rank": 16, "alpha": 16, "dropout": 0.0, "targets"
 
 ADDED: Mapping[tuple[str, ...], Mapping[str, Any]] = {
     ("model",): dict.fromkeys(("adapter_lr", "weight_decay_end", "ema"))
-    | {"continuation": "extend", "layer_decay": 1.0},
+    | {"continuation": "extend", "layer_decay": 1.0, "checkpoint_base": "whole"},
     ("model", "segmenter"): {"patch": None, "adapter": NO_ADAPTER},
     ("model", "ppar"): {"context_every": 1, "clip_graph": True},
     ("data",): {"classes": "cityscapes19", "tta": {"scales": [1.0], "flip": False}},
