@@ -29,7 +29,7 @@ USED = 0.9
 """Share of a card that tensors can take; the rest is for libraries and for gaps that the allocator cannot fill."""
 History = npt.NDArray[np.int64]
 """(n, 2): bytes that do not depend on the batch, and those of each image, after each change."""
-IMAGES = 11
+IMAGES = 97
 """Batch of the step that is looked at. As it is a prime number that divides no usual size, the storages whose size it
 divides are those that grow with the batch, and one step tells the memory of every batch."""
 
