@@ -17,6 +17,7 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
 from ppar_lightning import load_segmenter
+from ppar_lightning.callbacks.initial_weights import start_from
 from ppar_lightning.cli import main
 from ppar_lightning.method import mask_loss
 from ppar_lightning.method.options import PPAROptions
@@ -247,6 +248,20 @@ def test_a_run_is_trained_tested_and_loaded(run, tmp_path):
     label = load_segmenter(tmp_path).predict(picture)
     assert torch.equal(label, segmenter.predict(picture))
     assert (np.asarray(Image.open(run / "predictions" / "a.png")) == label.numpy()).mean() > 0.99
+
+
+def test_rows_of_classes_are_taken_by_name(tmp_path):
+    source, module = build(), PPARModule(build(classes=["e", "new", "a", "d", "c"]), OFF)
+    for each in source.parameters():
+        each.data.add_(1)
+    source.save_pretrained(tmp_path)
+    before = module.segmenter.classifier.weight.clone()
+    start_from(module, str(tmp_path), "all")
+    found, theirs = module.segmenter.classifier.weight, source.classifier.weight
+    assert torch.equal(found[[0, 2, 3, 4, 5]], theirs[[4, 0, 3, 2, 5]])  # the last is "no object"
+    assert torch.equal(found[1], before[1])
+    query = "head.transformer.queries_embedder.weight"
+    assert torch.equal(module.segmenter.state_dict()[query], source.state_dict()[query])
 
 
 @pytest.mark.remedy("export.py::main")

@@ -42,8 +42,7 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
         part: ``backbone`` takes nothing else.
 
     Returns:
-        The record for the manifest: among others ``taken`` (part -> numbers of its tensors and their values), ``new``
-        (part -> why it is not taken) and ``unused`` (parts that only the source has).
+        The record for the manifest: of each part what is ``taken``, why it is ``new``, and what is ``unused`` there.
 
     Raises:
         FileNotFoundError: There is no such source.
@@ -54,14 +53,15 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
     theirs = class_list(weights.description.get("classes", "cityscapes19"))
     pairs = [(new, theirs.index(name)) for new, name in enumerate(module.segmenter.classes) if name in theirs]
     given, texts = dict(weights.state), same_text(pairs, own.get(OTP), weights.state.get(OTP))
-    for name in {*own} & {*given}:
+    for name in filter(ROWS.match, {*own} & {*given}):
         ours, rows = own[name], given[name]
-        if ROWS.match(name) and (len(rows), rows.shape[1:]) == (len(theirs), ours.shape[1:]):
+        extra = len(rows) - len(theirs)  # a classifier of queries ends with a row for "no object"
+        if (len(ours) - extra, rows.shape[1:]) == (module.segmenter.num_classes, ours.shape[1:]):
             given[name] = ours.clone()
-            for new, old in texts if name.startswith("objective.") else pairs:
+            for new, old in texts if name.startswith("objective.") else [*pairs, (-1, -1)][: len(pairs) + extra]:
                 given[name][new] = rows[old]
-        elif name == OTP and ours.shape[1:] == rows.shape[1:]:
-            given[name] = ours
+    if OTP in {*own} & {*given} and own[OTP].shape[1:] == given[OTP].shape[1:]:
+        given[OTP] = own[OTP]
     why = faults(own, given)
     if why["backbone"]:
         names = (weights.description.get("backbone"), module.segmenter.description["backbone"])
