@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline")
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", OMP_NUM_THREADS="1")  # for processes that tests start too
 
 import runpy
 import shutil
