@@ -22,14 +22,13 @@ from ppar_lightning.runs.markdown import table
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 VIT = ("--model.segmenter.head", "pyramid", "--data.crop", "[518, 518]")
+LORA = ("--model.segmenter.adapter", '{"kind": "lora", "rank": 32, "alpha": 32, "targets": "qkv"}')
+DINOV2 = Dinov2Config(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, patch_size=14, image_size=518)
 SETTINGS = {
     "demo": ("demo", None, ()),
     "gta": ("gta", ResNetConfig(), ()),
-    "gta, DINOv2-L": (
-        "gta",
-        Dinov2Config(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, patch_size=14, image_size=518),
-        VIT,
-    ),
+    "gta, DINOv2-L": ("gta", DINOV2, VIT),
+    "gta, DINOv2-L, LoRA": ("gta", DINOV2, (*VIT, *LORA)),
 }
 """Column -> shipped config, architecture of another backbone, overrides."""
 CHECKED = {"demo": 8, "gta": 2}
@@ -53,7 +52,8 @@ def document(settings: list[str]) -> str:
     """Write the table of docs/scaling.md."""
     with tempfile.TemporaryDirectory() as folder:
         columns = [dict(plan(config_of(setting, Path(folder)))) for setting in settings]
-    quantities = dict.fromkeys(name for column in columns for name in column)
+    longest = sorted(columns, key=len, reverse=True)
+    quantities = dict.fromkeys(name for column in longest for name in column)
     return table(["", *settings], ([name, *(column.get(name, "-") for column in columns)] for name in quantities))
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
+from jsonargparse import dict_to_namespace
 from lightning import Trainer
 from ranks import run_ranks
 from stand_ins import small_config
@@ -35,8 +36,9 @@ from ppar_lightning import Segmenter, load_segmenter
 from ppar_lightning import module as module_file
 from ppar_lightning.analysis.loaded_run import load_run
 from ppar_lightning.callbacks.initial_weights import start_from
-from ppar_lightning.cli import main
+from ppar_lightning.cli import main, resolve
 from ppar_lightning.distributed import shard
+from ppar_lightning.doctor.plan import plan
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.module import PPARModule
 from ppar_lightning.runs.stored import stored
@@ -446,3 +448,12 @@ def step_on_two_ranks(folder: Path, kind: str, sharded: bool) -> None:
 @pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_step_on_two_ranks_is_that_of_one(folder, kind, sharded):
     run_ranks(2, step_on_two_ranks, folder, kind, sharded)
+
+
+def test_the_plan_counts_the_adapter(folder, tmp_path):
+    config = run_config(tmp_path, folder / "dinov2", {"kind": "soma", "rank": 16, "alpha": 16})
+    rows = dict(plan(dict_to_namespace(resolve(["--config", config]))))
+    segmenter = build(folder, "dinov2", AdapterOptions("soma", rank=16))
+    number = sum(p.numel() for p in segmenter.parameters() if id(p) in adapter_parameters(segmenter))
+    assert rows["parameters, adapter"] == f"{number / 1e6:.2f} M trained, 0.00 M frozen"
+    assert rows["parameters, backbone"].startswith(f"{number / 1e6:.2f} M trained, ")

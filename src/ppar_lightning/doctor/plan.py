@@ -20,6 +20,7 @@ from ppar_lightning.data.loading import Batch
 from ppar_lightning.method import clip, grid, text
 from ppar_lightning.method.image_tower import ImageTower
 from ppar_lightning.module import PPARModule
+from ppar_lightning.segmenter.adapter import adapter_parameters
 
 PRECISIONS = ("32-true", "bf16-mixed")
 BATCHES = (1, 2, 4, 8, 16)
@@ -98,7 +99,10 @@ def plan(config: Namespace) -> list[list[str]]:
     module, flops, memory = trace(config)
     segmenter, number, crop = module.segmenter, config.data.batch_size, config.data.crop
     heads = nn.ModuleList(part for part in segmenter.children() if part is not segmenter.backbone)
-    parts = {"backbone": segmenter.backbone, "heads": heads, "objective": module.objective, "CLIP": tower_of(module)}
+    ids = adapter_parameters(segmenter)
+    adapter = nn.ParameterList(p for p in segmenter.parameters() if id(p) in ids) if ids else None  # of the backbone
+    parts = {"backbone": segmenter.backbone, "adapter": adapter, "heads": heads}
+    parts |= {"objective": module.objective, "CLIP": tower_of(module)}
     rows = [[f"parameters, {name}", counted(part)] for name, part in parts.items() if part is not None]
     rows.append(["operations of a step", f"{flops * number / 1e12:.3f} TFLOP, {number} x {crop[0]} x {crop[1]} pixels"])
     for precision, each in memory.items():
