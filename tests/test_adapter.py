@@ -17,6 +17,7 @@ from lightning import Trainer
 from ranks import run_ranks
 from stand_ins import small_config
 from test_cli import evaluate, weights
+from test_ddp import FSDP, SGD
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import (
@@ -457,3 +458,13 @@ def test_the_plan_counts_the_adapter(folder, tmp_path):
     number = sum(p.numel() for p in segmenter.parameters() if id(p) in adapter_parameters(segmenter))
     assert rows["parameters, adapter"] == f"{number / 1e6:.2f} M trained, 0.00 M frozen"
     assert rows["parameters, backbone"].startswith(f"{number / 1e6:.2f} M trained, ")
+
+
+@pytest.mark.slow
+def test_a_sharded_run_stores_what_one_rank_does(folder, tmp_path):
+    fits = ["fit", "--config", run_config(tmp_path, folder / "dinov2", {"kind": "soma", "rank": 4}), *SGD]
+    fits += ["--model.ppar.enabled", "false", "--model.segmenter.head", "pyramid", "--trainer.default_root_dir"]
+    run_ranks(2, main, [*fits, str(tmp_path / "two"), *FSDP, "--trainer.devices", "2", "--data.batch_size", "1"])
+    main([*fits, str(tmp_path / "one")])
+    one, two = (load_segmenter(tmp_path / name).state_dict() for name in ("one", "two"))
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=2e-5)
