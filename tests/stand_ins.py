@@ -9,15 +9,19 @@ import numpy as np
 import torch
 import yaml
 from transformers import (
+    AutoModel,
     AutoModelForSemanticSegmentation,
     AutoModelForUniversalSegmentation,
     ConvNextConfig,
+    Dinov2Config,
+    DINOv3ViTConfig,
     EomtConfig,
     Mask2FormerConfig,
     OneFormerConfig,
     ResNetConfig,
     ResNetModel,
     SegformerConfig,
+    SiglipConfig,
     SwinConfig,
     UperNetConfig,
 )
@@ -32,6 +36,21 @@ def resnet(folder: Path) -> str:
     torch.manual_seed(0)
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])
     ResNetModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def plain_vit(name: str, folder: Path) -> str:
+    """A small ViT of the family of a model on the hub, twelve blocks deep, as a folder that stands for it."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 12, "num_attention_heads": 2}
+    text = {**sizes, "num_hidden_layers": 1, "vocab_size": 50}
+    families: dict[str, Any] = {
+        "dinov2": lambda: Dinov2Config(**sizes, patch_size=14, image_size=56, mlp_ratio=2),
+        "dinov3": lambda: DINOv3ViTConfig(**sizes, patch_size=16, image_size=64),
+        "siglip2": lambda: SiglipConfig(text_config=text, vision_config={**sizes, "patch_size": 16, "image_size": 64}),
+    }
+    (family,) = (family for family in families if family in name)
+    AutoModel.from_config(families[family]()).save_pretrained(folder)
     return str(folder)
 
 

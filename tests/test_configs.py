@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from ranks import run_ranks
-from stand_ins import resnet, small_config, text_embeddings
+from stand_ins import plain_vit, resnet, small_config, text_embeddings
 from transformers import CLIPModel
 from trees import TREES, write_image
 
@@ -113,7 +113,11 @@ def stand_ins(tmp_path_factory, clip_folder) -> dict[str, list[str]]:
     models += ["--prediction_grid.images", "0"]
     words, written = {}, {name: writer(folder / name) for name, writer in TREES.items() if "_" not in name}
     for path in FILES:
-        data = yaml.safe_load(path.read_text()).get("data", {})
+        config = yaml.safe_load(path.read_text())
+        data, network = config.get("data", {}), config.get("model", {}).get("segmenter", {})
+        if "adapter" in network and path.parent == CONFIGS:
+            own = ["--model.segmenter.backbone", plain_vit(network["backbone"], folder / path.stem)]
+            words[path.stem] = [*models, *own, "--data.sampling.min_pixels", "1"]
         for group in ("sources", "unseen"):
             for name, options in data.get(group, {}).items():
                 limit = [f"--data.{group}.{name}.limit", "4" if group == "sources" else "1"]
@@ -122,8 +126,8 @@ def stand_ins(tmp_path_factory, clip_folder) -> dict[str, list[str]]:
     return words
 
 
-ESSENTIAL = ("demo", "cityscapes_256")
-"""Settings of both kinds of backbone; the others are slow."""
+ESSENTIAL = ("demo", "cityscapes_256", "gta_dinov2_ppar")
+"""Settings of all kinds of backbone; the others are slow."""
 
 
 @pytest.mark.parametrize(
