@@ -17,6 +17,7 @@ from ppar_lightning.cli.training import PPARCLI
 from ppar_lightning.data.domain import Domain
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+SOURCE = Path(__file__).parents[1] / "src" / "ppar_lightning"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 QUICK = [
     *("--trainer.max_steps", "2", "--trainer.accelerator", "cpu", "--trainer.devices", "1"),
@@ -103,6 +104,27 @@ def test_real_recipes_differ_in_their_domains_and_run_folder_alone():
     assert all(written == rest[0] for written in rest)
 
 
+def test_the_twin_with_ppar_differs_from_its_setting_as_the_overlay_says():
+    setting, twin, overlay = (
+        yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        for name in ("gta_dinov2", "gta_dinov2_ppar", "ablations/ppar")
+    )
+    setting["model"]["ppar"] |= overlay["model"]["ppar"]
+    setting["trainer"]["default_root_dir"] += "_ppar"
+    assert twin == setting
+
+
+@pytest.mark.parametrize("name", ["gta_dinov2", "gta_dinov2_ppar", "gta_dinov3", "gta_siglip2", "gta_soma"])
+def test_settings_of_foundation_models_are_scored_by_the_protocol_of_their_recipe(name):
+    config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    data, trainer = config["data"], config["trainer"]
+    assert (trainer["default_root_dir"], trainer["devices"]) == (f"runs/{name}", 1)
+    published = yaml.safe_load((SOURCE / "report" / "published.yaml").read_text())["gta"]
+    assert [*data["unseen"]] == published["domains"]
+    assert any(f"40k x {data['batch_size']}" in row for row in published["protocols"][data["protocol"]])
+    assert trainer["max_steps"] == 40000
+
+
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory, clip_folder) -> dict[str, list[str]]:
     """Config of a setting -> the options that put trees and tiny models in the place of downloads."""
@@ -118,6 +140,9 @@ def stand_ins(tmp_path_factory, clip_folder) -> dict[str, list[str]]:
         if "adapter" in network and path.parent == CONFIGS:
             own = ["--model.segmenter.backbone", plain_vit(network["backbone"], folder / path.stem)]
             words[path.stem] = [*models, *own, "--data.sampling.min_pixels", "1"]
+            words[path.stem] += ["--model.segmenter.decoder_channels", "32"] * (network["head"] == "mask2former")
+            for name in ("bdd100k", "mapillary"):  # which the protocols of these settings show at 2048 x 1024
+                words[path.stem] += [f"--data.unseen.{name}.protocol", "rein"]
         for group in ("sources", "unseen"):
             for name, options in data.get(group, {}).items():
                 limit = [f"--data.{group}.{name}.limit", "4" if group == "sources" else "1"]

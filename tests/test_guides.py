@@ -69,7 +69,7 @@ def test_a_command_is_accepted(stem, command, monkeypatch, folder, capsys):
         assert words[1] == OTHERS[program]
     elif program == "make":
         subprocess.run(["make", "-n", *words[1:]], check=True, capture_output=True)
-    elif words[1] in ("report", "export", "convert", "score"):
+    elif words[1] in ("report", "export", "convert", "score", "reproduce"):
         parsed(words[1:])
     else:
         assert program == "ppar"

@@ -139,6 +139,21 @@ def test_options_of_a_training_follow_two_dashes(commands, tmp_path, capsys):
     assert commands.calls[0][5:7] == ["--model.ppar.eta", "0.3"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "rows"),
+    [
+        *((name, "source_only ppar") for name in ("gta_dinov2", "gta_dinov3", "gta_siglip2")),
+        ("gta_soma", "source_only"),
+    ],
+)
+def test_rows_of_a_foundation_model_are_planned(tmp_path, setting, rows):
+    runs = plan(ROOT / "configs" / f"{setting}.yaml", rows.split(), [0], tmp_path, [], resolve)
+    assert [run.title for run in runs] == [f"{row}/0" for row in rows.split()]
+    assert [run.resolved["model"]["ppar"]["enabled"] for run in runs] == [row == "ppar" for row in rows.split()]
+    adapters = [run.resolved["model"]["segmenter"]["adapter"] for run in runs]
+    assert all(each == adapters[0] and each["kind"] != "none" for each in adapters)
+
+
 @pytest.mark.remedy("reproduce.py::plan")
 @pytest.mark.parametrize("word", ["--seed_everything=7", "--trainer.default_root_dir", "--ckpt_path"])
 def test_what_each_run_sets_itself_is_no_override(tmp_path, word):
