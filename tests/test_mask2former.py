@@ -19,6 +19,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 from ppar_lightning import load_segmenter
 from ppar_lightning.callbacks.initial_weights import start_from
 from ppar_lightning.cli import main
+from ppar_lightning.distributed import shard
 from ppar_lightning.method import mask_loss
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
@@ -140,6 +141,7 @@ def test_each_class_of_an_image_gets_the_query_that_costs_least():
     assert mask_loss.assign(cost.fill_(torch.nan), torch.ones(2, 3, dtype=torch.bool)).min() >= 0
 
 
+@pytest.mark.slow
 def test_a_step_reads_the_device_for_matching_alone():
     """So it can be planned with tensors that have no content."""
     with torch.device("meta"):
@@ -207,6 +209,22 @@ def test_two_ranks_equal_one_on_the_whole_batch(tmp_path, monkeypatch):
             torch.testing.assert_close(
                 each, one[name], atol=1e-5 * largest, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
             )
+
+
+def shard_and_train() -> None:
+    dist.init_process_group("gloo")
+    segmenter = build()
+    for part in segmenter.children():
+        shard(part, torch.distributed.init_device_mesh("cpu", (2,)))
+    image = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(dist.get_rank()))
+    sum(supervised_terms(segmenter.outputs(image), torch.full((1, 56, 56), dist.get_rank())).values()).backward()
+    assert all(p.grad.full_tensor().isfinite().all() for p in segmenter.parameters() if p.requires_grad)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_it_is_trained_in_shards():
+    run_ranks(2, shard_and_train)
 
 
 @pytest.mark.remedy("segmenter/segmenter.py::build_head")

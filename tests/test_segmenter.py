@@ -275,6 +275,7 @@ def test_concat_reads_blocks_at_quarters_of_the_depth(depth):
 def test_without_a_name_the_head_suits_the_backbone(build, family, head):
     segmenter = build(family, head=None)
     assert segmenter.description["head"] == head
+    assert len(segmenter.backbone.channels) == 3  # all blocks of a small ViT; of the ResNet one beside first and last
     again = Segmenter(**segmenter.description)
     again.load_state_dict(segmenter.state_dict())
 
