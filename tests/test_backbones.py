@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import run_ranks
+from stand_ins import small_config
 from torch.nn.functional import interpolate
 from transformers import (
     AutoModel,
@@ -27,6 +29,7 @@ from transformers import (
     Tipsv2Config,
 )
 
+from ppar_lightning.cli import main
 from ppar_lightning.data.datamodule import DomainDataModule
 from ppar_lightning.data.domain import Domain
 from ppar_lightning.doctor.padding import check_padding
@@ -224,3 +227,16 @@ def test_sizes_that_do_not_divide_are_named_with_the_nearest_that_do(build):
     ]
     assert len(note(own, (14, 14), "full", Window(100, 50))) == 1
     assert len(note(build("pvt_v2").backbone, (100, 64), "full")) == 1
+
+
+@pytest.mark.slow  # it starts two ranks
+@pytest.mark.parametrize("family", CONFIGS)
+def test_two_ranks_train_it_and_a_test_scores_it(folder, tmp_path, family):
+    run, words = (
+        tmp_path / "run",
+        ["--config", small_config(tmp_path), "--trainer.default_root_dir", str(tmp_path / "run")],
+    )
+    words += ["--model.segmenter.backbone", folder(family), "--model.segmenter.head", "null"]
+    run_ranks(2, main, ["fit", *words, "--trainer.strategy", "ddp", "--trainer.devices", "2"])
+    main(["test", "--config", str(run / "config.yaml"), "--trainer.strategy", "auto", "--trainer.devices", "1"])
+    assert json.loads((run / "test.json").read_text())["domains"]["urbansyn"]["images"] == 1

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from stand_ins import small_config
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer, MetaClip2Config, Siglip2Tokenizer, SiglipConfig, XLMRobertaTokenizer
 
+from ppar_lightning.cli import main
 from ppar_lightning.method.clip import FrozenImageTower, embed_texts, joint_width
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.text import text_prototypes
@@ -88,3 +90,14 @@ def test_prototypes_come_from_it(dual):
     words = [[text] for text in TEXTS]
     prototypes = text_prototypes(PPAROptions(clip=str(dual), prompts=["a {}"]), words)
     torch.testing.assert_close(prototypes, embed_texts(str(dual), [f"a {text}" for text in TEXTS]))
+
+
+@pytest.mark.slow  # a training
+def test_a_training_uses_both_towers(dual, tmp_path, capsys):
+    words = ["--config", small_config(tmp_path), "--trainer.default_root_dir", str(tmp_path / "run")]
+    clip = ["--model.ppar.clip", str(dual), "--model.ppar.text_embeddings", "null", "--model.ppar.context", "clip"]
+    main(["fit", *words, *clip, "--model.ppar.context_every", "1"])
+    main(["test", "--config", str(tmp_path / "run" / "config.yaml")])
+    assert (tmp_path / "run" / "test.json").is_file()
+    prototypes = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert prototypes["objective.prototypes.otp"].shape == (19, joint_width(str(dual)))

@@ -192,7 +192,7 @@ def depth_of(config: Any) -> int:
 def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: bool, patch: int | None) -> nn.Module:
     """Load or draw a network; ``config`` follows another patch size."""
     depth = depth_of(config)
-    if hasattr(config, "vision_use_head"):
+    if config.model_type == "siglip_vision_model":
         config.vision_use_head = False  # SigLIP's pooling, which gives no map
     if config.model_type not in TOWERS:
         shift = len(config.stage_names) - depth - 1  # -1 if the names begin with the first stage, not the stem
