@@ -1,5 +1,7 @@
 """SigLIP, SigLIP 2 and MetaCLIP 2 as the model of the prototypes: text tower with its tokenizer, and image tower."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,17 @@ def test_a_training_uses_both_towers(dual, tmp_path, capsys):
     assert (tmp_path / "run" / "test.json").is_file()
     prototypes = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert prototypes["objective.prototypes.otp"].shape == (19, joint_width(str(dual)))
+
+
+@pytest.mark.remedy("segmenter/pretrained.py::load_pretrained")
+def test_a_tokenizer_that_needs_another_package_is_named_in_one_line(dual, tmp_path):
+    path = shutil.copytree(dual, tmp_path / "first")
+    (path / "tokenizer.json").unlink()
+    (path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "SiglipTokenizer"}))
+    (path / "spiece.model").write_bytes(b"pieces")
+    with pytest.raises(
+        ImportError, match=r"\(.*SentencePiece.*\): install it with pip, or name a model without"
+    ) as error:
+        embed_texts(str(path), TEXTS)
+    assert "\n" not in str(error.value)
+    embed_texts(str(dual), TEXTS)

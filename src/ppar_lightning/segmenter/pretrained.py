@@ -58,8 +58,13 @@ def load_pretrained(loader: Any, name: str | None, **options: Any) -> Any:
     try:
         # transformers reads pickles with weights_only; without the option it would ask whether to run a model's code
         return loader.from_pretrained(name and resolve(name), trust_remote_code=False, **options)
-    except (ImportError, MemoryError):  # the former names the package to install
+    except MemoryError:
         raise
+    except ImportError as error:
+        if "\n" not in str(error):  # it names the package to install
+            raise
+        remedy = "install it with pip, or name a model without it, such as a SigLIP 2 in place of a SigLIP"
+        raise ImportError(f"model {name!r} cannot be loaded ({cause(error)}): {remedy}") from error
     except Exception as error:  # transformers, tokenizers and safetensors raise errors of their own
         raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(name or '')}") from error
     finally:
