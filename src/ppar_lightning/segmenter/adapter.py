@@ -13,8 +13,8 @@ from ppar_lightning.segmenter.backbones import Backbone, stem_and_stages
 Kind = Literal["none", "lora", "dora", "soma"]
 Targets = Literal["attention", "qkv", "mlp", "all"]
 
-QKV = re.compile(r"(qkv|q|k|v|query|key|value)(_proj)?")
-"""Names of the maps of queries, keys and values in the networks of transformers."""
+ATTENTION, QKV = re.compile("attention|attn"), re.compile(r"(attention|attn).*\b(qkv|q|k|v|query|key|value)(_proj)?$")
+"""Names in the networks of transformers: of the maps of the attention, and of those of queries, keys and values."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,13 @@ class AdapterOptions:
         Raises:
             ValueError: A value is out of its range.
         """
-        ranges: dict[str, tuple[bool, object]] = {
-            "kind": (self.kind in get_args(Kind), get_args(Kind)),
-            "rank": (self.rank >= 1, "1 or more"),
-            "alpha": (self.alpha >= 1, "1 or more"),
-            "dropout": (0 <= self.dropout < 1, "at least 0 and below 1"),
-            "targets": (self.targets in get_args(Targets), get_args(Targets)),
-            "from_block": (self.from_block >= 0, "0 or more"),
-        }
-        for name, (good, choice) in ranges.items():
-            if not good:
-                raise ValueError(f"adapter.{name} is {getattr(self, name)!r}: give {choice}")
+        good = {"kind": self.kind in get_args(Kind), "targets": self.targets in get_args(Targets)}
+        good |= {"rank": self.rank >= 1, "alpha": self.alpha >= 1, "dropout": 0 <= self.dropout < 1}
+        good |= {"from_block": self.from_block >= 0}
+        choices: dict[str, object] = {"kind": get_args(Kind), "targets": get_args(Targets)}
+        choices |= {"dropout": "0 or more, below 1", "from_block": "0 or more"}
+        for name in (name for name in good if not good[name]):
+            raise ValueError(f"adapter.{name} is {getattr(self, name)!r}: give {choices.get(name, '1 or more')}")
 
 
 def inject(backbone: Backbone, options: AdapterOptions, named: bool) -> bool:
@@ -84,10 +80,12 @@ def inject(backbone: Backbone, options: AdapterOptions, named: bool) -> bool:
         raise ImportError("model.segmenter.adapter needs the extra `peft`: pip install '.[peft]'") from error
     found = linear_maps(backbone, options)
     if options.rank > (most := min((min(each.weight.shape) for each in found.values()), default=0)):
-        fault = f"{type(backbone.network).__name__} has no trained linear maps of rank {options.rank} to adapt"
-        where = f"(targets {options.targets}, from_block {options.from_block})"
-        remedy = f"rank {most} or less" if found else "kind none, or choose a ViT"
-        raise ValueError(f"{fault} {where}: set --model.segmenter.adapter.{remedy}")
+        name, remedy = (
+            type(backbone.network).__name__,
+            f"rank {most} or less" if found else "kind none, or choose a ViT",
+        )
+        fault = f"{name} has no trained linear maps ({options.targets}) of rank {options.rank} to adapt"
+        raise ValueError(f"{fault}: set --model.segmenter.adapter.{remedy}")
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
@@ -109,9 +107,7 @@ def linear_maps(backbone: Backbone, options: AdapterOptions) -> dict[str, nn.Lin
     found = {}
     for name, module in backbone.network.named_modules():
         if isinstance(module, nn.Linear) and id(module) in inside and module.weight.requires_grad:
-            attention = "attention" in name or "attn" in name
-            kinds = {"all", "attention" if attention else "mlp"}
-            kinds |= {"qkv"} if attention and QKV.fullmatch(name.rpartition(".")[2]) else set()
+            kinds = {"all", "attention" if ATTENTION.search(name) else "mlp", "qkv" if QKV.search(name) else "all"}
             if options.targets in kinds:
                 found[name] = module
     return found

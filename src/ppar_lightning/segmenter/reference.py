@@ -58,10 +58,6 @@ def complete(checkpoint: dict[str, Any], base: Mapping[str, Tensor]) -> None:
     state, here = checkpoint["state_dict"], fingerprint(base)
     there = checkpoint.get("base") or fingerprint({name: state.get(name, tensor) for name, tensor in base.items()})
     if there != here:
-        fault = (
-            f"the checkpoint was trained on backbone weights with the hash {there}, model.segmenter.backbone has {here}"
-        )
-        raise ValueError(
-            f"{fault}: put the former there, or, if the checkpoint is whole, set --model.checkpoint_base whole"
-        )
+        fault = f"the checkpoint needs backbone weights with the hash {there}, model.segmenter.backbone has {here}"
+        raise ValueError(f"{fault}: put the former there, or, if it is whole, set --model.checkpoint_base whole")
     checkpoint["state_dict"] = {**base, **state}

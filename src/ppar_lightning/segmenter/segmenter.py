@@ -156,10 +156,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         return super().save_pretrained(save_directory, config=config or plain, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        if self.adapter.kind == "none":
-            super()._save_pretrained(save_directory)
-        else:
-            save_file(merged(self.state_dict(), self.adapter), save_directory / "model.safetensors")
+        state = merged(self.state_dict(), self.adapter)
+        save_file({name: each.contiguous() for name, each in state.items()}, save_directory / "model.safetensors")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the model card of ``save_pretrained`` and ``push_to_hub``, with the training summary if it is known."""
