@@ -382,7 +382,7 @@ def published(results: pd.DataFrame, folder: Path) -> tuple[str, dict[str, str]]
 def test_a_run_stands_beside_published_rows_of_its_own_protocol_alone(tmp_path, capsys):
     said, tables = published(gta("robustnet_exact"), tmp_path)
     assert "the runs above stand in that of protocol robustnet_exact." in said
-    row = "| ISW (RobustNet) | ResNet-101 | 37.09 | 35.37 | 38.5 | 37.0 | 2048x1024 | no | 40k x 16 | README |"
+    row = "| ISW (RobustNet) | ResNet-101 | 37.09 | 35.37 | 38.50 | 37.0 | 2048x1024 | no | 40k x 16 | README |"
     assert row in tables["robustnet_exact"]
     assert "| `ppar`, above | - | 30.0 | 30.0 | 30.0 | 30.0 | - | - | - | this report |" in tables["robustnet_exact"]
     assert [name for name, text in tables.items() if "above" in text] == ["robustnet_exact"]

@@ -132,7 +132,8 @@ def _cost(seeds: SeedTable) -> str:
 def _published(seeds: SeedTable) -> Iterator[str]:
     """Write what was published for the same sources, a table a protocol; the runs stand in that of their own alone."""
     sources = ", ".join(sorted(seeds.domains.index[seeds.domains["unseen"] == 0]))
-    shipped = yaml.safe_load((files(__package__) / "published.yaml").read_text()).get(sources)
+    text = (files(__package__) / "published.yaml").read_text()
+    shipped = yaml.load(text, yaml.BaseLoader).get(sources)  # strings, so that numbers keep the digits they have there
     if not shipped:
         return
     domains = shipped["domains"]
@@ -147,10 +148,10 @@ def _published(seeds: SeedTable) -> Iterator[str]:
     scores = seeds.scores().reindex(columns=domains)
     means = scores.assign(average=scores.mean(axis=1, skipna=False)).groupby("row", sort=False).mean()
     ours = [
-        [f"`{row}`, above", None, *map(number, values), *[None] * 3, "this report"]
+        [f"`{row}`, above", "-", *map(number, values), "-", "-", "-", "this report"]
         for row, *values in means.itertuples()
     ]
     for title, rows in shipped["protocols"].items():
-        yield f"Protocol {title}:"  # with as many digits as were published
-        cells = [*rows, *(ours if not reasons and title in titles else [])]
-        yield table(header, [["-" if cell is None else str(cell) for cell in row] for row in cells], 2)
+        cells = [["-" if cell == "null" else cell for cell in row] for row in rows]
+        yield f"Protocol {title}:"
+        yield table(header, cells + (ours if not reasons and title in titles else []), 2)
