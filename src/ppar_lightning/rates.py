@@ -46,7 +46,7 @@ class PlannedRates(LambdaLR):
         Raises:
             ValueError: The optimiser has no weight decay, or it would become negative.
         """
-        self.decays = [group.get("weight_decay") for group in optimizer.param_groups]
+        self.decays: list[Any] = [group.get("weight_decay") for group in optimizer.param_groups]
         self.decay_end = decay_end
         if decay_end is not None and (decay_end < 0 or None in self.decays):
             fault = f"model.weight_decay_end is {decay_end} with {type(optimizer).__name__}"
