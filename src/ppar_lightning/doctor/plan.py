@@ -101,7 +101,7 @@ def plan(config: Namespace) -> list[list[str]]:
     heads = nn.ModuleList(part for part in segmenter.children() if part is not segmenter.backbone)
     ids = adapter_parameters(segmenter)
     adapter = nn.ParameterList(p for p in segmenter.parameters() if id(p) in ids) if ids else None  # of the backbone
-    parts = {"backbone": segmenter.backbone, "adapter": adapter, "heads": heads}
+    parts: dict[str, nn.Module | None] = {"backbone": segmenter.backbone, "adapter": adapter, "heads": heads}
     parts |= {"objective": module.objective, "CLIP": tower_of(module)}
     rows = [[f"parameters, {name}", counted(part)] for name, part in parts.items() if part is not None]
     rows.append(["operations of a step", f"{flops * number / 1e12:.3f} TFLOP, {number} x {crop[0]} x {crop[1]} pixels"])

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,8 @@ def linear_maps(backbone: Backbone, options: AdapterOptions) -> dict[str, nn.Lin
 @torch.no_grad()
 def begin(backbone: Backbone, options: AdapterOptions) -> None:
     """Let adapters start from the weights as they are now, so that the network computes what these alone would."""
-    for layer in (each for each in backbone.modules() if hasattr(each, "lora_A")):
+    layers: list[Any] = [each for each in backbone.modules() if hasattr(each, "lora_A")]
+    for layer in layers:
         weight, down, up = layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight
         if options.kind == "dora":
             layer.lora_magnitude_vector["default"].weight.copy_(weight.norm(dim=1))
