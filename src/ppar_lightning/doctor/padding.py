@@ -11,7 +11,7 @@ def check_padding(backbone: Backbone, data: DomainDataModule) -> list[Finding]:
 
     The scores are right all the same; the padding takes time, and repeats the pixels at a border.
     """
-    used = {"--data.crop": data.crop}
+    used: dict[str, tuple[int, ...]] = {"--data.crop": data.crop}
     for name in data.protocols.values():
         if window := protocol_window(name, data.window):
             used["--data.window.size" if name == "full" else f"the window of protocol {name},"] = window[:1]

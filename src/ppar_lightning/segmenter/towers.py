@@ -30,6 +30,7 @@ class Tower(nn.Module):
         """
         super().__init__()
         self.tower = tower
+        self.class_tokens = int(hasattr(tower.embeddings, "class_embedding"))  # SigLIP has none
         self.stages = sorted({stage % (len(tower.encoder.layers) + 1) for stage in stages})
 
     def forward(self, image: Tensor) -> BackboneOutput:
@@ -41,7 +42,7 @@ class Tower(nn.Module):
         maps = []
         for number, block in enumerate(self.tower.encoder.layers[: self.stages[-1]], start=1):
             tokens = block(tokens, None)
-            if number in self.stages:  # a class token comes first, except in SigLIP
-                patches = self.tower.post_layernorm(tokens)[:, tokens.shape[1] - height * width :]
+            if number in self.stages:
+                patches = self.tower.post_layernorm(tokens)[:, self.class_tokens :]
                 maps.append(patches.transpose(1, 2).unflatten(2, (height, width)))
         return BackboneOutput(feature_maps=tuple(maps))
