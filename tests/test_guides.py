@@ -103,7 +103,7 @@ def test_the_contributing_guide_leads_somewhere():
 def test_the_options_of_the_memory_table_exist(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     table = re.findall(r"^\| (`--.*?) \|", TEXTS["out_of_memory"], flags=re.MULTILINE)
-    assert len(table) == 8
+    assert len(table) == 9
     words = [word for cell in table for option in re.findall(r"`([^`]+)`", cell) for word in shlex.split(option)]
     config = yaml.safe_load(printed(["fit", "--config", "configs/gta.yaml", *words], capsys))
     assert config["model"]["segmenter"]["output_stride"] == 32
