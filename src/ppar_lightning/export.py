@@ -56,8 +56,9 @@ def main(words: Sequence[str]) -> None:
         require("onnxruntime")
     segmenter = load_segmenter(given.run)
     if not segmenter.per_pixel:
-        fault = "the head mask2former is traced for one size of image alone"
-        raise ValueError(f"{fault}: export a run with another head, or use load_segmenter")
+        raise ValueError(
+            "head mask2former is traced for one size of image alone: export another, or use load_segmenter"
+        )
     write = export_onnx if given.format == "onnx" else export_torch
     write(segmenter, output)
     count = sum(parameter.numel() for parameter in segmenter.parameters())

@@ -3,8 +3,6 @@
 transformers' own takes ignored pixels for background, and divides by the number of masks on one rank.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -22,15 +20,15 @@ CLASS, MASK, NO_OBJECT = 2.0, 5.0, 0.1
 """Weights: of the cross entropy of classes, of both losses of masks, and of a query that is matched with no class."""
 
 
-def mask_terms(queries: Sequence[Queries], covered: tuple[int, int], own: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """Compare the queries of every layer with the classes of each image; the pixels of a class are one mask.
+def mask_terms(queries: Queries, covered: tuple[int, int], own: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """Compare the queries of L layers with the classes of each image; the pixels of a class are one mask.
 
     The mean of each term over ranks equals its value on the concatenated batch, if the same points are drawn. Masks are
     compared in pixels with a label alone, and an image without any has no part in the loss. The host reads the costs of
     all matches at once.
 
     Args:
-        queries: The queries of each of the L layers.
+        queries: (B, L, Q, ...) each.
         covered: (H', W') of the padded image that the masks cover, at least (H, W).
         own: (B, K, H, W) bool: whether k is the label of the pixel.
         known: (B, H, W) float: whether the pixel has a label; one NaN makes the loss NaN.
@@ -38,32 +36,36 @@ def mask_terms(queries: Sequence[Queries], covered: tuple[int, int], own: Tensor
     Returns:
         ``class`` and ``mask``, cross entropies in nats, and ``dice``: scalars, summed over layers, with their weights.
     """
-    points = min(POINTS, own[0, 0].numel())
+    (layers, number), points, labels = queries.classes.shape[1:3], min(POINTS, known[0].numel()), own.flatten(2)
+    shape = covered, known.shape[2]
     with torch.autocast(own.device.type, enabled=False):
-        logits = torch.stack([each.classes.float() for each in queries], dim=1)
-        masks = torch.stack([each.masks.float() for each in queries], dim=1)
+        logits, masks = (each.float() for each in queries)
         with torch.no_grad():
-            pixel, shape = draw(known, points), (covered, own.shape[-1])
-            target = own.flatten(2).gather(2, pixel.unsqueeze(1).expand(-1, own.shape[1], -1)).float()
+            pool, certain = draw(known, OVERSAMPLING * points), int((1 - UNCERTAIN) * points)
+            pixel = pool[:, :points]
+            target = labels.gather(2, pixel.unsqueeze(1).expand(-1, labels.shape[1], -1)).float()
             costs = [torch.add(*compare(sample(each, pixel, *shape), target)) for each in masks.unbind(1)]
             cost = MASK * torch.stack(costs, dim=1) - CLASS * logits.softmax(dim=-1)[..., :-1]
-            match = assign(cost, own.flatten(2).any(dim=2))
-        layers, classes = match.shape[1:]
-        taken = match.clamp_min(0)[..., None, None].expand(-1, -1, -1, *masks.shape[3:])
+            match = assign(cost, labels.any(dim=2))
+        taken = match.clamp_min(0)[..., None, None].expand(*match.shape, *masks.shape[3:])
         chosen = masks.gather(2, taken).flatten(1, 2)
-        with torch.no_grad():
-            pixel = uncertain(chosen, known, points, *shape).unflatten(1, (layers, classes))
-            target = own.flatten(2).unsqueeze(1).expand(-1, layers, -1, -1).gather(3, pixel).float()
-        found = sample(chosen.flatten(0, 1).unsqueeze(1), pixel.flatten(0, 2), *shape)
-        losses = [each.view_as(match) for each in compare(found, target.flatten(0, 2).unsqueeze(1))]
-        nll, weight = class_losses(logits, match, (known > 0).flatten(1).any(dim=1))
-        matched = match >= 0
-        counts = torch.stack([matched[:, 0].sum(), weight[:, 0].sum()])  # the same in each layer
-        number, total = (all_reduce_sum(counts) / world_size()).clamp_min(1).unbind()
-        terms = {
-            name: (each * matched).sum() * (MASK / number) for name, each in zip(("mask", "dice"), losses, strict=True)
-        }
-        return {"class": (nll * weight).sum() * (CLASS / total) + 0 * known.sum(), **terms}
+        with torch.no_grad():  # of the pixels that are drawn, most points are those whose logit is the nearest to 0
+            nearest = sample(chosen, pool, *shape).abs().topk(points - certain, largest=False, sorted=False).indices
+            pool, rest = (each.unsqueeze(1).expand(-1, nearest.shape[1], -1) for each in (pool, draw(known, certain)))
+            pixel = torch.cat([pool.gather(2, nearest), rest], dim=2)
+            target = labels.unsqueeze(1).expand(-1, layers, -1, -1).gather(3, pixel.view(*match.shape, points)).float()
+        found = sample(chosen.flatten(0, 1).unsqueeze(1), pixel.flatten(0, 1), *shape)
+        entropy, dice = (each.view_as(match) for each in compare(found, target.flatten(0, 2).unsqueeze(1)))
+        # Classes without a query share the slot after the last query; a query that no class has is to predict the last.
+        ids, last = torch.arange(labels.shape[1], device=match.device).expand_as(match), labels.shape[1]
+        wanted = match.new_full((*match.shape[:2], number + 1), last).scatter(2, match.remainder(number + 1), ids)
+        nll = F.cross_entropy(logits.permute(0, 3, 1, 2), wanted[..., :number], reduction="none")
+        weight = torch.where(wanted[..., :number] < last, 1.0, NO_OBJECT) * (known > 0).any(dim=(1, 2))[:, None, None]
+        counts = torch.stack([(match[:, 0] >= 0).sum(), weight[:, 0].sum()])  # the same in each layer
+        objects, total = (all_reduce_sum(counts) / world_size()).clamp_min(1).unbind()
+        classes = (nll * weight).sum() * (CLASS / total) + 0 * known.sum()
+        entropy, dice = ((each * (match >= 0)).sum() * (MASK / objects) for each in (entropy, dice))
+        return {"class": classes, "mask": entropy, "dice": dice}
 
 
 def draw(known: Tensor, number: int) -> Tensor:
@@ -72,20 +74,10 @@ def draw(known: Tensor, number: int) -> Tensor:
     return torch.multinomial((found | ~found.any(dim=1, keepdim=True)).float(), number, replacement=True)
 
 
-def uncertain(masks: Tensor, known: Tensor, number: int, covered: tuple[int, int], width: int) -> Tensor:
-    """Draw pixels for each of (B, N, h, w) masks, most of them where its logit is the nearest to 0: (B, N, number)."""
-    pool, count = draw(known, OVERSAMPLING * number), int(UNCERTAIN * number)
-    nearest = sample(masks, pool, covered, width).abs().topk(count, largest=False, sorted=False).indices
-    pool, rest = (each.unsqueeze(1).expand(-1, masks.shape[1], -1) for each in (pool, draw(known, number - count)))
-    return torch.cat([pool.gather(2, nearest), rest], dim=2)
-
-
 def sample(masks: Tensor, pixel: Tensor, covered: tuple[int, int], width: int) -> Tensor:
     """Read (B, N, h, w) masks bilinearly in the centres of (B, P) pixels of images of that width: (B, N, P)."""
-    x, y = (
-        2 * (each + 0.5) / side - 1 for each, side in zip((pixel % width, pixel // width), covered[::-1], strict=True)
-    )
-    grid = torch.stack([x, y], dim=-1).unsqueeze(1)
+    x, y = (pixel % width + 0.5) / covered[1], (pixel // width + 0.5) / covered[0]
+    grid = 2 * torch.stack([x, y], dim=-1).unsqueeze(1) - 1
     return F.grid_sample(masks, grid, padding_mode="border", align_corners=False).squeeze(2)
 
 
@@ -95,25 +87,6 @@ def compare(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     entropy = (F.softplus(logits).sum(dim=-1, keepdim=True) - logits @ target) / logits.shape[-1]
     sizes = share.sum(dim=-1, keepdim=True) + target.sum(dim=1, keepdim=True)
     return entropy, 1 - (2 * share @ target + 1) / (sizes + 1)
-
-
-def class_losses(logits: Tensor, match: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the cross entropy of each query's class and its weight.
-
-    Args:
-        logits: (B, L, Q, K + 1).
-        match: (B, L, K), the query of each class, -1 without one. A query that no class has is to predict the last.
-        labelled: (B,) bool: whether the image counts.
-
-    Returns:
-        (B, L, Q) each.
-    """
-    number, last = logits.shape[2], logits.shape[3] - 1
-    ids = torch.arange(last, device=match.device).expand_as(match)
-    target = match.new_full((*match.shape[:2], number + 1), last)  # classes without a query share the slot at the end
-    target = target.scatter(2, match.remainder(number + 1), ids)[..., :number]
-    weight = torch.where(target < last, 1.0, NO_OBJECT) * labelled[:, None, None]
-    return F.cross_entropy(logits.permute(0, 3, 1, 2), target, reduction="none"), weight
 
 
 @torch.library.custom_op("ppar_lightning::assign", mutates_args=())
@@ -136,6 +109,4 @@ def assign(cost: Tensor, present: Tensor) -> Tensor:
     return torch.from_numpy(match).to(cost.device)
 
 
-@assign.register_fake
-def _(cost: Tensor, present: Tensor) -> Tensor:
-    return cost.new_empty((*cost.shape[:2], cost.shape[3]), dtype=torch.int64)
+assign.register_fake(lambda cost, _: cost.new_empty((*cost.shape[:2], cost.shape[3]), dtype=torch.int64))

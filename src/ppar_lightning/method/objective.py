@@ -280,8 +280,7 @@ def build_objective(options: PPAROptions, segmenter: Segmenter, seed: int, text_
         ValueError: The segmenter has no logits of pixels.
     """
     if not segmenter.per_pixel:
-        fault = "PPAR weights the loss of each pixel, and head mask2former has a loss of whole masks"
-        raise ValueError(f"{fault}: set --model.ppar.enabled false, or another --model.segmenter.head")
+        raise ValueError("PPAR weights a loss of pixels, mask2former has one of masks: set --model.ppar.enabled false")
     channels = segmenter.backbone_channels if options.level == "backbone" else segmenter.decoder_channels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -15,11 +15,8 @@ def resize(features: Tensor, size: Sequence[int]) -> Tensor:
 
 def conv(in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
     """Build a convolution that keeps the size, followed by batch norm and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
+    first = nn.Conv2d(in_channels, out_channels, kernel, 1, kernel // 2 * dilation, dilation, bias=False)
+    return nn.Sequential(first, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
 class ASPP(nn.Module):
@@ -86,11 +83,9 @@ class FPN(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Decode maps, ordered fine to coarse, to (B, C, h, w) at the size of the finest."""
-        merged = self.lateral[-1](maps[-1])
-        levels = [merged]
+        levels = [self.lateral[-1](maps[-1])]
         for lateral, finer in zip(reversed(self.lateral[:-1]), reversed(maps[:-1]), strict=True):
-            merged = lateral(finer) + resize(merged, finer.shape[2:])
-            levels.append(merged)
+            levels.append(lateral(finer) + resize(levels[-1], finer.shape[2:]))
         *coarse, finest = [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
         return sum((resize(level, finest.shape[2:]) for level in coarse), finest)
 
@@ -157,8 +152,7 @@ class Pyramid(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Decode the last map (B, C_in, h, w) to (B, C, 2**n h, 2**n w), stride 4 or finer."""
-        levels = [level(maps[-1]) for level in self.levels]
-        fused = levels[0]
-        for finer in levels[1:]:
+        fused, *levels = [level(maps[-1]) for level in self.levels]
+        for finer in levels:
             fused = finer + resize(fused, finer.shape[2:])
         return self.fuse(fused)

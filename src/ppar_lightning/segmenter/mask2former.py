@@ -1,7 +1,7 @@
 """Mask2Former (arXiv 2112.01527), a head of queries, each of which predicts a class and a mask."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -10,25 +10,22 @@ from transformers.models.mask2former import modeling_mask2former as parts
 
 from ppar_lightning.segmenter.heads import resize
 
-STRIDES = (4, 8, 16, 32)
-"""Strides of the pyramid that it reads, in pixels."""
-
 
 class Queries(NamedTuple):
-    """What a layer of the decoder predicts."""
+    """What L layers of the decoder predict."""
 
     classes: Tensor
-    """(B, Q, K + 1), logits of the classes and, last, of "no object"."""
+    """(B, L, Q, K + 1), logits of the classes and, last, of "no object"."""
     masks: Tensor
-    """(B, Q, h, w), logits of the masks, which cover the padded image."""
+    """(B, L, Q, h, w), logits of the masks, which cover the padded image."""
 
     def log_scores(self) -> Tensor:
-        """Return the logarithm of the sum over queries of P(class) times P(mask), (B, K, h, w).
+        """Return the logarithm of the last layer's sum over queries of P(class) times P(mask), (B, K, h, w).
 
         Its largest class is that of the scores, and its softmax over classes their shares.
         """
-        shares = self.classes.float().softmax(dim=-1)[..., :-1]
-        scores = torch.einsum("bqk,bqhw->bkhw", shares, self.masks.float().sigmoid())
+        shares, masks = self.classes[:, -1].float().softmax(dim=-1)[..., :-1], self.masks[:, -1].float().sigmoid()
+        scores = torch.einsum("bqk,bqhw->bkhw", shares, masks)
         return scores.clamp_min(torch.finfo(scores.dtype).tiny).log().to(self.masks.dtype)
 
 
@@ -42,38 +39,32 @@ class Mask2Former(parts.Mask2FormerPreTrainedModel):
         """Build the head with 100 queries, 6 layers of pixel decoder and 9 of decoder, as in the paper.
 
         Args:
-            in_channels: Channels of four maps, fine to coarse. Where there are fewer, the first is read again.
+            in_channels: Channels of the maps, fine to coarse: four, or three where a ViT has no more blocks.
             channels: Channels of pixel decoder, masks and queries, a multiple of 32.
             stride: Stride of the last map in pixels.
         """
         config = Mask2FormerConfig(feature_size=channels, mask_feature_size=channels, hidden_dim=channels)
         super().__init__(config)
         self.stride = stride
-        self.pixel_decoder = parts.Mask2FormerPixelDecoder(config, four(in_channels))
+        self.pixel_decoder = parts.Mask2FormerPixelDecoder(config, in_channels)
         self.transformer = parts.Mask2FormerTransformerModule(channels, config)
         self.post_init()  # initialises the weights as the whole model does
         self.train()
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all parts but the pixel decoder, which has no dropout and would look for inf on the host."""
-        super().train(mode)
-        self.pixel_decoder.eval()
+        super().train(mode).pixel_decoder.eval()
         return self
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Sequence[Tensor]]:
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Decode maps of any strides.
 
         Returns:
-            The embedding of pixels, (B, C, h, w) at stride 4; and of each layer the states of its queries, (B, Q, C),
-            and the logits of their masks, (B, Q, h, w).
+            The embedding of pixels, (B, C, h, w) at stride 4; and of the L layers the states of the queries,
+            (B, L, Q, C), and the logits of their masks, (B, L, Q, h, w).
         """
-        sizes = [[-(-side * self.stride // stride) for side in maps[-1].shape[2:]] for stride in STRIDES]
-        pixels = self.pixel_decoder([resize(each, size) for each, size in zip(four(maps), sizes, strict=True)])
+        sizes = [[-(-side * self.stride // stride) for side in maps[-1].shape[2:]] for stride in (4, 8, 16, 32)]
+        pixels = self.pixel_decoder([resize(each, size) for each, size in zip(maps, sizes, strict=False)])
         found = self.transformer(pixels.multi_scale_features, pixels.mask_features, output_hidden_states=True)
-        states = [each.transpose(0, 1) for each in found.intermediate_hidden_states]
-        return pixels.mask_features, states, found.masks_queries_logits
-
-
-def four(items: Sequence[Any]) -> list[Any]:
-    """Return the items, the first of them repeated so that there are four."""
-    return [*items[:1]] * (len(STRIDES) - len(items)) + [*items]
+        states = torch.stack(found.intermediate_hidden_states).permute(2, 0, 1, 3)
+        return pixels.mask_features, states, torch.stack(found.masks_queries_logits, dim=1)

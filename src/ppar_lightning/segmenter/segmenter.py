@@ -4,7 +4,6 @@ segmenter = Segmenter("microsoft/resnet-50", head="deeplabv3plus")
 label = segmenter(image).argmax(1)  # image (B, 3, H, W) in [0, 1], any size
 """
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
@@ -54,8 +53,8 @@ class SegmenterOutput(NamedTuple):
     """(B, K, h', w'), logits of the auxiliary head; None in eval mode or without such a head."""
     early: tuple[Tensor, ...] = ()
     """(B, C, h, w) each, the maps of the backbone's first stages; empty for a plain ViT."""
-    queries: tuple[Queries, ...] = ()
-    """Of each layer of ``mask2former``, for its loss; ``coarse`` then holds logarithms of scores, the last layer's."""
+    queries: Queries | None = None
+    """Those of ``mask2former``, for its loss; ``coarse`` then holds logarithms of scores."""
 
     @property
     def logits(self) -> Tensor:
@@ -205,8 +204,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
             coarse = self.classifier(self.dropout(decoder))
             return SegmenterOutput(coarse, decoder, size, covered, maps[-1], auxiliary, early)
         decoder, states, masks = self.head(maps)
-        queries = tuple(Queries(self.classifier(state), mask) for state, mask in zip(states, masks, strict=True))
-        return SegmenterOutput(queries[-1].log_scores(), decoder, size, covered, maps[-1], None, early, queries)
+        queries = Queries(self.classifier(states), masks)
+        return SegmenterOutput(queries.log_scores(), decoder, size, covered, maps[-1], None, early, queries)
 
     @torch.no_grad()
     def early(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -236,10 +235,8 @@ def choose_stages(head: str, depth: int, early: int, auxiliary: bool) -> tuple[t
         The stages, for most heads those at 1/4, 1/2, 3/4 and the whole of the depth; and those that no head reads.
     """
     if head == "deeplabv3plus":
-        first = (1, 2)[:early]
-        return first + ((-2, -1) if auxiliary else (-1,)), first[1:]
-    quarters = {math.ceil(depth * part / 4) for part in (1, 2, 3, 4)}  # fewer than four if there are fewer stages
-    return ((-1,) if head == "pyramid" else tuple(sorted(quarters))), ()
+        return (*range(1, early + 1), *((-2, -1) if auxiliary else (-1,))), (2,)[: early - 1]
+    return ((-1,) if head == "pyramid" else tuple(sorted({-(-depth * part // 4) for part in (1, 2, 3, 4)}))), ()
 
 
 def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Module:
@@ -254,10 +251,11 @@ def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Mo
     Raises:
         ValueError: The head does not suit the backbone, or the channels do not suit the head.
     """
+    if kind == "mask2former" and channels % 32:
+        raise ValueError(
+            f"mask2former takes multiples of 32: set --model.segmenter.decoder_channels {channels + 31 & -32}"
+        )
     if kind == "mask2former":
-        if channels % 32:
-            fault = f"decoder_channels is {channels}, and head mask2former takes multiples of 32"
-            raise ValueError(f"{fault}: set --model.segmenter.decoder_channels {channels + -channels % 32}")
         return Mask2Former(backbone.channels, channels, backbone.stride)
     if backbone.plain != (kind in ("concat", "pyramid")):
         family, other = ("plain ViT", "concat") if backbone.plain else ("hierarchy", "deeplabv3plus")
