@@ -448,6 +448,7 @@ def test_a_step_on_two_ranks_is_that_of_one(folder, kind, sharded):
     run_ranks(2, step_on_two_ranks, folder, kind, sharded)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_adapter(folder, tmp_path):
     config = run_config(tmp_path, folder / "dinov2", {"kind": "soma", "rank": 16})
     rows = dict(plan(dict_to_namespace(resolve(["--config", config, "--model.ppar.enabled", "false"]))))

@@ -24,6 +24,7 @@ class Tiny(nn.Conv2d):
 
     classes = tuple(map(str, range(100)))
     num_classes = 100
+    per_pixel = True
 
 
 @pytest.fixture(autouse=True)

@@ -139,6 +139,7 @@ def test_the_page_suits_phones_and_the_dark(page, run):
     assert "<run>" not in text  # escaped
 
 
+@pytest.mark.slow
 def test_parts_that_a_run_lacks_are_a_line(run, tmp_path):
     folder = tmp_path / "bare"
     fit(folder, "--model.ppar.enabled", "false", "--trainer.logger", "false")

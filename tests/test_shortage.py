@@ -131,7 +131,7 @@ def test_workers_that_cannot_start_for_lack_of_shared_memory(monkeypatch):
     assert read(Pictures(), option(said, "data.workers")) == 12
 
 
-@pytest.mark.parametrize("more", [4, 12])
+@pytest.mark.parametrize("more", [pytest.param(4, marks=pytest.mark.slow), 12])
 def test_too_few_open_files_are_one_line_and_without_workers_it_works(more):
     """Wherever it comes to light: as workers hand batches over, as these arrive, or as many are kept."""
     kept = []
