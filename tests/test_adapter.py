@@ -52,6 +52,7 @@ from ppar_lightning.segmenter.adapter import (
     merged,
 )
 from ppar_lightning.segmenter.backbones import Backbone
+from ppar_lightning.segmenter.reference import named_base
 
 VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
 SMALL = {
@@ -197,11 +198,16 @@ def test_wrong_options_are_refused(wrong, remedy, right):
 def test_a_backbone_without_linear_maps_and_a_missing_peft_are_named(folder, monkeypatch):
     given = {"head": "fpn", "pretrained": False, "decoder_channels": 8}
     fault = r"^ResNetBackbone has no trained linear maps \(all\) of rank 16 to adapt"
-    with pytest.raises(ValueError, match=f"{fault}: set --model.segmenter.adapter.kind none, or choose a ViT$"):
+    remedy = "set --model.segmenter.adapter.kind none, or another from_block or targets, or choose a ViT, Swin or C"
+    with pytest.raises(ValueError, match=f"{fault}: {remedy}"):
         Segmenter("resnet_small", **given, adapter=AdapterOptions("lora"))
     Segmenter("resnet_small", **given, adapter=AdapterOptions("none"))
-    with pytest.raises(ValueError, match=r"\(attention\) of rank 2 to adapt: set --model.segmenter.adapter.kind none"):
-        build(folder, "convnext", AdapterOptions("lora", rank=2, targets="attention"))
+    for name in ("convnext", "swin", "dinov2"):
+        build(folder, name, AdapterOptions("lora", rank=2))
+    for name, right in (("convnext", {"targets": "mlp"}), ("dinov2", {"from_block": 2})):
+        with pytest.raises(ValueError, match=rf"\(attention\) of rank 2 to adapt: {remedy}"):
+            build(folder, name, AdapterOptions("lora", rank=2, targets="attention", from_block=9))
+        build(folder, name, AdapterOptions("lora", rank=2, **right))
     with pytest.raises(ValueError, match="of rank 64 .*: set --model.segmenter.adapter.rank 32 or less$"):
         build(folder, "dinov2", AdapterOptions("lora", rank=64))
     build(folder, "dinov2", AdapterOptions("lora", rank=32))
@@ -303,7 +309,8 @@ def test_a_checkpoint_without_the_base_needs_the_same_base(folder, tmp_path):
     module = module_of(tmp_path, adapter, checkpoint_base="reference")
     train(module.segmenter, image)
     less = checkpoint_of(module, tmp_path / "less.ckpt")
-    names = {name for name in module.state_dict() if ".network." in name and ".lora_" not in name}
+    outside = re.compile(r"\.lora_|patch_embed")
+    names = {name for name in module.state_dict() if ".network." in name and not outside.search(name)}
     assert {*module.state_dict()} - {*less["state_dict"]} == names
     assert load_segmenter(tmp_path / "less.ckpt").state_dict().keys() == build(folder, "dinov2").state_dict().keys()
     assert gap(load_segmenter(tmp_path / "less.ckpt"), module.segmenter, image) <= 1e-5
@@ -330,6 +337,43 @@ def test_a_checkpoint_without_the_base_needs_the_same_base(folder, tmp_path):
     shutil.rmtree(base)
     (tmp_path / "away").rename(base)
     assert gap(load_segmenter(tmp_path / "less.ckpt"), module.segmenter, image) <= 1e-5
+
+
+def test_a_resized_patch_kernel_stays_in_a_checkpoint_without_the_base(folder, tmp_path):
+    given = {"backbone": str(folder / "dinov2"), "head": "pyramid", "adapter": AdapterOptions("lora", rank=4)}
+    module, again = (PPARModule(Segmenter(**given, patch=16), PPAROptions(enabled=False)) for _ in range(2))
+    module.base = named_base(module, module.segmenter.referable)
+    checkpoint = checkpoint_of(module.eval(), tmp_path / "less.ckpt")
+    (kernel,) = (name for name in checkpoint["state_dict"] if "network" in name and name.endswith("projection.weight"))
+    assert checkpoint["state_dict"][kernel].shape == (32, 3, 16, 16)
+    with torch.no_grad():
+        again.get_parameter(kernel).mul_(1.001)  # as resized on another machine, which changes no hash
+    again.on_load_checkpoint(checkpoint)
+    again.load_state_dict(checkpoint["state_dict"])
+    assert gap(again.eval().segmenter, module.segmenter, torch.rand(1, 3, 32, 48)) == 0
+    assert gap(load_segmenter(tmp_path / "less.ckpt"), module.segmenter, torch.rand(1, 3, 32, 48)) <= 1e-5
+
+
+@pytest.mark.remedy("segmenter/adapter.py::AdapterOptions.refuse_other")
+@pytest.mark.parametrize(
+    "other", [{"alpha": 8}, {"kind": "dora"}, {"kind": "none"}, {"from_block": 1}, {"targets": "qkv"}, {"rank": 2}]
+)
+def test_a_checkpoint_of_other_adapters_is_refused(folder, tmp_path, other):
+    own = {"kind": "lora", "rank": 4, "alpha": 4}
+    for options, others in ((own, own | other), (own | other, own)):
+        module = PPARModule(build(folder, "dinov2", AdapterOptions(**options)), PPAROptions(enabled=False))
+        checkpoint = checkpoint_of(module, tmp_path / "a.ckpt")
+        another = PPARModule(build(folder, "dinov2", AdapterOptions(**others), seed=1), PPAROptions(enabled=False))
+        fault = "^the checkpoint was trained with another adapter: set --model.segmenter.adapter "
+        with pytest.raises(ValueError, match=fault) as error:
+            another.on_load_checkpoint(checkpoint)
+        start_from(another, str(tmp_path / "a.ckpt"), "all")
+        assert gap(another.segmenter, module.segmenter, torch.rand(1, 3, 28, 42)) <= 1e-5
+        right = AdapterOptions(**yaml.safe_load(str(error.value).split('"')[1]))
+        same = PPARModule(build(folder, "dinov2", right, seed=1), PPAROptions(enabled=False))
+        same.on_load_checkpoint(checkpoint)
+        same.load_state_dict(checkpoint["state_dict"])
+    build(folder, "dinov2", AdapterOptions(**own, dropout=0.5)).adapter.refuse_other(AdapterOptions(**own))
 
 
 @pytest.mark.remedy("segmenter/reference.py::named_base")

@@ -26,6 +26,7 @@ from ppar_lightning.method.supervised import supervised_terms
 from ppar_lightning.optimizer import build_optimizer, withhold
 from ppar_lightning.rates import PlannedRates, is_logging_step, planned_steps
 from ppar_lightning.runs.stored import described
+from ppar_lightning.segmenter.adapter import AdapterOptions
 from ppar_lightning.segmenter.inference import infer
 from ppar_lightning.segmenter.inputs import as_float
 from ppar_lightning.segmenter.reference import complete, frozen, named_base, shorten
@@ -168,12 +169,14 @@ class PPARModule(L.LightningModule):
         """Add the weights that a checkpoint refers to; drop those of training if it is over, and the time used up.
 
         Raises:
-            ValueError: The checkpoint has other classes, or was trained on other weights of the backbone.
+            ValueError: The checkpoint has other classes or adapters, or other weights of the backbone.
         """
-        classes = class_list(described(checkpoint).get("classes", "cityscapes19"))
+        known = described(checkpoint)
+        classes = class_list(known.get("classes", "cityscapes19"))
         if classes.names != self.segmenter.classes.names:
             fault = f"the checkpoint was trained on {len(classes)} classes ({', '.join(classes[:3])}, ...)"
             raise ValueError(f"{fault}, not on those of data.classes: give its list, or start from it with --weights")
+        self.segmenter.adapter.refuse_other(AdapterOptions(**known.get("adapter", {})))
         checkpoint.get("callbacks", {}).pop("Timer", None)  # each session has --trainer.max_time of its own
         if self.base or "base" in checkpoint:
             complete(checkpoint, frozen(self))

@@ -106,8 +106,8 @@ class PlannedRates(LambdaLR):
             raise ValueError(f"{fault}: leave --model.optimizer as it was, {anew}")
         if next(sizes) != next(sizes):
             fault = "the optimizer's state in the checkpoint is of other parameters or groups"
-            options = "--model.segmenter.freeze_stages, --model.ppar.order and --model.layer_decay"
-            raise ValueError(f"{fault}: leave {options} as they were, {anew}")
+            options = "--model.segmenter.freeze_stages, --model.segmenter.adapter, --model.ppar.order"
+            raise ValueError(f"{fault}: leave {options} and --model.layer_decay as they were, {anew}")
         return refit(optimizer, state)
 
     def _total(self, step: int, factor: float) -> int:

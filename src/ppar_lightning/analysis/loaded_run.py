@@ -95,8 +95,8 @@ class LoadedRun:
 def load_run(folder: str | Path, checkpoint: str | Path = "last.ckpt") -> LoadedRun:
     """Load a run from its folder.
 
-    The config says what to build. Neither backbone, CLIP nor text embeddings are read, because the checkpoint holds all
-    weights. The objective has no image tower, so it cannot train.
+    The config says what to build. Neither CLIP nor text embeddings are read, and no backbone unless the checkpoint
+    refers to its frozen weights (``checkpoint_base: reference``). The objective has no image tower, so it cannot train.
 
     Args:
         folder: Run folder, with ``config.yaml`` and ``checkpoints/``.

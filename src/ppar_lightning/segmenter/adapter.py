@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,8 +13,13 @@ from ppar_lightning.segmenter.backbones import Backbone, stem_and_stages
 Kind = Literal["none", "lora", "dora", "soma"]
 Targets = Literal["attention", "qkv", "mlp", "all"]
 
-ATTENTION, QKV = re.compile("attention|attn"), re.compile(r"(attention|attn).*\b(qkv|q|k|v|query|key|value)(_proj)?$")
-"""Names in the networks of transformers: of the maps of the attention, and of those of queries, keys and values."""
+NAMES = {
+    "qkv": re.compile(r"(attention|attn).*\b(qkv|q|k|v|query|key|value)(_proj)?$"),
+    "attention": re.compile("attention|attn"),
+    "mlp": re.compile("^(?!.*(attention|attn))"),
+    "all": re.compile(""),
+}
+"""Targets -> the names of their maps in the networks of transformers."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class AdapterOptions:
         kind: ``none``; ``lora`` (arXiv 2106.09685): W + s B A, with B = 0 at the start and s = alpha / rank; ``dora``
             (arXiv 2402.09353): the same, with a trained length of each row; ``soma`` (arXiv 2412.04077): s B A starts
             as the part of W with the smallest singular values, which W loses, and the biases of W are trained too.
+            Only weights that are loaded, by name or with ``--weights``, are decomposed: on drawn ones it is LoRA.
         rank: Number of rows of A and columns of B.
         alpha: Numerator of the scale s.
         dropout: Dropout of the input of A, in [0, 1).
@@ -47,13 +53,27 @@ class AdapterOptions:
         Raises:
             ValueError: A value is out of its range.
         """
-        good = {"kind": self.kind in get_args(Kind), "targets": self.targets in get_args(Targets)}
-        good |= {"rank": self.rank >= 1, "alpha": self.alpha >= 1, "dropout": 0 <= self.dropout < 1}
-        good |= {"from_block": self.from_block >= 0}
-        choices: dict[str, object] = {"kind": get_args(Kind), "targets": get_args(Targets)}
-        choices |= {"dropout": "0 or more, below 1", "from_block": "0 or more"}
-        for name in (name for name in good if not good[name]):
-            raise ValueError(f"adapter.{name} is {getattr(self, name)!r}: give {choices.get(name, '1 or more')}")
+        least = "1 or more"
+        for name, good, remedy in (
+            ("kind", self.kind in get_args(Kind), get_args(Kind)),
+            ("rank", self.rank >= 1, least),
+            ("alpha", self.alpha >= 1, least),
+            ("dropout", 0 <= self.dropout < 1, "0 or more, below 1"),
+            ("targets", self.targets in get_args(Targets), get_args(Targets)),
+            ("from_block", self.from_block >= 0, "0 or more"),
+        ):
+            if not good:
+                raise ValueError(f"adapter.{name} is {getattr(self, name)!r}: give {remedy}")
+
+    def refuse_other(self, trained: "AdapterOptions") -> None:
+        """Refuse adapters of a checkpoint that are others than these; only the dropout may differ.
+
+        Raises:
+            ValueError: They are.
+        """
+        if not self.kind == trained.kind == "none" and replace(self, dropout=trained.dropout) != trained:
+            remedy = f'set --model.segmenter.adapter "{asdict(trained)}", or start from it with `ppar fit --weights`'
+            raise ValueError(f"the checkpoint was trained with another adapter: {remedy}")
 
 
 def inject(backbone: Backbone, options: AdapterOptions, named: bool) -> bool:
@@ -80,12 +100,10 @@ def inject(backbone: Backbone, options: AdapterOptions, named: bool) -> bool:
         raise ImportError("model.segmenter.adapter needs the extra `peft`: pip install '.[peft]'") from error
     found = linear_maps(backbone, options)
     if options.rank > (most := min((min(each.weight.shape) for each in found.values()), default=0)):
-        name, remedy = (
-            type(backbone.network).__name__,
-            f"rank {most} or less" if found else "kind none, or choose a ViT",
-        )
-        fault = f"{name} has no trained linear maps ({options.targets}) of rank {options.rank} to adapt"
-        raise ValueError(f"{fault}: set --model.segmenter.adapter.{remedy}")
+        others = "kind none, or another from_block or targets, or choose a ViT, Swin or ConvNeXt"
+        what = f"trained linear maps ({options.targets}) of rank {options.rank} to adapt"
+        remedy = f"set --model.segmenter.adapter.{f'rank {most} or less' if found else others}"
+        raise ValueError(f"{type(backbone.network).__name__} has no {what}: {remedy}")
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
@@ -104,13 +122,9 @@ def linear_maps(backbone: Backbone, options: AdapterOptions) -> dict[str, nn.Lin
     """Return the linear maps to adapt by their names in the network: those in its blocks that are trained so far."""
     blocks = stem_and_stages(backbone.network, backbone.depth)[1][options.from_block :]
     inside = {id(module) for block in blocks for module in block.modules()}
-    found = {}
-    for name, module in backbone.network.named_modules():
-        if isinstance(module, nn.Linear) and id(module) in inside and module.weight.requires_grad:
-            kinds = {"all", "attention" if ATTENTION.search(name) else "mlp", "qkv" if QKV.search(name) else "all"}
-            if options.targets in kinds:
-                found[name] = module
-    return found
+    maps = {name: each for name, each in backbone.network.named_modules() if isinstance(each, nn.Linear)}
+    trained = {name: each for name, each in maps.items() if id(each) in inside and each.weight.requires_grad}
+    return {name: each for name, each in trained.items() if NAMES[options.targets].search(name)}
 
 
 @torch.no_grad()

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 
 def frozen(module: nn.Module) -> dict[str, Tensor]:
-    """Return the frozen weights of the backbone by their names in a module."""
-    named = module.named_parameters()
-    return {name: p.detach() for name, p in named if "backbone." in name and not p.requires_grad}
+    """Return the frozen weights of the backbone by their names in a module.
+
+    Those of the patches are not among them: ``patch`` resizes the kernel, which depends on torch and the machine.
+    """
+    named = [(name, p.detach()) for name, p in module.named_parameters() if not p.requires_grad]
+    return {name: tensor for name, tensor in named if "backbone." in name and "patch_embed" not in name}
 
 
 def fingerprint(base: Mapping[str, Tensor]) -> str:
@@ -34,7 +37,7 @@ def named_base(module: nn.Module, referable: bool) -> str:
         ValueError: They are not.
     """
     if not referable:
-        fault = "only the checkpoint has the backbone's weights (soma, patch, --weights, pretrained false, FSDP)"
+        fault = "only the checkpoint has the backbone's weights (soma, --weights, pretrained false, FSDP)"
         raise ValueError(f"{fault}: set --model.checkpoint_base whole")
     return fingerprint(frozen(module))
 

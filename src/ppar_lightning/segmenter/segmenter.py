@@ -142,7 +142,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         self.training_summary: str | None = None
         self.adapter = AdapterOptions(**adapter) if isinstance(adapter, dict) else adapter
         named = pretrained and backbone_config is None
-        self.referable = inject(self.backbone, self.adapter, named) and patch is None
+        self.referable = inject(self.backbone, self.adapter, named)
         built = {"head": head, "classes": self.classes.entries(), "backbone_config": self.backbone.config}
         self.description = given | {"pretrained": False, "adapter": asdict(self.adapter)} | built
 
