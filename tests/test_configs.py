@@ -124,6 +124,8 @@ def test_settings_of_foundation_models_are_scored_by_the_protocol_of_their_recip
     assert [*data["unseen"]] == published["domains"]
     assert any(f"40k x {data['batch_size']}" in row for row in published["protocols"][data["protocol"]])
     assert trainer["max_steps"] == 40000
+    edges = [1052 * scale for scale in data["augmentation"]["scale"]]  # GTA5 has 1052 rows, Cityscapes 1024
+    assert edges == pytest.approx([256, 1024], rel=0.02)
 
 
 @pytest.fixture(scope="module")
