@@ -16,6 +16,7 @@ from ranks import run_ranks
 from stand_ins import small_config
 from torch.nn.functional import interpolate
 from transformers import (
+    AutoConfig,
     AutoModel,
     CLIPConfig,
     Dinov2Config,
@@ -124,10 +125,30 @@ def test_another_patch_size_resizes_the_kernel_and_leaves_every_other_weight(fol
 
 
 @pytest.mark.remedy("segmenter/backbones.py::Backbone.__init__")
-def test_a_hierarchy_has_no_patch_size_to_choose():
-    with pytest.raises(ValueError, match="patch 16 needs a plain ViT: leave it out, 'resnet_small' is a hierarchy$"):
-        Segmenter("resnet_small", "fpn", pretrained=False, patch=16)
-    Segmenter("resnet_small", "fpn", pretrained=False)
+def test_patch_sizes_that_make_no_sense():
+    sides = CONFIGS["dinov2"].to_diff_dict()
+    for name, patch, config in (
+        ("resnet_small", 16, None),
+        ("wide", 16, sides | {"image_size": [56, 28]}),
+        ("dinov2", 0, sides),
+    ):
+        fault = f"patch {patch}: leave it out for '{name}', or give 1 or more for a ViT of square images$"
+        with pytest.raises(ValueError, match=fault):
+            Backbone(name, pretrained=False, config=config, patch=patch)
+    Backbone("resnet_small", pretrained=False)
+    Backbone("dinov2", config=sides, patch=1)
+
+
+def test_positions_of_dinov3_are_not_rescaled_in_training(folder):
+    """The published configs rescale them at random, by up to 2, as in its pretraining."""
+    path = folder("dinov3_vit")
+    assert AutoConfig.from_pretrained(path).pos_embed_rescale == 2
+    backbone, image = Backbone(path), torch.rand(1, 3, 64, 96)
+    trained = backbone(image)[0]
+    assert torch.equal(trained, backbone.eval()(image)[0])
+    rebuilt = Backbone("a label", config=backbone.config)
+    rebuilt.load_state_dict(backbone.state_dict())
+    assert torch.equal(rebuilt(image)[0], trained)
 
 
 @pytest.fixture
@@ -147,7 +168,7 @@ def published(tmp_path, monkeypatch):
         load = pretrained.load_pretrained
 
         def read(loader: Any, name: str, **more: Any) -> Any:
-            return load(loader, None, state_dict=dict(state), **more) if more else load(loader, name)
+            return loader.from_pretrained(None, state_dict=dict(state), **more) if more else load(loader, name)
 
         monkeypatch.setattr(pretrained, "load_pretrained", read)
         return str(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from stand_ins import small_config
 from torch.nn.functional import normalize
-from transformers import AutoModel, AutoTokenizer, MetaClip2Config, Siglip2Tokenizer, SiglipConfig, XLMRobertaTokenizer
+from transformers import AutoModel, AutoTokenizer, GemmaTokenizer, MetaClip2Config, SiglipConfig, XLMRobertaTokenizer
 
 from ppar_lightning.cli import main
 from ppar_lightning.method.clip import FrozenImageTower, embed_texts, joint_width
@@ -28,7 +28,8 @@ def dual(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "siglip":
         words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *LETTERS]
-        tokenizer = Siglip2Tokenizer(vocab={word: k for k, word in enumerate(words)}, merges=[])
+        vocab = {word: k for k, word in enumerate(words)}
+        tokenizer = GemmaTokenizer(vocab, merges=[], add_bos_token=False, add_eos_token=True)  # as the hub has it
         text = TOWER | {"vocab_size": len(words), "max_position_embeddings": 64}
         config = SiglipConfig(text_config=text, vision_config=VISION)
     else:

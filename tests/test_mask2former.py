@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ppar_lightning import load_segmenter
 from ppar_lightning.callbacks.initial_weights import start_from
 from ppar_lightning.cli import main
 from ppar_lightning.distributed import shard
+from ppar_lightning.images.window import Window
 from ppar_lightning.method import mask_loss
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.supervised import supervised_terms
@@ -36,8 +38,8 @@ OFF = PPAROptions(enabled=False)
 def build(**options) -> Segmenter:
     torch.manual_seed(0)
     config = {"model_type": "dinov2", "patch_size": 14, **VIT}
-    options = {"head": "mask2former", "decoder_channels": 32, "classes": CLASSES, **options}
-    return Segmenter("dinov2", backbone_config=config, **options)
+    options = {"head": "mask2former", "decoder_channels": 32, "classes": CLASSES, "backbone_config": config, **options}
+    return Segmenter("dinov2", **options)
 
 
 def predicted(images: int = 2, layers: int = 2, queries: int = 7) -> SegmenterOutput:
@@ -75,6 +77,44 @@ def test_logits_are_the_logarithms_of_the_scores():
     torch.testing.assert_close(output.logits.softmax(dim=1), whole / whole.sum(dim=1, keepdim=True))
     silent = output.queries._replace(masks=torch.full_like(output.queries.masks, -200.0))
     assert silent.log_scores().isfinite().all()
+
+
+@torch.no_grad()
+def test_windows_average_scores():
+    segmenter, image = build().eval(), torch.rand(1, 3, 56, 84)
+    left, right = (segmenter(image[..., part]).exp() for part in (slice(56), slice(28, 84)))
+    scores = torch.cat([left[..., :28], (left[..., 28:] + right[..., :28]) / 2, right[..., 28:]], dim=3)
+    geometric = (left[..., 28:] * right[..., :28]).sqrt()
+    assert (geometric - scores[..., 28:56]).abs().max() > 1e-5
+    batch = {"image": image, "window": (56, 28)}
+    module = PPARModule(segmenter, OFF).eval()
+    torch.testing.assert_close(module.logits(batch).exp(), scores, rtol=1e-5, atol=0)
+    shares = scores / scores.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(module.logits(batch | {"tta": [(1.0, False)]}).exp(), shares, rtol=1e-5, atol=0)
+    assert torch.equal(segmenter.predict(image[0], Window(56, 28)), scores[0].argmax(dim=0).byte())
+
+
+def test_scores_stay_in_float32_beside_16_bits():
+    output, segmenter = predicted(), build().eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(output.queries.log_scores(), output.coarse)
+        assert segmenter(torch.rand(1, 3, 56, 56)).dtype == torch.float32
+
+
+@pytest.mark.remedy("segmenter/mask2former.py::Mask2Former.forward")
+def test_a_gradient_of_deterministic_algorithms_is_refused_on_cuda():
+    """The map of a stand-in says that it is on CUDA."""
+    segmenter, on = build(), torch.use_deterministic_algorithms
+    try:
+        on(True)
+        segmenter(torch.rand(1, 3, 56, 56)).sum().backward()  # a CPU has one
+        with pytest.raises(ValueError, match="deterministic gradient on CUDA: set --trainer.deterministic warn$"):
+            segmenter.head([SimpleNamespace(is_cuda=True)])
+        on(True, warn_only=True)
+        with pytest.raises(AttributeError, match="shape"):  # past the refusal, into the stand-in
+            segmenter.head([SimpleNamespace(is_cuda=True)])
+    finally:
+        on(False)
 
 
 def test_the_loss_is_that_of_transformers_where_every_pixel_has_a_label():
@@ -223,10 +263,19 @@ def test_it_is_trained_in_shards():
 @pytest.mark.remedy("segmenter/segmenter.py::build_head")
 def test_channels_that_do_not_fit():
     with pytest.raises(
-        ValueError, match="mask2former takes multiples of 32: set --model.segmenter.decoder_channels 64$"
+        ValueError, match=r"mask2former takes 32, 64, \.\.\.: set --model.segmenter.decoder_channels 64$"
     ):
         build(decoder_channels=40)
     build(decoder_channels=64)
+
+
+@pytest.mark.remedy("segmenter/segmenter.py::build_head")
+def test_too_few_blocks():
+    config = {"model_type": "dinov2", "patch_size": 14, **VIT, "num_hidden_layers": 2}
+    with pytest.raises(ValueError, match="reads 3 blocks, 'dinov2' has fewer: set --model.segmenter.head concat$"):
+        build(backbone_config=config)
+    build(backbone_config=config, head="concat")
+    build(backbone_config=config | {"num_hidden_layers": 3})
 
 
 @pytest.mark.remedy("method/objective.py::build_objective")

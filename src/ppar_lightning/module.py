@@ -268,7 +268,8 @@ class PPARModule(L.LightningModule):
 
     def logits(self, batch: Batch) -> Tensor:
         """Segment a batch through the window of its protocol, or whole, and over its copies: (B, K, H, W) logits."""
-        return infer(self, as_float(batch["image"]), batch.get("window"), batch.get("tta", ()))
+        copies, per_pixel = batch.get("tta", ()), self.segmenter.per_pixel
+        return infer(self, as_float(batch["image"]), batch.get("window"), copies, per_pixel)
 
     def segment(self, batch: Batch) -> Tensor:
         """Segment a batch at the size of its labels: (B, H, W) train ids of the data module's classes.

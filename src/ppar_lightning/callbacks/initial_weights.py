@@ -54,8 +54,7 @@ def start_from(module: PPARModule, source: str, part: Part) -> dict[str, Any]:
     pairs = [(new, theirs.index(name)) for new, name in enumerate(module.segmenter.classes) if name in theirs]
     given, texts = dict(weights.state), same_text(pairs, own.get(OTP), weights.state.get(OTP))
     for name in filter(ROWS.match, {*own} & {*given}):
-        ours, rows = own[name], given[name]
-        extra = len(rows) - len(theirs)  # a classifier of queries ends with a row for "no object"
+        ours, rows, extra = own[name], given[name], len(given[name]) - len(theirs)  # queries: 1 for "no object"
         if (len(ours) - extra, rows.shape[1:]) == (module.segmenter.num_classes, ours.shape[1:]):
             given[name] = ours.clone()
             for new, old in texts if name.startswith("objective.") else [*pairs, (-1, -1)][: len(pairs) + extra]:

@@ -25,7 +25,7 @@ def mask_terms(queries: Queries, covered: tuple[int, int], own: Tensor, known: T
 
     The mean of each term over ranks equals its value on the concatenated batch, if the same points are drawn. Masks are
     compared in pixels with a label alone, and an image without any has no part in the loss. The host reads the costs of
-    all matches at once.
+    all matches at once. Terms are divided by at least one mask a rank.
 
     Args:
         queries: (B, L, Q, ...) each.

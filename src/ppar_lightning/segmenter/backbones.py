@@ -70,8 +70,8 @@ class Backbone(nn.Module):
         known = read_config(name, config)
         self.plain = not hasattr(known, "depths")
         self.depth = depth_of(known)
-        if patch is not None and not self.plain:
-            raise ValueError(f"patch {patch} needs a plain ViT: leave it out, {name!r} is a hierarchy")
+        if patch is not None and not (self.plain and patch > 0 and isinstance(known.image_size, int)):
+            raise ValueError(f"patch {patch}: leave it out for {name!r}, or give 1 or more for a ViT of square images")
         self.network = _load_network(name, known, stages, pretrained and config is None, patch)
         self.config = {key: value for key, value in known.to_diff_dict().items() if key not in DERIVED}
         if not 0 <= freeze_stages <= self.depth:
@@ -194,11 +194,13 @@ def _load_network(name: str, config: Any, stages: Sequence[int], pretrained: boo
     depth = depth_of(config)
     if config.model_type == "siglip_vision_model":
         config.vision_use_head = False  # SigLIP's pooling, which gives no map
+    if config.model_type == "dinov3_vit":
+        config.pos_embed_rescale = None  # an augmentation of the pretraining; the recipes have none
     if config.model_type not in TOWERS:
         shift = len(config.stage_names) - depth - 1  # -1 if the names begin with the first stage, not the stem
         config.out_indices = [stage % (depth + 1) + shift for stage in stages]
     # AutoBackbone.from_pretrained would ask the hub even about local folders.
-    kind = TOWERS.get(config.model_type) or MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    kind: Any = TOWERS.get(config.model_type) or MODEL_FOR_BACKBONE_MAPPING[type(config)]
     network = load_weights(kind, name, config) if pretrained else None
     if patch is not None and patch != config.patch_size:
         set_patch(config, patch)

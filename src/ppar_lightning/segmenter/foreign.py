@@ -37,8 +37,10 @@ class ForeignSegmenter(nn.Module):
     Attributes:
         classes: K classes of the model; one that the target has, by name or by a word for prompts, has its name there.
         window: Size of the squares in pixels; 0 if the network takes any size.
+        per_pixel: True, as scores of queries are no logarithms: windows average them as they are.
     """
 
+    per_pixel = True
     mean: Tensor
     std: Tensor
     task: Tensor | None

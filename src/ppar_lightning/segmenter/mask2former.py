@@ -20,13 +20,14 @@ class Queries(NamedTuple):
     """(B, L, Q, h, w), logits of the masks, which cover the padded image."""
 
     def log_scores(self) -> Tensor:
-        """Return the logarithm of the last layer's sum over queries of P(class) times P(mask), (B, K, h, w).
+        """Return the logarithm of the last layer's sum over queries of P(class) times P(mask), (B, K, h, w) float32.
 
         Its largest class is that of the scores, and its softmax over classes their shares.
         """
         shares, masks = self.classes[:, -1].float().softmax(dim=-1)[..., :-1], self.masks[:, -1].float().sigmoid()
-        scores = torch.einsum("bqk,bqhw->bkhw", shares, masks)
-        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log().to(self.masks.dtype)
+        with torch.autocast(masks.device.type, enabled=False):  # 8 bits of a logarithm near -80 are steps of 0.5
+            scores = torch.einsum("bqk,bqhw->bkhw", shares, masks)
+        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
 
 
 class Mask2Former(parts.Mask2FormerPreTrainedModel):
@@ -62,7 +63,12 @@ class Mask2Former(parts.Mask2FormerPreTrainedModel):
         Returns:
             The embedding of pixels, (B, C, h, w) at stride 4; and of the L layers the states of the queries,
             (B, L, Q, C), and the logits of their masks, (B, L, Q, h, w).
+
+        Raises:
+            ValueError: It is trained on CUDA by deterministic algorithms alone; the gradient of `grid_sample` has none.
         """
+        if self.training and maps[-1].is_cuda and torch.get_deterministic_debug_mode() == 2:
+            raise ValueError("mask2former has no deterministic gradient on CUDA: set --trainer.deterministic warn")
         sizes = [[-(-side * self.stride // stride) for side in maps[-1].shape[2:]] for stride in (4, 8, 16, 32)]
         pixels = self.pixel_decoder([resize(each, size) for each, size in zip(maps, sizes, strict=False)])
         found = self.transformer(pixels.multi_scale_features, pixels.mask_features, output_hidden_states=True)

@@ -40,12 +40,12 @@ def resolve(name: str) -> str:
     return str(Path(name).expanduser() if name.startswith("~") else SHIPPED.get(name, name))
 
 
-def load_pretrained(loader: Any, name: str | None, **options: Any) -> Any:
+def load_pretrained(loader: Any, name: str, **options: Any) -> Any:
     """Call ``loader.from_pretrained`` and turn any failure into an error of one line.
 
     Args:
         loader: A class of transformers.
-        name: Name of an included model, a hub id or a folder; None if the options hold config and weights.
+        name: Name of an included model, a hub id or a folder.
         options: Further arguments of ``from_pretrained``.
 
     Raises:
@@ -57,7 +57,7 @@ def load_pretrained(loader: Any, name: str | None, **options: Any) -> Any:
     logging.set_verbosity_error()  # silences the warning that the other tower is unused
     try:
         # transformers reads pickles with weights_only; without the option it would ask whether to run a model's code
-        return loader.from_pretrained(name and resolve(name), trust_remote_code=False, **options)
+        return loader.from_pretrained(resolve(name), trust_remote_code=False, **options)
     except MemoryError:
         raise
     except ImportError as error:
@@ -66,7 +66,7 @@ def load_pretrained(loader: Any, name: str | None, **options: Any) -> Any:
         remedy = "install it with pip, or name a model without it, such as a SigLIP 2 in place of a SigLIP"
         raise ImportError(f"model {name!r} cannot be loaded ({cause(error)}): {remedy}") from error
     except Exception as error:  # transformers, tokenizers and safetensors raise errors of their own
-        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(name or '')}") from error
+        raise OSError(f"model {name!r} cannot be loaded ({cause(error)}): {_remedy(name)}") from error
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()

@@ -19,9 +19,9 @@ from ppar_lightning.images.window import Window
 from ppar_lightning.segmenter.adapter import AdapterOptions, inject, merged
 from ppar_lightning.segmenter.backbones import Backbone, depth_of, read_config
 from ppar_lightning.segmenter.heads import FCN, FPN, Concat, DeepLabV3Plus, Pyramid, resize
+from ppar_lightning.segmenter.inference import infer
 from ppar_lightning.segmenter.inputs import Picture, to_image
 from ppar_lightning.segmenter.mask2former import Mask2Former, Queries
-from ppar_lightning.segmenter.sliding import slide
 
 ABOUT: dict[str, Any] = {
     "library_name": "ppar-lightning",
@@ -59,9 +59,9 @@ class SegmenterOutput(NamedTuple):
     @property
     def logits(self) -> Tensor:
         """(B, K, H, W), at the size of the image."""
-        coarse = self.coarse.float().exp() if self.queries else self.coarse  # scores are resized, not their logarithms
+        coarse = self.coarse.exp() if self.queries else self.coarse  # scores are resized, not their logarithms
         found = resize(coarse, self.covered)[..., : self.size[0], : self.size[1]]
-        return found.log().to(self.coarse.dtype) if self.queries else found
+        return found.log() if self.queries else found
 
 
 @final
@@ -127,10 +127,9 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         head = head or ("deeplabv3plus" if hasattr(known, "depths") else "concat")
         auxiliary = auxiliary and head == "deeplabv3plus"
         stages, shown = choose_stages(head, depth_of(known), early_stages, auxiliary)
-        options = (freeze_stages, output_stride, backbone_config, shown, patch)
+        options = freeze_stages, output_stride, backbone_config, shown, patch
         self.backbone = Backbone(backbone, stages, pretrained, *options)
-        channels = self.backbone.channels
-        self.head = build_head(head, backbone, self.backbone, decoder_channels)
+        channels, self.head = self.backbone.channels, build_head(head, backbone, self.backbone, decoder_channels)
         self.classes = class_list(classes)
         self.num_classes = number = len(self.classes)
         self.dropout = nn.Dropout2d(0.1 if head == "concat" else 0.0)
@@ -182,7 +181,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin, model_card_template=CARD, **ABO
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
-            logits = self(image) if window is None else slide(self, image, window.size, window.stride)
+            logits = infer(self, image, None if window is None else (window.size, window.stride), (), self.per_pixel)
         finally:
             for module, mode in modes.items():
                 module.training = mode
@@ -252,9 +251,9 @@ def build_head(kind: str, name: str, backbone: Backbone, channels: int) -> nn.Mo
         ValueError: The head does not suit the backbone, or the channels do not suit the head.
     """
     if kind == "mask2former" and channels % 32:
-        raise ValueError(
-            f"mask2former takes multiples of 32: set --model.segmenter.decoder_channels {channels + 31 & -32}"
-        )
+        raise ValueError(f"mask2former takes 32, 64, ...: set --model.segmenter.decoder_channels {channels + 31 & -32}")
+    if kind == "mask2former" and len(backbone.channels) < 3:
+        raise ValueError(f"mask2former reads 3 blocks, {name!r} has fewer: set --model.segmenter.head concat")
     if kind == "mask2former":
         return Mask2Former(backbone.channels, channels, backbone.stride)
     if backbone.plain != (kind in ("concat", "pyramid")):
