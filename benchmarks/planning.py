@@ -1,7 +1,8 @@
 """What a training step takes, estimated for shipped configs: ``python benchmarks/planning.py``.
 
-It prints the table of docs/scaling.md. ``--check`` compares estimates with measured peaks on the CPU instead. Models of
-the hub are not needed: their architectures are written into a temporary folder.
+It prints the table of docs/scaling.md. ``--backbones`` prints that of docs/howto/foundation_models.md instead, and
+``--check`` compares estimates with measured peaks on the CPU. Models of the hub are not needed: their architectures are
+written into a temporary folder.
 """
 
 import argparse
@@ -13,7 +14,15 @@ from pathlib import Path
 
 import torch
 from jsonargparse import Namespace, dict_to_namespace
-from transformers import CLIPConfig, Dinov2Config, ResNetConfig
+from transformers import (
+    CLIPConfig,
+    ConvNextConfig,
+    Dinov2Config,
+    DINOv3ViTConfig,
+    PreTrainedConfig,
+    ResNetConfig,
+    SiglipConfig,
+)
 
 from ppar_lightning.cli import resolve
 from ppar_lightning.doctor.plan import build, peak, plan, prepare, step, tower_of, trace
@@ -31,6 +40,38 @@ SETTINGS = {
     "gta, DINOv2-L, LoRA": ("gta", DINOV2, (*VIT, *LORA)),
 }
 """Column -> shipped config, architecture of another backbone, overrides."""
+LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+ENDS = dict.fromkeys(["bos_token_id", "eos_token_id"])
+BACKBONES: dict[str, PreTrainedConfig] = {
+    "ResNet-50": ResNetConfig(),
+    "ConvNeXt-T": ConvNextConfig(),
+    "DINOv2-B": Dinov2Config(patch_size=14, image_size=518),
+    "DINOv2-L": DINOV2,
+    "DINOv3-L": DINOv3ViTConfig(**LARGE, num_register_tokens=4),
+    "SigLIP 2-L": SiglipConfig(text_config=ENDS, vision_config={**LARGE, "patch_size": 16, "image_size": 512}),
+}
+"""Backbone -> the architecture of its published weights."""
+ADAPTERS = {
+    "none": "{kind: none}",
+    "LoRA, rank 32, `qkv`": "{kind: lora, rank: 32, alpha: 32, dropout: 0.1, targets: qkv}",
+    "SoMA, rank 16, `all`": "{kind: soma, rank: 16, alpha: 16, targets: all}",
+    "SoMA, rank 16, `all`, from the ninth block": "{kind: soma, rank: 16, alpha: 16, targets: all, from_block: 8}",
+}
+NONE, LORA_32, SOMA_16, SOMA_LATE = ADAPTERS
+ROWS = [
+    ("ResNet-50", NONE, "deeplabv3plus", "tests/test_segmenter.py"),
+    ("ConvNeXt-T", NONE, "deeplabv3plus", "tests/test_segmenter.py"),
+    ("DINOv2-B", NONE, "concat", "tests/test_backbones.py"),
+    ("DINOv2-B", LORA_32, "concat", "tests/test_configs.py"),
+    ("DINOv2-B", SOMA_16, "concat", "tests/test_adapter.py"),
+    ("DINOv2-L", NONE, "concat", "tests/test_backbones.py"),
+    ("DINOv2-L", LORA_32, "concat", "tests/test_configs.py"),
+    ("DINOv2-L", SOMA_16, "concat", "tests/test_adapter.py"),
+    ("DINOv3-L", LORA_32, "concat", "tests/test_configs.py"),
+    ("SigLIP 2-L", LORA_32, "concat", "tests/test_configs.py"),
+    ("DINOv2-L", SOMA_LATE, "mask2former", "tests/test_configs.py"),
+]
+"""Backbone, adapter, head, and the tests that train such a backbone with few channels and random weights."""
 CHECKED = {"demo": 8, "gta": 2}
 """Setting -> batch whose memory is measured."""
 CROP = 256
@@ -55,6 +96,36 @@ def document(settings: list[str]) -> str:
     longest = sorted(columns, key=len, reverse=True)
     quantities = dict.fromkeys(name for column in longest for name in column)
     return table(["", *settings], ([name, *(column.get(name, "-") for column in columns)] for name in quantities))
+
+
+def estimate(backbone: str, adapter: str, head: str, tests: str) -> list[str]:
+    """Estimate a source-only step with AdamW on crops of 512 x 512 in bf16-mixed, and write a row of `backbones`."""
+    network = BACKBONES[backbone]
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        words = ["--model.segmenter.backbone", folder, "--model.segmenter.adapter", ADAPTERS[adapter]]
+        words += ["--model.segmenter.head", head, "--model.ppar.enabled", "false", "--data.crop", "[512, 512]"]
+        words += ["--model.segmenter.patch", "16" if network.model_type == "dinov2" else "null"]
+        config = dict_to_namespace(resolve(["--config", str(CONFIGS / "gta_dinov2.yaml"), *words]))
+        module, flops, memory_of = trace(config)
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    peaks = [f"{peak(memory_of['bf16-mixed'], batch):.2f}" for batch in (2, 4)]
+    return [backbone, adapter, head, f"`{tests}`", f"{trained / 1e6:.2f}", f"{flops * 2 / 1e12:.3f}", *peaks]
+
+
+def backbones(rows: list[tuple[str, str, str, str]]) -> str:
+    """Write the table of docs/howto/foundation_models.md."""
+    names = [
+        "backbone",
+        "adapter",
+        "head",
+        "tested with",
+        "trained, M",
+        "TFLOP, batch 2",
+        "GiB, batch 2",
+        "GiB, batch 4",
+    ]
+    return table(names, [estimate(*row) for row in rows], text=4)
 
 
 def measure(pipe: Connection, config: Namespace, number: int) -> None:
@@ -87,11 +158,13 @@ def compare(setting: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the table, or the comparison."""
+    """Print one of the tables, or the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    if not parser.parse_args().check:
-        print(document(list(SETTINGS)), end="")
+    parser.add_argument("--backbones", action="store_true")
+    options = parser.parse_args()
+    if not options.check:
+        print(backbones(ROWS) if options.backbones else document(list(SETTINGS)), end="")
         return
     pairs = {setting: compare(setting) for setting in CHECKED}
     rows = [

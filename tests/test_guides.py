@@ -10,12 +10,16 @@ import pytest
 import yaml
 from test_readme import parsed
 
+import ppar_lightning
 from ppar_lightning.callbacks.last_checkpoint import INTERVAL
 from ppar_lightning.cli import main
 from ppar_lightning.cli.words import long_form
+from ppar_lightning.data.datasets import DATASETS
 from ppar_lightning.images.classes import CITYSCAPES, class_list
+from ppar_lightning.load import load_segmenter
 from ppar_lightning.method.options import PPAROptions
 from ppar_lightning.method.text import TEMPLATES, read_embeddings, text_prototypes
+from ppar_lightning.segmenter.segmenter import Segmenter
 from ppar_lightning.shipped_configs import names
 
 ROOT = Path(__file__).parents[1]
@@ -139,3 +143,22 @@ def test_the_numbers_of_the_pages_are_the_codes():
     assert class_list(words["data"]["classes"]).words == (("asphalt road", "street"), ("sky",), ("tram",))
     assert INTERVAL == 120
     assert "every two minutes" in TEXTS["resume"]
+
+
+def test_the_counts_of_the_recipe_are_those_of_the_data_sets():
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)`.*? \| ([\d,]+) \|", TEXTS["gta"], flags=re.MULTILINE)
+    assert {name for name, _, _ in rows} == {"gta", "cityscapes", "bdd100k", "mapillary", "synthia"}
+    for name, split, count in rows:
+        assert f"{DATASETS[name].counts[split]:,}" == count
+
+
+def test_weights_are_published_as_the_recipe_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("gta", "python")
+    segmenter, pushed = Segmenter("tinyclip", decoder_channels=8).eval(), []
+    monkeypatch.setattr(ppar_lightning, "load_segmenter", lambda run: segmenter)
+    monkeypatch.setattr(segmenter, "push_to_hub", pushed.append)
+    exec(example, {})
+    assert pushed == ["you/gta-dinov2-ppar"]
+    assert (tmp_path / "gta-dinov2-ppar" / "README.md").is_file()
+    assert load_segmenter(tmp_path / "gta-dinov2-ppar").description == segmenter.description

@@ -116,6 +116,42 @@ def test_the_plan_of_the_demo_is_that_of_the_docs():
             assert next(numbers) == pytest.approx(next(numbers), rel=0.02, abs=0.01)
 
 
+def cells(text: str) -> list[list[str]]:
+    """Cells of the rows of a table."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.strip().splitlines()[2:]]
+
+
+(BACKBONES,) = re.findall(
+    r"<!-- backbones -->\n(.*?)<!-- end of backbones -->",
+    (ROOT / "docs" / "howto" / "foundation_models.md").read_text(),
+    flags=re.DOTALL,
+)
+SMALLEST = ("DINOv2-B", planning.LORA_32)
+"""Of these backbones with adapters."""
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=[] if row[:2] == SMALLEST else pytest.mark.slow) for row in planning.ROWS],
+    ids=lambda row: f"{row[0]}, {row[1]}",
+)
+def test_a_row_of_the_backbones_is_what_the_command_prints(row):
+    (planned,) = cells(planning.backbones([row]))
+    (documented,) = (each for each in cells(BACKBONES) if each[:3] == planned[:3])
+    assert planned[:6] == documented[:6]
+    peaks = ([float(peak) for peak in each[6:]] for each in (planned, documented))
+    assert next(peaks) == pytest.approx(next(peaks), rel=0.02)
+
+
+def test_the_table_of_backbones_has_all_rows_and_tests_of_their_classes():
+    assert [(*each[:3], each[3].strip("`")) for each in cells(BACKBONES)] == planning.ROWS
+    for backbone, _, _, tests in planning.ROWS:
+        text = (ROOT / tests).read_text()
+        if "from stand_ins import" in text:
+            text += (ROOT / "tests" / "stand_ins.py").read_text()
+        assert f"{type(planning.BACKBONES[backbone]).__name__}(" in text
+
+
 def test_a_ledger_tells_the_memory_of_every_batch_from_one():
     ledger, each, weights = Ledger(), 8 * 4, 8 * 8 * 4
     with FakeTensorMode(), ledger:
