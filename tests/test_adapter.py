@@ -4,8 +4,10 @@ import re
 import shutil
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +38,7 @@ from transformers import (
 from ppar_lightning import Segmenter, load_segmenter
 from ppar_lightning import module as module_file
 from ppar_lightning.analysis.loaded_run import load_run
+from ppar_lightning.callbacks import last_checkpoint
 from ppar_lightning.callbacks.initial_weights import start_from
 from ppar_lightning.cli import main, resolve
 from ppar_lightning.distributed import shard
@@ -179,16 +182,17 @@ def test_a_frozen_stage_has_no_adapter(folder):
 @pytest.mark.parametrize(
     ("wrong", "remedy", "right"),
     [
-        ({"kind": "loha"}, r"give \('none', 'lora', 'dora', 'soma'\)", {"kind": "soma"}),
-        ({"rank": 0}, "give 1 or more", {"rank": 1}),
-        ({"alpha": 0}, "give 1 or more", {"alpha": 1}),
-        ({"dropout": 1.0}, "give 0 or more, below 1", {"dropout": 0.9}),
-        ({"targets": "norms"}, r"give \('attention', 'qkv', 'mlp', 'all'\)", {"targets": "mlp"}),
-        ({"from_block": -1}, "give 0 or more", {"from_block": 0}),
+        ({"kind": "loha"}, r"kind in \('none', 'lora', 'dora', 'soma'\)", {"kind": "soma"}),
+        ({"rank": 0}, "rank and alpha of 1 or more", {"rank": 1}),
+        ({"alpha": 0}, "rank and alpha of 1 or more", {"alpha": 1}),
+        ({"dropout": 1.0}, "dropout of 0 or more and below 1", {"dropout": 0.9}),
+        ({"targets": "norms"}, r"targets in \('attention', 'qkv', 'mlp', 'all'\)", {"targets": "mlp"}),
+        ({"from_block": -1}, "from_block of 0 or more", {"from_block": 0}),
     ],
 )
 def test_wrong_options_are_refused(wrong, remedy, right):
-    with pytest.raises(ValueError, match=f"^adapter.{next(iter(wrong))} is .*: {remedy}$"):
+    named = re.escape(str(wrong)[1:-1])
+    with pytest.raises(ValueError, match=f"^no adapter has .*{named}.*: give .*{remedy}"):
         AdapterOptions(**wrong)
     AdapterOptions(**right)
 
@@ -405,6 +409,53 @@ def test_a_base_that_only_the_checkpoint_has_is_never_left_out(folder, tmp_path,
     monkeypatch.setattr(module_file, "ModelParallelStrategy", type(sharded.trainer.strategy))
     with pytest.raises(ValueError, match=fault):
         sharded.setup("fit")
+
+
+@pytest.mark.remedy("cli/training.py::PPARCLI.before_instantiate_classes")
+@pytest.mark.remedy("cli/training.py::PPARCLI.before_instantiate_classes")
+def test_a_checkpoint_that_cannot_go_on_so_is_refused_in_one_line(folder, tmp_path, capsys):
+    small = run_config(tmp_path, folder / "dinov2", {"kind": "lora", "rank": 4}, checkpoint_base="reference")
+    small = [small, "--model.ppar.enabled", "false", "--trainer.limit_test_batches", "1", "--trainer.max_steps"]
+    run, words = tmp_path / "run", ["fit", "--config", *small]
+    root, ema = ["--trainer.default_root_dir", str(run)], ["--model.ema.decay", "0.5"]
+    main([*words, "1", *root, *ema])
+
+    def fault(*command: str) -> str:
+        with pytest.raises(SystemExit, match="1"):
+            main([*command])
+        return capsys.readouterr().err.splitlines()[-1]
+
+    remedy = "which FSDP cannot add: set --trainer.strategy auto, or ddp"
+    test = ["test", "--config", str(run / "config.yaml"), *FSDP]
+    assert fault(*test).endswith(remedy)
+    assert fault(*words, "2", *root, *ema, *FSDP, "--ckpt_path", "last").endswith(remedy)
+    main([*test, "--trainer.strategy", "auto"])
+    remedy = "set --model.ema as it was, or start from it with --weights"
+    assert fault(*words, "2", *root, "--ckpt_path", "last").endswith(remedy)
+    main([*words, "2", *root, *ema, "--ckpt_path", "last"])
+    main(
+        [
+            *words,
+            "1",
+            "--trainer.default_root_dir",
+            f"{run}2",
+            "--model.checkpoint_base",
+            "whole",
+            "--weights",
+            f"{run}",
+        ]
+    )
+
+
+def test_room_is_needed_for_what_a_checkpoint_holds(folder, tmp_path, monkeypatch):
+    module = module_of(folder, AdapterOptions("lora", rank=4), checkpoint_base="reference")
+    parts: dict[str, Any] = {"lightning_module": module, "optimizers": [], "checkpoint_callbacks": []}
+    trainer: Any = SimpleNamespace(default_root_dir=tmp_path / "run", **parts)
+    held = sum(each.nbytes for each in checkpoint_of(module, tmp_path / "a.ckpt")["state_dict"].values())
+    for free, raises in ((held, nullcontext()), (held - 1, pytest.raises(OSError, match="GB free"))):
+        monkeypatch.setattr(last_checkpoint.shutil, "disk_usage", lambda disk, free=free: SimpleNamespace(free=free))
+        with raises:
+            last_checkpoint.lack_of_room(trainer)
 
 
 def gradients(segmenter: Segmenter) -> dict[str, Tensor]:

@@ -142,7 +142,7 @@ def test_averages_are_those_of_lightnings_callback(whole, tmp_path):
 def test_an_update_reads_nothing_from_the_device_and_shares_what_is_not_trained(tmp_path):
     module, found = build(), StepCalls(str(tmp_path / "calls.json"))
     trainer: Any = SimpleNamespace(global_step=3, strategy=None, callbacks=[])
-    average = TrainedAverage(HALF, trainer)
+    average = TrainedAverage(HALF)
     module._trainer = trainer
     average.setup(trainer, module, "fit")
     average.on_fit_start(trainer, module)
@@ -188,7 +188,8 @@ def test_all_ranks_validate_the_same_statistics(tmp_path):
 
 
 @pytest.mark.remedy("averaging.py::EMA.__post_init__")
-@pytest.mark.remedy("averaging.py::TrainedAverage.__init__")
+@pytest.mark.remedy("averaging.py::TrainedAverage.setup")
+@pytest.mark.remedy("averaging.py::TrainedAverage.setup")
 def test_an_average_that_cannot_be_is_refused():
     for options in ({"decay": 1.0}, {"decay": -0.1}, {"start": -1}):
         with pytest.raises(ValueError, match="model.ema has .*; give a decay of at least 0 and below 1, and a start"):
@@ -196,8 +197,13 @@ def test_an_average_that_cannot_be_is_refused():
     assert EMA(decay=0, start=0) == EMA(0.0)
     for strategy, callbacks, remedy in (
         (ModelParallelStrategy(), [], "no shards: give --trainer.strategy ddp, or leave model.ema out"),
-        (DDPStrategy(), [EMAWeightAveraging()], "leave the callback out, or leave model.ema out"),
+        (DDPStrategy(), [EMAWeightAveraging()], "leave the callback or model.ema out"),
     ):
+        trainer: Any = SimpleNamespace(strategy=strategy, callbacks=callbacks)
         with pytest.raises(ValueError, match=remedy):
-            TrainedAverage(EMA(), SimpleNamespace(strategy=strategy, callbacks=callbacks))
-    TrainedAverage(EMA(), SimpleNamespace(strategy=DDPStrategy(), callbacks=[]))
+            TrainedAverage(EMA()).setup(trainer, build(), "fit")
+        TrainedAverage(EMA()).setup(trainer, build(), "test")  # which averages nothing
+    module = build()
+    module._trainer = right = SimpleNamespace(strategy=DDPStrategy(), callbacks=module.configure_callbacks())
+    right.callbacks[0].setup(right, module, "fit")
+    assert build(None).configure_callbacks() == []

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from copy import deepcopy
 
 import pytest
 import torch
@@ -51,6 +52,7 @@ def test_it_computes_what_transformers_does_in_fewer_operations(clip_folder, tmp
 
 def test_it_sees_any_size_without_gradient_and_outside_the_checkpoint(clip_folder):
     tower = FrozenImageTower(str(clip_folder), size=32)
+    assert deepcopy(tower).tower is tower.tower  # an average of the network shares the weights
     assert tower.input_size(64, 128) == (24, 48)
     context = tower(torch.rand(2, 3, 64, 128, requires_grad=True))
     assert context.dense.shape == (2, 3 * 6, 16)

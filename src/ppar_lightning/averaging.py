@@ -43,28 +43,24 @@ class TrainedAverage(WeightAveraging):
     until its start. It also keeps the average on the CPU, and reads the device in each step.
     """
 
-    def __init__(self, options: EMA, trainer: L.Trainer) -> None:
-        """Start without an average.
+    def __init__(self, options: EMA) -> None:
+        """Start without an average."""
+        super().__init__(use_buffers=False)
+        self.options = options
+        self._pairs: tuple[list[Tensor], list[Tensor]] = ([], [])  # of averages and trained parameters
 
-        Args:
-            options: Options of the average.
-            trainer: Trainer of the run.
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Copy the module for a training.
 
         Raises:
             ValueError: The parameters are sharded, or a callback of the trainer averages them too.
         """
-        super().__init__(use_buffers=False)
-        self.options = options
-        self._pairs: tuple[list[Tensor], list[Tensor]] = ([], [])  # of averages and trained parameters
-        faults = {
-            "averages no shards: give --trainer.strategy ddp": isinstance(trainer.strategy, ModelParallelStrategy),
-            "averages what a callback averages: leave the callback out": any(
-                isinstance(each, WeightAveraging) and not isinstance(each, TrainedAverage)
-                for each in getattr(trainer, "callbacks", ())
-            ),
-        }
-        for fault in (each for each, found in faults.items() if found):
-            raise ValueError(f"model.ema {fault}, or leave model.ema out")
+        if stage == "fit" and isinstance(trainer.strategy, ModelParallelStrategy):
+            raise ValueError("model.ema averages no shards: give --trainer.strategy ddp, or leave model.ema out")
+        callbacks = getattr(trainer, "callbacks", ())
+        if stage == "fit" and any(isinstance(each, WeightAveraging) and each is not self for each in callbacks):
+            raise ValueError("model.ema averages what a callback averages: leave the callback or model.ema out")
+        super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Share with the average, which is a copy, all but the trained parameters, and move these to the device."""

@@ -292,7 +292,7 @@ class PPARModule(L.LightningModule):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Average the trained weights if ``ema`` is set."""
-        return [] if self.ema is None else [TrainedAverage(self.ema, self.trainer)]
+        return [] if self.ema is None else [TrainedAverage(self.ema)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser. The rates of its groups warm up linearly, then decay polynomially, per step."""

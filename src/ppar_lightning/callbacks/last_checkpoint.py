@@ -21,6 +21,7 @@ from ppar_lightning.callbacks.access import module_of
 from ppar_lightning.callbacks.ending import is_short
 from ppar_lightning.callbacks.interruption import continuation, leave_after, listen
 from ppar_lightning.runs.checkpoints import BackgroundCheckpointIO, WholeCheckpointIO, promote
+from ppar_lightning.segmenter.reference import frozen
 
 INTERVAL = 120.0
 """Shortest time between checkpoints in seconds. A SIGKILL loses at most this, plus one step or validation."""
@@ -200,8 +201,8 @@ def checkpoints(trainer: L.Trainer) -> Path:
 def lack_of_room(trainer: L.Trainer) -> str | None:
     """Return a warning if the disk lacks room for all checkpoints: two are kept while one is written, and the best.
 
-    A checkpoint is taken to hold weights, buffers and as much again as is trained, twice with Adam and its like, and
-    once more with an average of the weights.
+    A checkpoint is taken to hold weights, but for a base that it refers to, buffers and as much again as is trained,
+    twice with Adam and its like, and once more with an average of the weights.
 
     Raises:
         OSError: Not even one fits.
@@ -211,7 +212,9 @@ def lack_of_room(trainer: L.Trainer) -> str | None:
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     averages = any(isinstance(each, WeightAveraging) for each in getattr(trainer, "callbacks", ()))
     kept = [(1 + ("betas" in group) + averages) * each.nbytes for group in groups for each in group["params"]]
-    size = sum(kept) + sum(each.nbytes for each in trainer.lightning_module.state_dict().values())
+    module = trainer.lightning_module
+    left_out = frozen(module) if getattr(module, "base", "") else {}
+    size = sum(kept) + sum(each.nbytes for name, each in module.state_dict().items() if name not in left_out)
     best = [abs(each.save_top_k) for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     free, number = shutil.disk_usage(disk).free, 3 + sum(best)
     lack = f"{disk} has {free / 1e9:.2f} GB free, and {number} checkpoints need {number * size / 1e9:.2f} GB"

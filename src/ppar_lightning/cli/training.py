@@ -25,7 +25,7 @@ from ppar_lightning.callbacks.loggers import run_loggers, stay_offline_without_a
 from ppar_lightning.callbacks.noise import quieten
 from ppar_lightning.callbacks.progress_lines import display
 from ppar_lightning.callbacks.provenance import Provenance
-from ppar_lightning.cli.flags import listed, refuse_flags
+from ppar_lightning.cli.flags import listed, named, refuse_flags
 from ppar_lightning.cli.parser import OneLineParser, Seed
 from ppar_lightning.cli.words import spelt_out, split_off
 from ppar_lightning.data.datamodule import DomainDataModule
@@ -110,7 +110,7 @@ class PPARCLI(LightningCLI):
 
         Raises:
             FileNotFoundError: There is no checkpoint to score or predict with.
-            ValueError: The checkpoint is damaged, does not come from a run, or would run code.
+            ValueError: The checkpoint is damaged, does not come from a run, would run code, or goes on otherwise.
         """
         config = self.config[self.subcommand]
         stay_offline_without_account(config.trainer.logger)
@@ -127,6 +127,13 @@ class PPARCLI(LightningCLI):
         begins = training and FIRST_STEP not in str(config.trainer.callbacks)  # doctor's trial has a folder of its own
         if path.is_file():  # it may also be a keyword of Lightning
             checkpoint = read_checkpoint(path, training)  # before anything is built or written
+            if "base" in checkpoint and named(config.trainer.strategy).startswith("ModelParallel"):
+                fault = f"{path} refers to backbone weights (--model.checkpoint_base reference), which FSDP cannot add"
+                raise ValueError(f"{fault}: set --trainer.strategy auto, or ddp")
+            averages = config.model.ema or "Averag" in str(config.trainer.callbacks)
+            if training and "current_model_state" in checkpoint and not averages:
+                fault = f"{path} holds an average of the weights, with the optimizer's state of others"
+                raise ValueError(f"{fault}: set --model.ema as it was, or start from it with --weights")
             if begins:
                 refuse_finished(path, checkpoint, config.trainer)
         if begins and config.weights and config.ckpt_path not in (None, "last"):

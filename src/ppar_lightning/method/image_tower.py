@@ -1,6 +1,6 @@
 """The image tower of a CLIP, in as few operations as the embeddings of an image and its patches need."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,10 @@ class ImageTower(nn.Module):
         bias = -(patches.weight * shift).sum(dim=(1, 2, 3)) + (0 if patches.bias is None else patches.bias)
         patches.bias = nn.Parameter(bias, requires_grad=False)
         self.move(tower.device, torch.float32)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Share the weights, which never change, with a copy of the network, such as the average of `model.ema`."""
+        return self
 
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device, and compute in a precision there."""

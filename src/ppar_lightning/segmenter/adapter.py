@@ -53,17 +53,11 @@ class AdapterOptions:
         Raises:
             ValueError: A value is out of its range.
         """
-        least = "1 or more"
-        for name, good, remedy in (
-            ("kind", self.kind in get_args(Kind), get_args(Kind)),
-            ("rank", self.rank >= 1, least),
-            ("alpha", self.alpha >= 1, least),
-            ("dropout", 0 <= self.dropout < 1, "0 or more, below 1"),
-            ("targets", self.targets in get_args(Targets), get_args(Targets)),
-            ("from_block", self.from_block >= 0, "0 or more"),
-        ):
-            if not good:
-                raise ValueError(f"adapter.{name} is {getattr(self, name)!r}: give {remedy}")
+        choices = f"kind in {get_args(Kind)}, targets in {get_args(Targets)}"
+        good = self.kind in get_args(Kind) and self.targets in get_args(Targets) and 0 <= self.dropout < 1
+        if not good or min(self.rank, self.alpha) < 1 or self.from_block < 0:
+            fault, numbers = f"no adapter has {asdict(self)}", "rank and alpha of 1 or more, from_block of 0 or more"
+            raise ValueError(f"{fault}: give {choices}, {numbers}, dropout of 0 or more and below 1")
 
     def refuse_other(self, trained: "AdapterOptions") -> None:
         """Refuse adapters of a checkpoint that are others than these; only the dropout may differ.
