@@ -62,6 +62,16 @@ def cityscapes_ids(ids):
         ("acdc_rain", "val", {"zips": True}, 1, TRAIN_IDS),
         ("acdc_snow", "val", {"kinds": ["labelIds"]}, 1, cityscapes_ids((*range(34), 255))),
         ("dark_zurich", "val", {}, 3, TRAIN_IDS),
+        ("nighttime_driving", "test", {}, 3, TRAIN_IDS),
+        ("nighttime_driving", "test", {"kinds": ["labelIds"]}, 3, cityscapes_ids(range(34))),
+        ("foggy_zurich", "testv2", {}, 3, TRAIN_IDS),
+        ("foggy_zurich", "testv1", {"kinds": ["labelIds"]}, 1, cityscapes_ids(range(34))),
+        ("foggy_driving", "testall", {}, 5, TRAIN_IDS),
+        ("foggy_driving", "testfine", {}, 2, TRAIN_IDS),
+        ("foggy_driving", "testdense", {}, 1, TRAIN_IDS),
+        ("muses", "train", {}, 16, TRAIN_IDS),
+        ("muses", "val", {"top": "muses", "kinds": ["labelIds"]}, 8, cityscapes_ids(range(34))),
+        ("wilddash2", "all", {}, 3, [*cityscapes_ids(range(34)), 13, 13, IGNORE, IGNORE, 0, IGNORE]),
         ("kitti", "training", {}, 3, cityscapes_ids(range(34))),
         ("kitti", "training", {"scene_flow": True}, 3, cityscapes_ids(range(34))),
         ("camvid", "test", {}, 3, [10, 2, 5, 0, 1, 8, 7, 4, 13, 11, 12, 255]),
@@ -265,6 +275,11 @@ def test_known_counts_are_those_of_the_documentation():
         "acdc_rain": condition,
         "acdc_snow": condition,
         "dark_zurich": {"val": 50},
+        "nighttime_driving": {"test": 50},
+        "foggy_zurich": {"testv2": 40, "testv1": 16},
+        "foggy_driving": {"testall": 101, "testfine": 33, "testdense": 21},
+        "muses": {"train": 1500, "val": 250},
+        "wilddash2": {"all": 4256},
         "kitti": {"training": 200},
         "camvid": {"train": 367, "val": 101, "test": 233},
     }
@@ -302,6 +317,61 @@ def test_domain_hands_on_bad_sample_to_folders_alone(tmp_path):
 
 
 # SYNTHIA: 16-bit labels
+
+
+# Sets that are labelled in part, by lists, by condition or by segments
+
+
+@pytest.mark.remedy("data/datasets/foggy.py::FoggyZurich.select")
+def test_a_list_that_is_missing_is_named(tmp_path):
+    path = trees.foggy_zurich(tmp_path) / "lists_file_names/RGB_testv2_filenames.txt"
+    path.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        FileNotFoundError, match="RGB_testv2_filenames.txt not found, which lists split 'testv2'; restore"
+    ):
+        DATASETS["foggy_zurich"](root=tmp_path, split="testv2", domain="z")
+    (tmp_path / "elsewhere").rename(path)
+    assert len(DATASETS["foggy_zurich"](root=tmp_path, split="testv2", domain="z")) == 3
+
+
+def test_muses_takes_each_condition_for_a_domain(tmp_path):
+    trees.muses(tmp_path)
+    names = [name for name in DATASETS if name.startswith("muses_")]
+    assert len(names) == 8
+    together = Domain(root=str(tmp_path)).open("muses", "eval").whole
+    keys = {together.image_key(index) for index in range(len(together))}
+    for name in names:
+        dataset = Domain(root=str(tmp_path)).open(name, "eval").whole
+        (image,) = [image for image, _ in dataset.pairs]
+        assert image.relative_to(tmp_path).parts[:4] == ("frame_camera", "val", *name.split("_")[1:])
+        keys.remove(dataset.image_key(0))
+    assert keys == set()
+    with pytest.raises(FileNotFoundError, match="no labelled images of split 'test'"):
+        DATASETS["muses_fog_night"](root=tmp_path, split="test", domain="m")
+
+
+@pytest.mark.remedy("data/datasets/wilddash.py::WildDash2.__init__")
+@pytest.mark.parametrize("content", [None, "{", '{"images": []}'])
+def test_a_panoptic_json_that_names_no_segments(tmp_path, content):
+    path = trees.wilddash2(tmp_path) / "panoptic.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(ValueError, match="panoptic.json does not name the segments of the labels .*; restore it"):
+        DATASETS["wilddash2"](root=tmp_path, split="all", domain="w")
+    trees.wilddash2(tmp_path)
+    assert len(DATASETS["wilddash2"](root=tmp_path, split="all", domain="w")) == 3
+
+
+def test_a_segment_without_a_category_is_an_error(tmp_path):
+    trees.wilddash2(tmp_path, ids=[7, 26])
+    path = tmp_path / "panoptic.json"
+    path.write_text(path.read_text().replace("65531", "65532"))
+    dataset = DATASETS["wilddash2"](root=tmp_path, split="all", domain="w")
+    with pytest.raises(ValueError, match=r"aa0000_100000.png: label value -1 .*-1 is a segment .*get both again"):
+        dataset.read_label(0)
+    trees.wilddash2(tmp_path)
+    again = DATASETS["wilddash2"](root=tmp_path, split="all", domain="w")
+    assert again.code != dataset.code
+    np.testing.assert_array_equal(np.unique(again.read_label(0)), TRAIN_IDS)
 
 
 # ACDC and Mapillary: look-alikes in the same folder

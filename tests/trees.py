@@ -1,5 +1,6 @@
 """Small trees in the exact layouts of the data sets, as a download leaves them."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from scipy.io import savemat
 
 SIZE = (48, 80)
 """Rows and columns of an image unless told otherwise."""
+DAY = ("day", "night")
 
 
 def stripes(ids: Iterable[int], size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -33,6 +35,11 @@ def write_label(path: Path, label: np.ndarray, palette: bool = False) -> None:
     if palette:
         image.putpalette([(7 * value + 3) % 256 for value in range(768)])
     image.save(path)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def gta5(
@@ -170,6 +177,82 @@ def dark_zurich(root: Path, count: int = 3) -> Path:
     return root
 
 
+def nighttime_driving(root: Path, count: int = 3, kinds: Iterable[str] = ("labelTrainIds", "labelIds")) -> Path:
+    for number in range(count):
+        stem = f"test/night/0_frame_{number:04d}"
+        write_image(root / f"leftImg8bit/{stem}_leftImg8bit.png")
+        for kind in kinds:
+            ids = (*range(19), 255) if kind == "labelTrainIds" else range(34)
+            write_label(root / f"gtCoarse_daytime_trainvaltest/{stem}_gtCoarse_{kind}.png", stripes(ids))
+        write_image(root / f"gtCoarse_daytime_trainvaltest/{stem}_gtCoarse_color.png")
+    return root
+
+
+def foggy_zurich(root: Path, count: int = 3, kinds: Iterable[str] = ("labelTrainIds", "labelIds")) -> Path:
+    """Frames with labels, the first of which is also in the older list, and as many without."""
+    for number in range(2 * count):
+        name = f"GOPR0229/1508040913.0_frame_{number:06d}.png"
+        write_image(root / "RGB" / name)
+        for kind in kinds if number < count else ():
+            ids = (*range(19), 255) if kind == "labelTrainIds" else range(34)
+            write_label(root / f"gt_{kind}" / name, stripes(ids))
+    for split, first, last in (("testv1", 0, 1), ("testv2", 0, count), ("light", count, 2 * count)):
+        lines = [f"RGB/GOPR0229/1508040913.0_frame_{number:06d}.png\n" for number in range(first, last)]
+        _write(root / f"lists_file_names/RGB_{split}_filenames.txt", "".join(lines))
+    return root
+
+
+def foggy_driving(root: Path, fine: int = 2, coarse: int = 3) -> Path:
+    """Finely labelled images, then coarsely labelled ones, of which the last is in dense fog."""
+    files = [("test", "gtFine", f"public/public_{number:05d}_00000{number}") for number in range(fine)]
+    files += [("test_extra", "gtCoarse", f"web/web_{number:05d}_00000{number}") for number in range(coarse)]
+    lines = []
+    for split, folder, stem in files:
+        lines.append(f"leftImg8bit/{split}/{stem}_leftImg8bit.png\n")
+        write_image(root / lines[-1].strip())
+        write_label(root / f"{folder}/{split}/{stem}_{folder}_labelTrainIds.png", stripes((*range(19), 255)))
+        write_label(root / f"{folder}/{split}/{stem}_{folder}_labelIds.png", stripes(range(34)))
+    for split, listed in (("all", lines), ("fine", lines[:fine]), ("dense", lines[-1:])):
+        _write(root / f"lists_file_names/leftImg8bit_test{split}_filenames.txt", "".join(listed))
+    return root
+
+
+def muses(
+    root: Path,
+    counts: Mapping[str, int] = {"train": 2, "val": 1},
+    conditions: Iterable[str] = tuple(f"{sky}/{time}" for sky in ("clear", "fog", "rain", "snow") for time in DAY),
+    top: str = "",
+    kinds: Iterable[str] = ("labelTrainIds", "labelIds"),
+) -> Path:
+    """Frames of one number under every condition; those of `test` have no labels."""
+    for condition in conditions:
+        for split, count in {**counts, "test": 1}.items():
+            for number in range(count):
+                stem = f"{split}/{condition}/REC0006_frame_{number:06d}"
+                write_image(root / top / f"frame_camera/{stem}_frame_camera.png")
+                for kind in kinds if split in counts else ():
+                    ids = (*range(19), 255) if kind == "labelTrainIds" else range(34)
+                    write_label(root / top / f"gt_semantic/{stem}_gt_{kind}.png", stripes(ids))
+    return root
+
+
+def wilddash2(root: Path, count: int = 3, ids: Iterable[int] = range(39)) -> Path:
+    """One segment for each category, numbered from the image's own first number on; a last stripe has none."""
+    listed: dict[str, list] = {"images": [], "annotations": []}
+    for number in range(count):
+        name, first = f"aa{number:04d}_100000", 65530 + 1000 * number  # in the second and the third channel too
+        write_image(root / f"images/{name}.jpg")
+        segments = [{"id": first + place, "category_id": category} for place, category in enumerate(ids)]
+        drawn = np.append([each["id"] for each in segments], 0)
+        colours = np.stack([drawn % 256, drawn // 256 % 256, drawn // 65536], axis=-1).astype(np.uint8)
+        write_label(root / f"panoptic/{name}.png", colours[stripes(range(len(drawn)))])
+        listed["images"].append({"id": number, "file_name": f"{name}.jpg"})
+        entry = {"image_id": number, "file_name": f"{name}.png", "segments_info": segments}
+        listed["annotations"].append(entry)
+    _write(root / "panoptic.json", json.dumps(listed))
+    return root
+
+
 def urbansyn(root: Path, count: int = 3) -> Path:
     for number in range(1, count + 1):
         write_image(root / f"rgb/rgb_{number:04d}.png")
@@ -203,6 +286,11 @@ TREES: Mapping[str, Callable[..., Path]] = {
     "acdc": acdc,
     **{f"acdc_{condition}": partial(acdc, conditions=[condition]) for condition in ("fog", "night", "rain", "snow")},
     "dark_zurich": dark_zurich,
+    "nighttime_driving": nighttime_driving,
+    "foggy_zurich": foggy_zurich,
+    "foggy_driving": foggy_driving,
+    "muses": muses,
+    "wilddash2": wilddash2,
     "kitti": kitti,
     "camvid": camvid,
 }

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from ppar_lightning.data.dataset import FolderDataset
-from ppar_lightning.data.datasets.label_ids import LABEL_IDS, TRAIN_IDS
+from ppar_lightning.data.datasets.label_ids import KINDS, LABEL_IDS, TRAIN_IDS
 from ppar_lightning.data.layout import Layout
 from ppar_lightning.images.classes import IGNORE
 
@@ -27,7 +27,7 @@ def _acdc(condition: str) -> tuple[Layout, ...]:
     return tuple(
         Layout(f"{images}rgb_anon/{files}rgb_anon.png", f"{labels}gt/{files}gt_{kind}.png", ids)
         for images, labels in (("", ""), ("rgb_anon_trainvaltest/", "gt_trainval/"))
-        for kind, ids in (("labelTrainIds", TRAIN_IDS), ("labelIds", LABEL_IDS))
+        for kind, ids in KINDS.items()
     )
 
 
@@ -112,6 +112,21 @@ class KITTI(FolderDataset):
     train_split = "training"
     eval_split = "training"
     counts: ClassVar = {"training": 200}
+
+
+class NighttimeDriving(FolderDataset):
+    """Zurich at night, 1920x1080: the 50 coarsely labelled images of split `test`, which serve for evaluation."""
+
+    layouts = tuple(
+        Layout(
+            "leftImg8bit/{split}/*_leftImg8bit.png",
+            f"gtCoarse_daytime_trainvaltest/{{split}}/*_gtCoarse_{kind}.png",
+            ids,
+        )
+        for kind, ids in KINDS.items()
+    )
+    eval_split = "test"
+    counts: ClassVar = {"test": 50}
 
 
 class UrbanSyn(FolderDataset):

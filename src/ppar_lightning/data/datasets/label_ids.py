@@ -22,3 +22,6 @@ def shipped_ids(name: str) -> dict[int, int]:
 
 LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | shipped_ids("cityscapes")
 """Label id -> train id, for all ids of Cityscapes' `labelIds` files; 255 is the license plate, -1 stored in a byte."""
+
+KINDS = {"labelTrainIds": TRAIN_IDS, "labelIds": LABEL_IDS}
+"""What label files in Cityscapes' manner are called -> the ids in them."""
