@@ -114,16 +114,14 @@ class KITTI(FolderDataset):
     counts: ClassVar = {"training": 200}
 
 
+_COARSE = "gtCoarse_daytime_trainvaltest/{split}/*_gtCoarse_"
+
+
 class NighttimeDriving(FolderDataset):
     """Zurich at night, 1920x1080: the 50 coarsely labelled images of split `test`, which serve for evaluation."""
 
     layouts = tuple(
-        Layout(
-            "leftImg8bit/{split}/*_leftImg8bit.png",
-            f"gtCoarse_daytime_trainvaltest/{{split}}/*_gtCoarse_{kind}.png",
-            ids,
-        )
-        for kind, ids in KINDS.items()
+        Layout("leftImg8bit/{split}/*_leftImg8bit.png", f"{_COARSE}{kind}.png", ids) for kind, ids in KINDS.items()
     )
     eval_split = "test"
     counts: ClassVar = {"test": 50}

@@ -17,7 +17,7 @@ class FoggyZurich(FolderDataset):
     """
 
     layouts = tuple(Layout("RGB/*.png", f"gt_{kind}/*.png", ids) for kind, ids in KINDS.items())
-    splits: ClassVar = ("testv2", "testv1")
+    splits: ClassVar[tuple[str, ...]] = ("testv2", "testv1")
     eval_split = "testv2"
     counts: ClassVar = {"testv2": 40, "testv1": 16}
     listed: ClassVar[str] = "RGB_"
