@@ -11,6 +11,7 @@ import os
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import Namespace, dict_to_namespace
@@ -40,7 +41,12 @@ SETTINGS = {
     "gta, DINOv2-L, LoRA": ("gta", DINOV2, (*VIT, *LORA)),
 }
 """Column -> shipped config, architecture of another backbone, overrides."""
-LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE: dict[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
 ENDS = dict.fromkeys(["bos_token_id", "eos_token_id"])
 BACKBONES: dict[str, PreTrainedConfig] = {
     "ResNet-50": ResNetConfig(),
