@@ -129,7 +129,7 @@ class PPARModule(L.LightningModule):
         For an evaluation on CUDA in 16 bits, the weights of convolutions are laid out channels last.
 
         Raises:
-            ValueError: The segmenter's classes do not fit the data's, no step is trained, or no base can be referred to.
+            ValueError: The segmenter's classes do not fit the data's, no step is trained, or no base can be named.
         """
         trainer, strategy = self.trainer, self.trainer.strategy
         halved = strategy.root_device.type == "cuda" and "16" in str(trainer.precision)
