@@ -1,5 +1,6 @@
 """What a training step takes: parameters, operations and memory, by the config alone: no weight is read or computed."""
 
+import gc
 from collections.abc import Iterable
 from typing import Any
 from unittest.mock import patch
@@ -28,6 +29,8 @@ CARDS = (12, 24, 40, 80)
 """Memory of graphics cards, in GiB."""
 USED = 0.9
 """Share of a card that tensors can take; the rest is for libraries and for gaps that the allocator cannot fill."""
+CACHING = ("ppar_lightning.method.", "transformers.models.")
+"""Modules whose cached functions keep tensors, such as DINOv3's positions."""
 History = npt.NDArray[np.int64]
 """(n, 2): bytes that do not depend on the batch, and those of each image, after each change."""
 IMAGES = 97
@@ -127,8 +130,9 @@ def trace(config: Namespace) -> tuple[PPARModule, float, dict[str, History]]:
                 step(module, optimizer, (IMAGES, *config.data.crop), precision)
                 memory[precision] = np.array(ledger.history)
     finally:
-        for each in vars(grid).values():
-            getattr(each, "cache_clear", skip)()  # of tensors without content
+        for each in filter(lambda each: type(each) is type(grid.overlap), gc.get_objects()):
+            if str(each.__module__).startswith(CACHING):
+                each.cache_clear()  # of tensors without content, which a training in this process would use
     return module, ledger.flops / len(PRECISIONS) / IMAGES, memory
 
 
